@@ -1,0 +1,205 @@
+// Package scenarios is the scenario format: its types, a strict loader, its JSON
+// Schema, and the embedded library.
+//
+// A scenario is a YAML file that says what happens to a server (steps) and how
+// it must come out (expect). The package promises that a file which loads can be
+// executed: every name, offset, rule and variable in it has been checked. It
+// executes nothing itself; package run does.
+package scenarios
+
+import "ds4/faults"
+
+// Lane says what a scenario needs from the host.
+type Lane string
+
+// The lanes. Limits, Syscalls and Root are reserved words: files may name them,
+// and a runner without them reports the scenario as inconclusive.
+const (
+	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
+	LaneProcess  Lane = "process"  // real server processes
+	LaneLimits   Lane = "limits"   // user namespaces: small file systems, resource limits
+	LaneSyscalls Lane = "syscalls" // seccomp user notification
+	LaneRoot     Lane = "root"     // loop devices, cgroups
+)
+
+// Lanes lists all lanes.
+func Lanes() []Lane { return []Lane{LaneMemory, LaneProcess, LaneLimits, LaneSyscalls, LaneRoot} }
+
+// Scenario is one file.
+type Scenario struct {
+	ID     string   `json:"id" jsonschema:"name of the scenario, and of its file: lower case words joined by hyphens"`
+	Title  string   `json:"title" jsonschema:"one sentence: what is wrong with a runtime that fails"`
+	Origin string   `json:"origin,omitempty" jsonschema:"where the failure was first seen, such as antirez/ds4#251"`
+	Lane   Lane     `json:"lane"`
+	Tags   []string `json:"tags,omitempty"`
+	// Catches names the switches of deliberately broken servers (see package
+	// selftest) under which this scenario must fail.
+	Catches  []string `json:"catches,omitempty" jsonschema:"switches of broken servers that this scenario must catch"`
+	Server   Server   `json:"server,omitzero"`
+	Repeat   int      `json:"repeat,omitempty" jsonschema:"repetitions, each with its own seed; 1 if absent"`
+	Deadline Duration `json:"deadline,omitzero" jsonschema:"for one repetition; 3m if absent"`
+	Memory   *Memory  `json:"memory,omitempty" jsonschema:"what lane memory does instead of steps"`
+	Steps    []Step   `json:"steps,omitempty"`
+	Expect   []Expect `json:"expect"`
+	Measure  []string `json:"measure,omitempty"`
+}
+
+// Server says how the server under test is started.
+type Server struct {
+	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
+	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
+}
+
+// Memory describes a run of the store on a crashable file system.
+type Memory struct {
+	Segments int `json:"segments" jsonschema:"segments written in one history"`
+	Crashes  int `json:"crashes" jsonschema:"crash points tried, each with random losses"`
+}
+
+// Step is one thing that happens. Exactly one field is set.
+type Step struct {
+	Start      *Start     `json:"start,omitempty" jsonschema:"start the server and wait until it is ready"`
+	Wait       *Wait      `json:"wait,omitempty" jsonschema:"wait for something, with a deadline"`
+	Chat       *Chat      `json:"chat,omitempty" jsonschema:"one chat completion, retried as a client would"`
+	Parallel   []Step     `json:"parallel,omitempty" jsonschema:"steps that run at the same time"`
+	Turns      *Turns     `json:"turns,omitempty" jsonschema:"a conversation that grows"`
+	Signal     *Signal    `json:"signal,omitempty" jsonschema:"send a signal"`
+	Stop       *Stop      `json:"stop,omitempty" jsonschema:"SIGTERM, and wait for a clean exit"`
+	Corrupt    *Corrupt   `json:"corrupt,omitempty" jsonschema:"damage published files"`
+	Fill       *Fill      `json:"fill,omitempty" jsonschema:"let a healthy server fill the cache directory with one prompt; done once per run, then copied"`
+	Keep       *Keep      `json:"keep,omitempty" jsonschema:"copy the cache directory aside"`
+	PutBack    *Keep      `json:"put-back,omitempty" jsonschema:"replace the cache directory by a kept copy"`
+	Fault      *FaultStep `json:"fault,omitempty" jsonschema:"add rules to every later start"`
+	ClearFault *struct{}  `json:"clear-fault,omitempty" jsonschema:"forget the rules of fault"`
+	SwapModel  *SwapModel `json:"swap-model,omitempty" jsonschema:"later starts serve other weights of the same shape"`
+	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
+	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
+	Sleep      Duration   `json:"sleep,omitzero" jsonschema:"do nothing; prefer wait"`
+	Expect     []Expect   `json:"expect,omitempty" jsonschema:"assertions at this place"`
+}
+
+// Start starts the server on the scenario's cache directory.
+type Start struct {
+	Faults     []string       `json:"faults,omitempty" jsonschema:"fault rules, POINT=ACTION[:KEY=VALUE...]"`
+	Args       map[string]any `json:"args,omitempty" jsonschema:"flags for this start, over those of server"`
+	Supervised int            `json:"supervised,omitempty" jsonschema:"start again after a death that no step commanded, at most so often"`
+	NoCache    bool           `json:"no_cache,omitempty" jsonschema:"start without a cache directory"`
+	MayNotFire bool           `json:"may_not_fire,omitempty" jsonschema:"the rules are allowed to stay unfired"`
+	Timeout    Duration       `json:"timeout,omitzero" jsonschema:"until ready; 30s if absent"`
+}
+
+// Wait waits. Exactly one of Log, Exit, Ready, Chats, Segments is set.
+type Wait struct {
+	Log      string   `json:"log,omitempty" jsonschema:"a line of the server's log that matches this regular expression"`
+	Exit     bool     `json:"exit,omitempty" jsonschema:"the process has ended"`
+	Ready    bool     `json:"ready,omitempty" jsonschema:"the server answers, after a supervised restart for example"`
+	Chats    bool     `json:"chats,omitempty" jsonschema:"every chat in the background has ended"`
+	Segments int      `json:"segments,omitempty" jsonschema:"so many segments are published"`
+	Timeout  Duration `json:"timeout,omitzero" jsonschema:"30s if absent"`
+}
+
+// Prompt is the user's text: literal, or generated from an embedded corpus.
+type Prompt struct {
+	Text   string `json:"text,omitempty"`
+	Corpus string `json:"corpus,omitempty" jsonschema:"go-source, words or chat"`
+	Tokens int    `json:"tokens,omitempty" jsonschema:"at least so many tokens, about; 1 to 1000000"`
+	Seed   uint64 `json:"seed,omitempty" jsonschema:"same seed, same text"`
+	// Fixed keeps one text for all repetitions; otherwise the seed of the
+	// repetition is mixed in.
+	Fixed bool `json:"fixed,omitempty" jsonschema:"the same text in every repetition"`
+}
+
+// Chat is one chat completion. With temperature 0 (always, here) the answer is
+// compared with that of a server without a cache.
+type Chat struct {
+	As         string   `json:"as,omitempty" jsonschema:"name of the answer"`
+	Prompt     *Prompt  `json:"prompt,omitempty"`
+	Same       string   `json:"same,omitempty" jsonschema:"the prompt of an earlier chat"`
+	System     string   `json:"system,omitempty"`
+	MaxTokens  int      `json:"max_tokens,omitempty" jsonschema:"24 if absent"`
+	Stream     bool     `json:"stream,omitempty"`
+	Retries    int      `json:"retries,omitempty" jsonschema:"further attempts after an error"`
+	Persist    bool     `json:"persist,omitempty" jsonschema:"retry even after an error that says it is not retryable"`
+	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
+	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
+	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
+	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 60s if absent"`
+}
+
+// Abandon says when the client hangs up; whichever comes first.
+type Abandon struct {
+	Events int      `json:"events,omitempty" jsonschema:"after so many server-sent events"`
+	After  Duration `json:"after,omitzero" jsonschema:"after this time"`
+	Log    string   `json:"log,omitempty" jsonschema:"after a line of the server's log that matches this regular expression"`
+}
+
+// Turns is a conversation: each turn sends all before it.
+type Turns struct {
+	As        string   `json:"as"`
+	Users     []Prompt `json:"users" jsonschema:"what the user says, one per turn"`
+	MaxTokens int      `json:"max_tokens,omitempty"`
+	Retries   int      `json:"retries,omitempty"`
+	Timeout   Duration `json:"timeout,omitzero"`
+}
+
+// Signal sends a signal to the server.
+type Signal struct {
+	Kill string `json:"kill" jsonschema:"KILL, TERM or INT"`
+}
+
+// Stop ends the server with SIGTERM; a process that is still there at the
+// deadline makes the scenario stuck.
+type Stop struct {
+	Timeout Duration `json:"timeout,omitzero" jsonschema:"25s if absent"`
+}
+
+// Corrupt damages files of the cache directory.
+type Corrupt struct {
+	File  string    `json:"file,omitempty" jsonschema:"newest (default), oldest, largest, smallest, all, nth N, glob PATTERN"`
+	Op    faults.Op `json:"op"`
+	At    string    `json:"at,omitempty" jsonschema:"bytes, percent, or a section of the segment format with +BYTES; a variable is allowed"`
+	Bit   int       `json:"bit,omitempty"`
+	Bytes string    `json:"bytes,omitempty" jsonschema:"how many bytes zero overwrites, 1 if absent; a variable is allowed"`
+	Text  string    `json:"text,omitempty" jsonschema:"content for replace"`
+}
+
+// Fill makes the cache directory a copy of one that a healthy server filled with
+// this prompt and flags. The answer is kept under As.
+type Fill struct {
+	As        string  `json:"as"`
+	Prompt    *Prompt `json:"prompt"`
+	MaxTokens int     `json:"max_tokens,omitempty"`
+	// Kill ends the filling server with SIGKILL instead of SIGTERM, so that no
+	// tail is saved.
+	Kill bool `json:"kill,omitempty" jsonschema:"end the filling server with SIGKILL"`
+}
+
+// Keep names a copy of the cache directory.
+type Keep struct {
+	Name string `json:"name"`
+}
+
+// FaultStep adds rules to every later start.
+type FaultStep struct {
+	Rules []string `json:"rules"`
+}
+
+// SwapModel makes a model of the same shape with other weights.
+type SwapModel struct {
+	Seed uint64 `json:"seed,omitempty"`
+}
+
+// Sweep runs Steps once for each value, as $Var in their strings.
+type Sweep struct {
+	Var   string   `json:"var" jsonschema:"name of the variable, used as $NAME"`
+	Over  []string `json:"over,omitempty" jsonschema:"the values"`
+	Until string   `json:"until,omitempty" jsonschema:"unfired: values 1, 2, 3 ... until the rules of a pass do not fire"`
+	Limit int      `json:"limit,omitempty" jsonschema:"passes that until may take; more is a failure"`
+	Steps []Step   `json:"steps"`
+}
+
+// Repeat runs Steps several times.
+type Repeat struct {
+	Times int    `json:"times"`
+	Steps []Step `json:"steps"`
+}
