@@ -1,0 +1,183 @@
+package sample
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// NoToken is what Sample returns when not a single logit is finite: the backend
+// produced garbage, and no token would be right.
+const NoToken = -1
+
+// seedStream is the second half of the generator's seed, a constant so that one
+// number names a stream.
+const seedStream = 0x9e3779b97f4a7c15
+
+// candidate is a token that may still be drawn.
+type candidate struct {
+	logit  float32
+	id     int32
+	weight float64 // exp((logit - highest logit) / temperature), in (0, 1]
+}
+
+// before is the order of likelihood: equal logits, lower id first.
+func (c candidate) before(d candidate) bool {
+	return c.logit > d.logit || c.logit == d.logit && c.id < d.id
+}
+
+// Sampler draws the tokens of one generation. It is not for concurrent use.
+type Sampler struct {
+	params  Params
+	logMinP float64 // weights below exp of this need no exact comparison; -Inf: off
+	rng     rand.PCG
+	heap    []candidate // scratch
+	kept    []candidate // scratch
+}
+
+// logSlack covers the rounding of logMinP: it only saves exponentials, the exact
+// comparison follows.
+const logSlack = 1e-6
+
+// New returns a sampler. Parameters outside their ranges are clamped as Clamp
+// does; use Validate to refuse them instead.
+func New(p Params) *Sampler {
+	p = p.Clamp()
+	s := &Sampler{params: p, logMinP: math.Inf(-1)}
+	if p.MinP > 0 {
+		s.logMinP = math.Log(p.MinP) - logSlack
+	}
+	s.rng.Seed(p.Seed, seedStream)
+	return s
+}
+
+// Sample draws a token from logits [vocab]; the result indexes them. NaN and
+// infinite logits are passed over; NoToken if there is no other.
+func (s *Sampler) Sample(logits []float32) int32 {
+	top := argmax(logits)
+	if s.params.Temperature == 0 {
+		return top
+	}
+	random := float64(s.rng.Uint64()>>11) / (1 << 53) // in [0, 1)
+	if top == NoToken {
+		return NoToken
+	}
+	highest := logits[top]
+	var mass float64 // of everything that top-p counts
+	if k := s.params.TopK; k > 0 && k < len(logits) {
+		mass = s.collectTopK(logits, highest, k)
+	} else {
+		mass = s.collect(logits, highest)
+	}
+	if s.params.TopP < 1 {
+		s.takeTopP(float64(s.params.TopP * mass))
+	}
+	return draw(s.kept, random)
+}
+
+// finite is false for NaN and both infinities.
+func finite(x float32) bool { return x-x == 0 }
+
+// argmax returns the lowest index of the highest finite value, or NoToken.
+func argmax(logits []float32) int32 {
+	best, at := float32(math.Inf(-1)), int32(NoToken)
+	for i, x := range logits {
+		if x > best && finite(x) {
+			best, at = x, int32(i)
+		}
+	}
+	return at
+}
+
+// scaled is the logarithm of a token's weight.
+func (s *Sampler) scaled(logit, highest float32) float64 {
+	return (float64(logit) - float64(highest)) / s.params.Temperature
+}
+
+// collect fills kept, in the order of ids, with the tokens that pass min-p, and
+// returns the weight of all tokens if top-p will need it.
+func (s *Sampler) collect(logits []float32, highest float32) (mass float64) {
+	s.kept = s.kept[:0]
+	needMass := s.params.TopP < 1
+	for i, x := range logits {
+		if !finite(x) {
+			continue
+		}
+		d := s.scaled(x, highest)
+		if d < s.logMinP && !needMass {
+			continue
+		}
+		w := expNeg(d)
+		mass += w
+		if w > 0 && w >= s.params.MinP {
+			s.kept = append(s.kept, candidate{x, int32(i), w})
+		}
+	}
+	return mass
+}
+
+// collectTopK fills kept with those of the k most likely tokens that pass min-p,
+// most likely first, and returns the weight of all k.
+func (s *Sampler) collectTopK(logits []float32, highest float32, k int) (mass float64) {
+	s.heap = s.heap[:0] // the least likely on top
+	for i, x := range logits {
+		if !finite(x) {
+			continue
+		}
+		c := candidate{logit: x, id: int32(i)}
+		if len(s.heap) < k {
+			s.heap = append(s.heap, c)
+			if len(s.heap) == k {
+				heapify(s.heap, lessLikely)
+			}
+			continue
+		}
+		if c.before(s.heap[0]) {
+			s.heap[0] = c
+			siftDown(s.heap, 0, lessLikely)
+		}
+	}
+	heapify(s.heap, moreLikely)
+	s.kept = s.kept[:0]
+	for h := s.heap; len(h) > 0; {
+		c := h[0]
+		h = pop(h, moreLikely)
+		c.weight = expNeg(s.scaled(c.logit, highest))
+		mass += c.weight
+		if c.weight > 0 && c.weight >= s.params.MinP {
+			s.kept = append(s.kept, c)
+		}
+	}
+	return mass
+}
+
+// takeTopP keeps the fewest most likely candidates that weigh at least want; one
+// in any case, all if rounding keeps the sum below it.
+func (s *Sampler) takeTopP(want float64) {
+	s.heap = append(s.heap[:0], s.kept...)
+	s.kept = s.kept[:0]
+	heapify(s.heap, moreLikely)
+	sum := 0.0
+	for h := s.heap; len(h) > 0; {
+		s.kept = append(s.kept, h[0])
+		if sum += h[0].weight; sum >= want {
+			return
+		}
+		h = pop(h, moreLikely)
+	}
+}
+
+// draw picks a candidate with probability proportional to its weight.
+func draw(kept []candidate, random float64) int32 {
+	total := 0.0
+	for _, c := range kept {
+		total += c.weight
+	}
+	target := float64(random * total)
+	sum := 0.0
+	for _, c := range kept {
+		if sum += c.weight; target < sum {
+			return c.id
+		}
+	}
+	return kept[len(kept)-1].id // random*total rounded up to total
+}
