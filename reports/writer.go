@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -123,7 +124,10 @@ func clipAll(texts []string) []string {
 }
 
 // clip shortens a text to MaxTextBytes at a rune's edge and says so in the text.
+// Bytes that are not UTF-8, as damaged files and killed servers leave them in
+// messages, become U+FFFD here and not on the way through JSON.
 func clip(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= MaxTextBytes {
 		return s
 	}
@@ -154,8 +158,8 @@ func (r *Result) validate() error {
 	case len(r.Frontiers) > MaxSamples:
 		return fmt.Errorf("%d frontiers, limit %d: %w", len(r.Frontiers), MaxSamples, ErrTooLarge)
 	}
-	for name, m := range r.Metrics {
-		if err := m.validate(); err != nil {
+	for _, name := range r.MetricNames() {
+		if err := r.Metrics[name].validate(); err != nil {
 			return fmt.Errorf("metric %q: %w", name, err)
 		}
 	}
@@ -189,12 +193,9 @@ func (m Metric) validate() error {
 }
 
 func (f Frontier) validate() error {
-	for name, v := range map[string]float64{
-		"prefill_ms": f.PrefillMS, "prefill_tps": f.PrefillTPS,
-		"decode_ms": f.DecodeMS, "decode_tps": f.DecodeTPS, "ttft_ms": f.TTFTMS,
-	} {
+	for _, v := range []float64{f.PrefillMS, f.PrefillTPS, f.DecodeMS, f.DecodeTPS, f.TTFTMS} {
 		if bad(v) {
-			return fmt.Errorf("%s is %v: %w", name, v, ErrFormat)
+			return fmt.Errorf("%v is no duration and no rate: %w", v, ErrFormat)
 		}
 	}
 	if f.ContextTokens < 1 || f.EvaluatedTokens < 0 || f.DecodeTokens < 0 {
