@@ -97,10 +97,6 @@ const (
 	RebuildWindow = 10 * time.Minute
 )
 
-// rung is one answer of a ladder; the n-th error of a class since the last
-// success gets the n-th rung, the last one again and again.
-type rung = Decision
-
 // class groups the errors that get the same ladder.
 type class uint8
 
@@ -124,14 +120,15 @@ const (
 	actDB = ActRebuildDevice | ActDropState
 )
 
-// ladders is the policy. Internal, victim and interactivity share their tail: a
+// ladders is the policy: the n-th error of a class since the last success gets
+// the n-th answer of its ladder, the last one again and again. Internal, victim and interactivity share their tail: a
 // kind answer that did not help leads to the general one.
-var ladders = [classCount][]rung{
+var ladders = [classCount][]Decision{
 	classInternal: internalLadder,
-	classVictim: append([]rung{
+	classVictim: append([]Decision{
 		{Action: ActReencode, Reason: "another process made the GPU reset"},
 	}, internalLadder...),
-	classInteractivity: append([]rung{
+	classInteractivity: append([]Decision{
 		{Action: ActReencode, Wait: 200 * time.Millisecond, HalveWork: true, Reason: "the GPU was needed to drive a display"},
 		{Action: ActReencode, Wait: 600 * time.Millisecond, HalveWork: true, Reason: "the GPU was needed to drive a display again"},
 		{Action: ActReencode, Wait: 2 * time.Second, HalveWork: true, Reason: "the GPU is busy driving a display"},
@@ -161,7 +158,7 @@ var ladders = [classCount][]rung{
 	classStack: {{Action: ActFail, DisableKernel: true, Reason: "a kernel overflowed its stack"}},
 }
 
-var internalLadder = []rung{
+var internalLadder = []Decision{
 	{Action: actCB, Reason: "internal error of the device"},
 	{Action: actDB, Reason: "internal error after a new queue"},
 	{Action: ActExit, Reason: "internal error after a new device"},
@@ -235,8 +232,8 @@ func (h History) Next(e *CommandError, now time.Time) (Decision, History) {
 	return d, h
 }
 
-// Success records that work completed: the next error starts at the first rung
-// again. Rebuilds are not forgotten, so that a device that fails after every
+// Success records that work completed: the next error starts its ladder again.
+// Rebuilds are not forgotten, so that a device that fails after every
 // success still reaches the limit.
 func (h History) Success() History {
 	h.errors = [classCount]uint8{}

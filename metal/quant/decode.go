@@ -60,23 +60,35 @@ func checkRow(t Type, values, bytes int) error {
 }
 
 func decodeF32(dst []float32, src []byte) {
-	for len(dst) > 0 && len(src) >= 4 {
-		dst[0] = math.Float32frombits(binary.LittleEndian.Uint32(src))
-		dst, src = dst[1:], src[4:]
+	src = src[:4*len(dst)]
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 	}
 }
 
 func decodeF16(dst []float32, src []byte) {
-	for len(dst) > 0 && len(src) >= 2 {
-		dst[0] = F16ToF32(binary.LittleEndian.Uint16(src))
-		dst, src = dst[1:], src[2:]
+	for len(dst) >= 8 {
+		b, out := (*[16]byte)(src), (*[8]float32)(dst)
+		for i := range out {
+			out[i] = F16ToF32(uint16(b[2*i]) | uint16(b[2*i+1])<<8)
+		}
+		dst, src = dst[8:], src[16:]
+	}
+	for i := range dst {
+		dst[i] = F16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
 	}
 }
 
 func decodeBF16(dst []float32, src []byte) {
-	for len(dst) > 0 && len(src) >= 2 {
-		dst[0] = BF16ToF32(binary.LittleEndian.Uint16(src))
-		dst, src = dst[1:], src[2:]
+	for len(dst) >= 8 {
+		b, out := (*[16]byte)(src), (*[8]float32)(dst)
+		for i := range out {
+			out[i] = BF16ToF32(uint16(b[2*i]) | uint16(b[2*i+1])<<8)
+		}
+		dst, src = dst[8:], src[16:]
+	}
+	for i := range dst {
+		dst[i] = BF16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
 	}
 }
 

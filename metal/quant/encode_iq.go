@@ -5,12 +5,12 @@ import "encoding/binary"
 // An IQ2_XXS group is 32 values with one 4-bit scale; every eight of them share a
 // grid point and a pattern of signs with an even number of minuses.
 
-// Scales tried for a group, as the share of the largest magnitude that the
-// largest grid level stands for.
-var groupScales = [...]float32{0.55, 0.65, 0.75, 0.85, 0.95, 1.05}
+// Scales tried for a group: the grid levels that its largest magnitude is put on.
+// Beyond the largest level it is cut, which often pays for the rest. The last two
+// are for groups whose magnitudes are all alike.
+var groupTops = [...]float32{78, 66, 57, 51, 45, 41, 25, 8}
 
 const (
-	topLevel  = 43 // of the grid
 	topSteps  = 15 // largest 4-bit scale
 	quarter   = 0.25
 	halfSteps = 0.5 // the scale is d*(halfSteps+steps)*quarter
@@ -73,8 +73,8 @@ func fitGroup(g *iqGroup) (scale float32) {
 		amax = max(amax, m)
 	}
 	best := float64(-1)
-	for _, share := range groupScales {
-		inv := inverse(amax * share / topLevel)
+	for _, level := range groupTops {
+		inv := inverse(amax / level)
 		if inv == 0 {
 			return 0
 		}
