@@ -134,7 +134,8 @@ const (
 // Frontier is one row of a speed round: what it cost to grow the context to
 // ContextTokens from the frontier before, and to decode from there.
 type Frontier struct {
-	ContextTokens   int     `json:"context_tokens"`   // tokens of context after the prefill
+	FrontierTokens  int     `json:"frontier_tokens"`  // the frontier that was asked for
+	ContextTokens   int     `json:"context_tokens"`   // tokens of context after the prefill, close to it
 	EvaluatedTokens int     `json:"evaluated_tokens"` // of them, those this row evaluated
 	PrefillMS       float64 `json:"prefill_ms"`       // backend time of EvaluatedTokens
 	PrefillTPS      float64 `json:"prefill_tps"`

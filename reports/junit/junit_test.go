@@ -1,0 +1,125 @@
+package junit
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ds4/reports"
+)
+
+var update = flag.Bool("update", false, "rewrite the files of testdata")
+
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"results", "speed"} {
+		var buf bytes.Buffer
+		if err := Write(&buf, read(t, name+".jsonl").Runs); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".xml", buf.Bytes())
+	}
+}
+
+// Counts in the attributes are those of the elements, and the verdicts keep
+// their weight.
+func TestCounts(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Write(&buf, read(t, "results.jsonl").Runs); err != nil {
+		t.Fatal(err)
+	}
+	var got suites
+	if err := xml.Unmarshal(buf.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	n := map[string]int{}
+	for _, c := range got.Suites[0].Cases {
+		switch {
+		case c.Failure != nil:
+			n["failure"]++
+		case c.Error != nil:
+			n["error"]++
+		case c.Skipped != nil:
+			n["skipped"]++
+		}
+	}
+	if got.Tests != 6 || n["failure"] != got.Failures || n["error"] != got.Errors || n["skipped"] != got.Skipped ||
+		got.Failures != 1 || got.Errors != 1 || got.Skipped != 1 {
+		t.Errorf("attributes say %d tests, %d failures, %d errors, %d skipped; elements %v", got.Tests, got.Failures, got.Errors, got.Skipped, n)
+	}
+}
+
+// Whatever a crashed server left in a message, the file stays well-formed XML.
+func TestHostileText(t *testing.T) {
+	for _, s := range []string{"\x00\x01\x1b[31m", "]]>", "<a b='&'>", "\xff\xfe", "\ufffe", "a\r\nb"} {
+		r := reports.Result{Scenario: s, Repetition: 1, Verdict: reports.Fail, Failures: []string{s}, Rerun: s, Outcome: s}
+		var buf bytes.Buffer
+		if err := Write(&buf, []reports.Log{{Run: reports.Run{Command: s}, Results: []reports.Result{r}}}); err != nil {
+			t.Fatal(err)
+		}
+		dec := xml.NewDecoder(strings.NewReader(buf.String()))
+		for {
+			if _, err := dec.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%q: %v in\n%s", s, err, buf.String())
+			}
+		}
+	}
+}
+
+func TestWriteErrorsSurface(t *testing.T) {
+	for n := 0; n < 500; n += 100 {
+		if err := Write(&full{n}, read(t, "results.jsonl").Runs); !errors.Is(err, errFull) {
+			t.Errorf("on a full disk: %v", err)
+		}
+	}
+}
+
+// golden compares got with a file of testdata; -update writes the file.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+func read(t *testing.T, name string) *reports.File {
+	t.Helper()
+	f, err := reports.ReadFile(filepath.Join("..", "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+var errFull = errors.New("no space left on device")
+
+// full is a writer that fails after n bytes.
+type full struct{ n int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if len(p) > f.n {
+		return 0, errFull
+	}
+	f.n -= len(p)
+	return len(p), nil
+}

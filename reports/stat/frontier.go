@@ -1,0 +1,106 @@
+package stat
+
+import (
+	"fmt"
+	"slices"
+
+	"ds4/reports"
+)
+
+// Frontier summarises what every round measured at one frontier.
+type Frontier struct {
+	FrontierTokens int     // as it was asked for
+	ContextTokens  int     // as it was reached, median of the rounds
+	FromTokens     int     // where the measured interval began
+	Prefill        Summary // tokens per second over the interval
+	Decode         Summary // tokens per second of the probe
+	TTFT           Summary // milliseconds until the first token, seen by the client
+	HasDecode      bool
+	HasTTFT        bool
+}
+
+// Frontiers summarises speed rounds by frontier, in growing order, and fits the
+// growth of prefill cost through their medians. The fit is absent (nil) with
+// fewer than three frontiers. Warnings name their frontier; those of the rounds
+// themselves are not repeated.
+func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings []string, err error) {
+	byFrontier := make(map[int][]reports.Frontier)
+	for _, r := range results {
+		for _, f := range r.Frontiers {
+			byFrontier[f.FrontierTokens] = append(byFrontier[f.FrontierTokens], f)
+		}
+	}
+	var intervals []Interval
+	for _, tokens := range sortedKeys(byFrontier) {
+		row, err := frontier(tokens, byFrontier[tokens])
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("frontier %d: %w", tokens, err)
+		}
+		for _, text := range row.Prefill.Warnings {
+			warnings = append(warnings, fmt.Sprintf("prefill at %d tokens: %s", tokens, text))
+		}
+		if row.HasDecode {
+			for _, text := range row.Decode.Warnings {
+				warnings = append(warnings, fmt.Sprintf("decode at %d tokens: %s", tokens, text))
+			}
+		}
+		rows = append(rows, row)
+		if row.Prefill.Median > 0 && row.ContextTokens > row.FromTokens {
+			intervals = append(intervals, Interval{row.FromTokens, row.ContextTokens, 1000 / row.Prefill.Median})
+		}
+	}
+	if g, err := FitGrowth(intervals); err == nil {
+		fit = &g
+		warnings = append(warnings, g.Warnings...)
+	}
+	return rows, fit, warnings, nil
+}
+
+// frontier summarises the samples of one frontier.
+func frontier(tokens int, samples []reports.Frontier) (Frontier, error) {
+	var contexts, froms, prefill, decode, ttft []float64
+	for _, f := range samples {
+		contexts = append(contexts, float64(f.ContextTokens))
+		froms = append(froms, float64(f.ContextTokens-f.EvaluatedTokens))
+		prefill = append(prefill, f.PrefillTPS)
+		if f.DecodeTPS > 0 {
+			decode = append(decode, f.DecodeTPS)
+		}
+		if f.TTFTMS > 0 {
+			ttft = append(ttft, f.TTFTMS)
+		}
+	}
+	row := Frontier{FrontierTokens: tokens, HasDecode: len(decode) > 0, HasTTFT: len(ttft) > 0}
+	for _, part := range []struct {
+		samples []float64
+		into    *Summary
+	}{{prefill, &row.Prefill}, {decode, &row.Decode}, {ttft, &row.TTFT}} {
+		if len(part.samples) == 0 {
+			continue
+		}
+		s, err := Summarize(part.samples)
+		if err != nil {
+			return row, err
+		}
+		*part.into = s
+	}
+	context, err := Summarize(contexts)
+	if err != nil {
+		return row, err
+	}
+	from, err := Summarize(froms)
+	if err != nil {
+		return row, err
+	}
+	row.ContextTokens, row.FromTokens = int(context.Median), int(from.Median)
+	return row, nil
+}
+
+func sortedKeys[V any](m map[int]V) []int {
+	keys := make([]int, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,184 @@
+package table
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ds4/reports"
+)
+
+var update = flag.Bool("update", false, "rewrite the files of testdata")
+
+func TestResultsGolden(t *testing.T) {
+	f := read(t, "results.jsonl")
+	for style, name := range map[Style]string{Text: "results.txt", Markdown: "results.md"} {
+		var buf bytes.Buffer
+		if err := Results(&buf, style, f.Results()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, buf.Bytes())
+	}
+	var buf bytes.Buffer
+	if err := Details(&buf, f.Results()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "details.txt", buf.Bytes())
+}
+
+func TestSpeedGolden(t *testing.T) {
+	f := read(t, "speed.jsonl")
+	for style, name := range map[Style]string{Text: "speed.txt", Markdown: "speed.md"} {
+		var buf bytes.Buffer
+		if err := Speed(&buf, style, f.Results()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, buf.Bytes())
+	}
+}
+
+// Few samples: figures without an interval, and a warning that says so.
+func TestSpeedWithOneSample(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Speed(&buf, Text, read(t, "speed.jsonl").Results()[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(buf.String(), "1 samples, an interval of the median needs 6") {
+		t.Errorf("no warning in\n%s", buf.String())
+	}
+}
+
+func TestEmpty(t *testing.T) {
+	for _, style := range []Style{Text, Markdown} {
+		var buf bytes.Buffer
+		if err := Results(&buf, style, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := Speed(&buf, style, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Hostile cells stay in their cell: one line per row, the same number of columns
+// in Markdown, nothing a terminal acts on.
+func TestHostileCells(t *testing.T) {
+	hostile := []string{"a|b", "x\ny", "\x1b[2J", "\u202egnp.exe", "\xff\xfe", "`rm`", "<script>", `\`, strings.Repeat("é", 500), "", "  x  ", "Under_Score|"}
+	for _, style := range []Style{Text, Markdown} {
+		for _, h := range hostile {
+			var buf bytes.Buffer
+			if err := Write(&buf, style, []Column{{Name: h}, {Name: "n", Number: true}}, [][]string{{h, "1"}, {"plain", "2"}}); err != nil {
+				t.Fatal(err)
+			}
+			out := buf.String()
+			if n := strings.Count(out, "\n"); n != 4 {
+				t.Errorf("style %d, cell %q: %d lines, want 4:\n%s", style, h, n, out)
+			}
+			if strings.ContainsAny(out, "\x1b\u202e") || !utf8.ValidString(out) {
+				t.Errorf("style %d, cell %q reaches the terminal:\n%q", style, h, out)
+			}
+			if style == Markdown {
+				for line := range strings.Lines(out) {
+					unescaped := strings.ReplaceAll(strings.ReplaceAll(line, `\\`, ""), `\|`, "")
+					if n := strings.Count(unescaped, "|"); n != 3 {
+						t.Errorf("cell %q: a row with %d bars: %q", h, n, line)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestHeadersAreKept(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Write(&buf, Text, []Column{{Name: "kv_bytes"}, {Name: "p99.ttft"}}, [][]string{{"", ""}}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(buf.String(), "kv_bytes") || !strings.Contains(buf.String(), "p99.ttft") {
+		t.Errorf("headers were rewritten:\n%s", buf.String())
+	}
+}
+
+func TestRaggedRowIsRefused(t *testing.T) {
+	if err := Write(&bytes.Buffer{}, Text, []Column{{Name: "a"}}, [][]string{{"1", "2"}}); err == nil {
+		t.Error("a row with two cells under one column was written")
+	}
+}
+
+func TestWriteErrorsSurface(t *testing.T) {
+	results, speed := read(t, "results.jsonl").Results(), read(t, "speed.jsonl").Results()
+	for n := range 40 {
+		w := &full{n * 50}
+		if err := Results(w, Text, results); err != nil && !errors.Is(err, errFull) {
+			t.Errorf("after %d bytes: %v", n*50, err)
+		}
+	}
+	if err := Results(&full{}, Text, results); !errors.Is(err, errFull) {
+		t.Errorf("results on a full disk: %v", err)
+	}
+	if err := Speed(&full{}, Markdown, speed); !errors.Is(err, errFull) {
+		t.Errorf("speed on a full disk: %v", err)
+	}
+	if err := Details(&full{}, results); !errors.Is(err, errFull) {
+		t.Errorf("details on a full disk: %v", err)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0", 3: "3", -2: "-2", 431.26: "431", 43.126: "43.1", 4.3126: "4.31", 0.43126: "0.431", 6144: "6144", 123456.7: "123457", math.Pi: "3.14",
+	} {
+		if got := number(v); got != want {
+			t.Errorf("%v is shown as %q, want %q", v, got, want)
+		}
+	}
+}
+
+// golden compares got with a file of testdata; -update writes the file.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+func read(t *testing.T, name string) *reports.File {
+	t.Helper()
+	f, err := reports.ReadFile(filepath.Join("..", "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+var errFull = errors.New("no space left on device")
+
+// full is a writer that fails after n bytes.
+type full struct{ n int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if len(p) > f.n {
+		return 0, errFull
+	}
+	f.n -= len(p)
+	return len(p), nil
+}
