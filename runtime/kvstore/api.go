@@ -1,0 +1,122 @@
+package kvstore
+
+import (
+	"time"
+
+	"ds4/runtime/kvstore/segment"
+	"ds4/runtime/vfs"
+)
+
+// Validate says how much of each segment is read at start-up.
+type Validate string
+
+// The modes of --kv-validate.
+const (
+	ValidateOff    Validate = "off"    // trust names and headers
+	ValidateHeader Validate = "header" // header, table, footer (default)
+	ValidateFull   Validate = "full"   // every byte
+)
+
+// Sync says whether writes are made durable.
+type Sync string
+
+// The modes of --kv-sync.
+const (
+	SyncData Sync = "data" // fsync the file before its rename, the folder after it (default)
+	SyncNone Sync = "none" // throw-away caches and benchmarks
+)
+
+// Unsafe switches parts of the recovery off. For the mutation run of the
+// recovery suite only: it shows that the suite's scenarios fail without them.
+type Unsafe struct {
+	NoChecksum bool // checksums and the text's hash are not compared
+	NoInflight bool // no marker before a restore, so deaths in it are forgotten
+	NoRename   bool // segments are written straight under their final name
+	NoConvict  bool // probation and conviction do nothing
+}
+
+// Options configure a Store. FS, Dir, Identity and Layout are required; the zero
+// value of every other field means the default in its comment.
+type Options struct {
+	FS       vfs.FS
+	Dir      string
+	Identity [32]byte       // of model, tokenizer, numerics and engine revision
+	Layout   segment.Layout // bytes per row and layer
+	// ContextTokens is the context length: Lookup offers only chains that leave
+	// one position free. 0: no limit.
+	ContextTokens   int
+	BudgetBytes     int64         // everything under Dir; default 4 GiB
+	QuarantineBytes int64         // of it, the quarantine; 0: delete instead of keep; <0: default 512 MiB
+	MinTokens       int           // neither save nor offer shorter prefixes; default 512
+	Validate        Validate      // default header
+	Sync            Sync          // default data
+	RecoverTimeout  time.Duration // Open returns at the latest then and recovery goes on behind it; default 30 s
+	SaveTimeout     time.Duration // longest that one Save waits for the writer; default 10 s
+	Readers         int           // parallel reads of a restore; default 2 to 8, by CPUs
+	QuantBits       int           // for the log line of a hit only
+	Log             func(format string, args ...any)
+	Now             func() time.Time
+	BootID          string // of this boot of the machine; default: ask the kernel
+	Unsafe          Unsafe
+}
+
+// Segment is what Save takes: what tokens [From, To) added to the state, and the
+// state at To that is needed to go on from there. The store owns it from then
+// on: pass a copy.
+type Segment struct {
+	Parent   string // id of the segment that ends at From; "" if From is 0
+	From, To int
+	Text     []byte    // cache text of the tokens; any bytes, at least one
+	Tokens   []int32   // [To-From]
+	Raw      [][]byte  // per layer: min(To, Window) rows, oldest first
+	Comp     [][]byte  // per layer: rows closed in (From, To]; empty for ratio 0
+	Index    [][]byte  // per layer: the same windows; empty without indexer
+	Frontier [][]byte  // per layer; empty if FrontierBytes is 0
+	Logits   []float32 // [Vocab], of position To-1
+}
+
+// Chain names a stored prefix: segments from the root on. The zero Chain is
+// empty.
+type Chain struct {
+	IDs     []string
+	Tokens  int   // positions that it covers
+	TextLen int   // bytes of the prompt's cache text that it covers
+	Bytes   int64 // size of its files
+}
+
+// Empty reports whether the chain covers nothing.
+func (c Chain) Empty() bool { return len(c.IDs) == 0 }
+
+// Last returns the id of the last segment, the Parent of what comes next.
+func (c Chain) Last() string {
+	if c.Empty() {
+		return ""
+	}
+	return c.IDs[len(c.IDs)-1]
+}
+
+// Target receives a restored state. Views are slices into the session's own
+// buffers, and different views are filled at the same time. Compressed and
+// indexer rows come from every segment of a chain, with the positions from and
+// to of that segment; raw window, frontier and logits (Vocab little-endian
+// float32) from the last one only. A view whose length is not the one that the
+// layout implies fails the restore. Exactly one of Commit and Abort ends it, and
+// no view is written after that.
+type Target interface {
+	Comp(layer, from, to int) []byte
+	Index(layer, from, to int) []byte
+	Raw(layer int) []byte
+	Frontier(layer int) []byte
+	Logits() []byte
+	Commit(tokens []int32) error
+	Abort()
+}
+
+// Restored says what a restore brought back: Chain may be shorter than the one
+// that was asked for.
+type Restored struct {
+	Chain  Chain
+	Tokens []int32 // the stored tokens of Chain, authoritative over the text
+	Bytes  int64   // read from disk, failed attempts included
+	Time   time.Duration
+}
