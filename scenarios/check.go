@@ -9,6 +9,7 @@ import (
 
 	"ds4/faults"
 	"ds4/faults/corrupt"
+	"ds4/scenarios/corpus"
 )
 
 // Limits of what a scenario may ask for.
@@ -276,7 +277,7 @@ func checkPrompt(p *Prompt, fail func(string, ...any) error) error {
 		return fail("prompt: want either text or corpus")
 	}
 	if p.Corpus != "" {
-		if err := checkWords([]string{p.Corpus}, Corpora(), "corpus"); err != nil {
+		if err := checkWords([]string{p.Corpus}, corpus.Names(), "corpus"); err != nil {
 			return fail("prompt: %w", err)
 		}
 		if p.Tokens < 1 || p.Tokens > MaxPromptTokens {

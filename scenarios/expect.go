@@ -42,13 +42,13 @@ type Words []string
 // ChatBounds is a condition on a number of one chat; without a name, on the sum
 // over all chats so far.
 type ChatBounds struct {
-	Chat string `json:"chat,omitempty"`
+	Chat   string `json:"chat,omitempty"`
 	Bounds `yaml:",inline"`
 }
 
 // FiredBounds is a condition on the firings of one fault point.
 type FiredBounds struct {
-	Fault string `json:"fault"`
+	Fault  string `json:"fault"`
 	Bounds `yaml:",inline"`
 }
 
@@ -56,7 +56,7 @@ type FiredBounds struct {
 // no bounds at least one line must match.
 type LogMatch struct {
 	Matches string `json:"matches"`
-	Bounds `yaml:",inline"`
+	Bounds  `yaml:",inline"`
 }
 
 // MetricBounds is a condition on a sample of the metrics page of the running

@@ -64,6 +64,3 @@ func Find(list []*Scenario, id string) (*Scenario, error) {
 	}
 	return nil, fmt.Errorf("scenarios: %w: %q", ErrUnknown, id)
 }
-
-// Corpora names the sources of generated prompts.
-func Corpora() []string { return []string{"go-source", "words", "chat"} }

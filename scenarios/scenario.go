@@ -169,9 +169,6 @@ type Fill struct {
 	As        string  `json:"as"`
 	Prompt    *Prompt `json:"prompt"`
 	MaxTokens int     `json:"max_tokens,omitempty"`
-	// Kill ends the filling server with SIGKILL instead of SIGTERM, so that no
-	// tail is saved.
-	Kill bool `json:"kill,omitempty" jsonschema:"end the filling server with SIGKILL"`
 }
 
 // Keep names a copy of the cache directory.

@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package proc
+
+import "syscall"
+
+// ownGroup puts the child into a process group of its own.
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

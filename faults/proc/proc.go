@@ -1,0 +1,206 @@
+// Package proc runs a server as a child process for the harness: starts it,
+// waits until it answers, signals it, kills it, collects its output with times.
+//
+// It promises that nothing is left behind: every process has a group of its own,
+// Close kills the group, and on Linux the kernel kills the process when the
+// harness dies. It knows two things about a server: it writes a line with
+// "listening on http://HOST:PORT" when it is ready, and it answers HTTP there.
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// outputDelay is how long output is read after a process has ended, in case a
+// child of it holds the pipe.
+const outputDelay = 2 * time.Second
+
+// Config says what to start.
+type Config struct {
+	Path string
+	Args []string
+	Env  []string // added to the environment of the harness
+	Dir  string   // working directory, empty for that of the harness
+	Log  *Log     // where output goes; required
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int            // exit status, -1 if a signal ended it
+	Signal syscall.Signal // 0 if none
+	At     time.Time
+}
+
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		return "killed by " + e.Signal.String()
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// Process is a running or ended process.
+type Process struct {
+	cmd      *exec.Cmd
+	log      *Log
+	logStart int // position of its first line
+	started  time.Time
+	done     chan struct{} // closed when it has ended and its output is read
+	exit     Exit          // valid after done
+
+	mu  sync.Mutex
+	url string
+}
+
+// Start starts a process. The caller must Close it.
+func Start(cfg Config) (*Process, error) {
+	if cfg.Log == nil {
+		return nil, errors.New("proc: start: no log")
+	}
+	w := &lineWriter{log: cfg.Log}
+	p := &Process{log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
+	p.cmd = exec.Command(cfg.Path, cfg.Args...)
+	p.cmd.Env = append(os.Environ(), cfg.Env...)
+	p.cmd.Dir = cfg.Dir
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	p.cmd.WaitDelay = outputDelay
+	p.cmd.SysProcAttr = ownGroup()
+	p.started = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("proc: start %s: %w", cfg.Path, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // its news is in ProcessState
+		w.flush()
+		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: time.Now()}
+		if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+			p.exit.Signal = st.Signal()
+		}
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Started is the time of the start.
+func (p *Process) Started() time.Time { return p.started }
+
+// Done is closed when the process has ended and all its output is in the log.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exited returns how the process ended, and whether it has.
+func (p *Process) Exited() (Exit, bool) {
+	select {
+	case <-p.done:
+		return p.exit, true
+	default:
+		return Exit{}, false
+	}
+}
+
+// Wait waits for the end.
+func (p *Process) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-p.done:
+		return p.exit, nil
+	case <-ctx.Done():
+		return Exit{}, fmt.Errorf("proc: wait for the end of process %d: %w", p.PID(), ctx.Err())
+	}
+}
+
+// Signal sends a signal to the process. One that has ended is no error.
+func (p *Process) Signal(sig syscall.Signal) error {
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("proc: signal %s to %d: %w", sig, p.PID(), err)
+	}
+	return nil
+}
+
+// Close kills the process's whole group and waits until it is gone. It may be
+// called again, and after the end.
+func (p *Process) Close() {
+	if _, ended := p.Exited(); !ended {
+		killGroup(p.PID())
+	}
+	<-p.done
+}
+
+var listening = regexp.MustCompile(`listening on (http://[^\s/]+:[0-9]+)`)
+
+// URL is where the server listens, or "" while that is not known.
+func (p *Process) URL() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.url
+}
+
+// WaitReady waits until the server has said where it listens and answers
+// GET /v1/models there.
+func (p *Process) WaitReady(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // an end of the process ends the waiting
+		select {
+		case <-p.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	line, err := p.log.Wait(ctx, p.logStart, listening)
+	if err != nil {
+		return "", p.notReady(err)
+	}
+	url := listening.FindStringSubmatch(line.Text)[1]
+	for {
+		if err = answers(ctx, url+"/v1/models"); err == nil {
+			p.mu.Lock()
+			p.url = url
+			p.mu.Unlock()
+			return url, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return "", p.notReady(err)
+		}
+	}
+}
+
+// notReady explains why a server did not become ready.
+func (p *Process) notReady(err error) error {
+	const lines = 5
+	if exit, ended := p.Exited(); ended {
+		return fmt.Errorf("%w with %s before it was ready; it wrote:\n%s", ErrExited, exit, p.log.Tail(lines))
+	}
+	return fmt.Errorf("%w: %w; it wrote:\n%s", ErrNotReady, err, p.log.Tail(lines))
+}
+
+var readyClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+func answers(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := readyClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
