@@ -1,0 +1,76 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"ds4/runtime/failpoint"
+)
+
+const maxFaultRules = 256
+
+// Switches of --unsafe: each takes one safeguard away, so that the harness can
+// show that it would notice.
+const (
+	UnsafeRecoveryOff = "recovery-off" // no failure ladder
+	UnsafeNoChecksum  = "no-checksum"  // segments are not verified
+	UnsafeNoInflight  = "no-inflight"  // no marker before a restore
+	UnsafeNoRename    = "no-rename"    // segments are written under their final name
+	UnsafeNoConvict   = "no-convict"   // guilty segments stay in use
+)
+
+// UnsafeSwitches lists the words of --unsafe.
+var UnsafeSwitches = []string{UnsafeRecoveryOff, UnsafeNoChecksum, UnsafeNoInflight, UnsafeNoRename, UnsafeNoConvict}
+
+// Faults holds the hooks for fault injection. They take effect only in a process
+// whose environment has DS4_ENABLE_FAULTS=1.
+type Faults struct {
+	Rules     []failpoint.Rule
+	Unsafe    []string
+	MetalPlan string // of DS4_METAL_FAULT
+}
+
+// AddFaults registers the settings of Faults. They exist as flags only: an
+// environment or a file must not be able to break a server by itself.
+func (s *Set) AddFaults(f *Faults) {
+	rules := List(s, &f.Rules, "fault", "", maxFaultRules, failpoint.Parse, failpoint.Rule.String,
+		"arm a fault `RULE`; refused unless "+EnableFaultsEnv+"=1")
+	rules.flagOnly = true
+	unsafe := Var(s, &f.Unsafe, "unsafe", "", nil, parseUnsafe, func(list []string) string { return strings.Join(list, ",") },
+		"switch off safeguards, `LIST`")
+	unsafe.flagOnly, unsafe.hidden = true, true
+}
+
+func parseUnsafe(text string) ([]string, error) {
+	var list []string
+	for word := range strings.SplitSeq(text, ",") {
+		if !slices.Contains(UnsafeSwitches, word) {
+			return nil, fmt.Errorf("%q is unknown, want %s", clip(word), strings.Join(UnsafeSwitches, ", "))
+		}
+		list = append(list, word)
+	}
+	return list, nil
+}
+
+// Has reports whether a switch of --unsafe was given.
+func (f *Faults) Has(name string) bool { return slices.Contains(f.Unsafe, name) }
+
+// Allow reads DS4_METAL_FAULT and refuses every hook that is asked for while
+// the environment does not enable them.
+func (f *Faults) Allow(environ []string) error {
+	env := environment(environ)
+	f.MetalPlan = env[MetalFaultEnv]
+	if env[EnableFaultsEnv] == "1" {
+		return nil
+	}
+	switch {
+	case len(f.Rules) > 0:
+		return fmt.Errorf("flag --fault: %w", ErrFaultsOff)
+	case len(f.Unsafe) > 0:
+		return fmt.Errorf("flag --unsafe: %w", ErrFaultsOff)
+	case f.MetalPlan != "":
+		return fmt.Errorf("environment %s: %w", MetalFaultEnv, ErrFaultsOff)
+	}
+	return nil
+}

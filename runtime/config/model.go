@@ -1,0 +1,62 @@
+package config
+
+import (
+	"math"
+
+	"ds4/runtime/model"
+)
+
+// Defaults and limits of the model settings.
+const (
+	defaultContext = 32768
+	maxContext     = 1 << 24
+	defaultChunk   = 512
+	maxChunk       = 1 << 16
+	maxThreads     = 1024
+	maxSpaceMB     = math.MaxInt64 >> 20 // as bytes it must fit in an int64
+)
+
+// Model says which model runs and how.
+type Model struct {
+	Path         string // GGUF file; empty: the embedded model
+	Context      int    // tokens per session
+	Threads      int    // 0: all cores
+	PrefillChunk int    // tokens per prefill step
+	Numerics     model.Numerics
+	Quality      bool // --quality: no 8-bit activations
+	Backend      string
+	Chdir        string // before anything is opened
+	WarmWeights  bool
+	MemoryMB     int // 0: what the system says is available
+}
+
+// Backends are the drivers that the original knows. Which of them this program
+// contains is the command's business.
+var Backends = []string{"cpu", "metal", "cuda"}
+
+// AddModel registers the settings of Model.
+func (s *Set) AddModel(m *Model) {
+	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` to load; without it the embedded ds4-tiny")
+	s.Int(&m.Context, "ctx", "c", defaultContext, 2, maxContext, "context of a session, `N` tokens")
+	s.Int(&m.Threads, "threads", "t", 0, 0, maxThreads, "worker threads, `N`; 0 = one per core")
+	s.Int(&m.PrefillChunk, "prefill-chunk", "", defaultChunk, 1, maxChunk, "`N` prompt tokens are evaluated per step")
+	Var(s, &m.Numerics, "numerics", "", model.Production, model.ParseNumerics, model.Numerics.String,
+		"`MODE`: production, reference (float32), or a list of kvFP8,kvF16,indexerFP4,actInt8")
+	s.Bool(&m.Quality, "quality", "", false, "prefer exact kernels: production without actInt8")
+	backend := s.Enum(&m.Backend, "backend", "", "cpu", Backends, "device driver, `NAME`")
+	for _, name := range Backends {
+		s.Alias(name, backend, name, "the same as --backend "+name).hidden = true
+	}
+	s.String(&m.Chdir, "chdir", "", "", nil, "change to `DIR` before anything is opened")
+	s.Bool(&m.WarmWeights, "warm-weights", "", false, "read all weights once at start")
+	s.Int(&m.MemoryMB, "memory-mb", "", 0, 0, maxSpaceMB, "memory for sessions, `N` MiB; 0 = what the system has available")
+}
+
+// EffectiveNumerics combines --numerics and --quality.
+func (m *Model) EffectiveNumerics() model.Numerics {
+	n := m.Numerics
+	if m.Quality {
+		n.ActInt8 = false
+	}
+	return n
+}

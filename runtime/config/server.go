@@ -1,0 +1,75 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Defaults and limits of the server settings.
+const (
+	defaultTokens   = 393216
+	defaultHost     = "127.0.0.1"
+	defaultPort     = 8000
+	maxPort         = 65535
+	defaultSessions = 4
+	maxSessions     = 256
+	defaultQueue    = 64
+	maxQueue        = 1 << 16
+	defaultShutdown = 20 * time.Second
+	maxShutdown     = time.Hour
+	defaultFailures = 3
+	maxFailures     = 1000
+	defaultWindow   = 10 * time.Minute
+	maxWindow       = 7 * 24 * time.Hour
+)
+
+// Server describes the HTTP side and the queue behind it.
+type Server struct {
+	Host            string
+	Port            int // 0: any free one
+	CORS            bool
+	Sessions        int // live sessions
+	Queue           int // waiting requests
+	Tokens          int // output cap when the request has none
+	ShutdownTimeout time.Duration
+	KeepaliveStyle  string // comment, event
+}
+
+// AddServer registers the settings of Server.
+func (s *Set) AddServer(v *Server) {
+	s.String(&v.Host, "host", "", defaultHost, checkHost, "listen on `ADDR`: an IPv4 address or localhost")
+	s.Int(&v.Port, "port", "", defaultPort, 0, maxPort, "listen on port `N`; 0 = any free one")
+	s.Bool(&v.CORS, "cors", "", false, "add Access-Control headers")
+	s.Int(&v.Tokens, "tokens", "n", defaultTokens, 1, maxContext, "at most `N` output tokens when the request has no limit")
+	s.Int(&v.Sessions, "sessions", "", defaultSessions, 1, maxSessions, "keep up to `N` sessions in memory, fewer if they do not fit")
+	s.Int(&v.Queue, "queue", "", defaultQueue, 1, maxQueue, "refuse requests when `N` are waiting")
+	s.Duration(&v.ShutdownTimeout, "shutdown-timeout", "", defaultShutdown, 0, maxShutdown, "saving sessions at shutdown takes at most `DUR`")
+	s.Enum(&v.KeepaliveStyle, "keepalive-style", "", "comment", []string{"comment", "event"}, "while nothing is ready send a `KIND`: comment or event")
+}
+
+func checkHost(host string) error {
+	if host == "localhost" {
+		return nil
+	}
+	if addr, err := netip.ParseAddr(host); err != nil || !addr.Is4() {
+		return fmt.Errorf("%q is neither an IPv4 address nor localhost", clip(host))
+	}
+	return nil
+}
+
+// Recovery says what happens after failures of the device.
+type Recovery struct {
+	PrefillFailureLimit int
+	InlineRetry         bool
+	FailureWindow       time.Duration
+	DeviceFailureExit   int // 0: never
+}
+
+// AddRecovery registers the settings of Recovery.
+func (s *Set) AddRecovery(r *Recovery) {
+	s.Int(&r.PrefillFailureLimit, "prefill-failure-limit", "", defaultFailures, 1, maxFailures, "clear a context after `N` consecutive device failures on it")
+	s.Bool(&r.InlineRetry, "prefill-inline-retry", "", true, "retry once without the disk cache inside the same request")
+	s.Duration(&r.FailureWindow, "prefill-failure-window", "", defaultWindow, time.Second, maxWindow, "forget the failures of a context that was idle for `DUR`")
+	s.Int(&r.DeviceFailureExit, "device-failure-exit", "", 0, 0, maxFailures, "exit with code 75 after `N` device failures that a fresh session did not cure; 0 = never")
+}
