@@ -35,5 +35,6 @@ func expNeg(x float64) float64 {
 	for _, c := range inverseFactorials[1:] {
 		p = float64(p*r) + c
 	}
-	return math.Ldexp(p, int(k))
+	// p is between 1/2 and 2: adding k to its exponent cannot leave the normal range.
+	return math.Float64frombits(math.Float64bits(p) + uint64(int64(k))<<52)
 }

@@ -28,7 +28,7 @@ func (c candidate) before(d candidate) bool {
 // Sampler draws the tokens of one generation. It is not for concurrent use.
 type Sampler struct {
 	params  Params
-	logMinP float64 // weights below exp of this need no exact comparison; -Inf: off
+	logMinP float64 // a weight below exp of this fails min-p for certain; -Inf: off
 	rng     rand.PCG
 	heap    []candidate // scratch
 	kept    []candidate // scratch
@@ -69,7 +69,7 @@ func (s *Sampler) Sample(logits []float32) int32 {
 		mass = s.collect(logits, highest)
 	}
 	if s.params.TopP < 1 {
-		s.takeTopP(float64(s.params.TopP * mass))
+		s.takeTopP(mass, len(logits))
 	}
 	return draw(s.kept, random)
 }
@@ -93,20 +93,20 @@ func (s *Sampler) scaled(logit, highest float32) float64 {
 	return (float64(logit) - float64(highest)) / s.params.Temperature
 }
 
-// collect fills kept, in the order of ids, with the tokens that pass min-p, and
-// returns the weight of all tokens if top-p will need it.
+// collect fills kept, in the order of ids, with the tokens that pass min-p. If
+// top-p is on, it returns the weight of all tokens; else it skips most of them
+// without an exponential.
 func (s *Sampler) collect(logits []float32, highest float32) (mass float64) {
 	s.kept = s.kept[:0]
-	needMass := s.params.TopP < 1
+	floor := math.Inf(-1)
+	if s.params.TopP == 1 {
+		floor = float64(highest) + float64(s.params.Temperature*s.logMinP)
+	}
 	for i, x := range logits {
-		if !finite(x) {
+		if float64(x) < floor || !finite(x) {
 			continue
 		}
-		d := s.scaled(x, highest)
-		if d < s.logMinP && !needMass {
-			continue
-		}
-		w := expNeg(d)
+		w := expNeg(s.scaled(x, highest))
 		mass += w
 		if w > 0 && w >= s.params.MinP {
 			s.kept = append(s.kept, candidate{x, int32(i), w})
@@ -150,10 +150,19 @@ func (s *Sampler) collectTopK(logits []float32, highest float32, k int) (mass fl
 	return mass
 }
 
-// takeTopP keeps the fewest most likely candidates that weigh at least want; one
-// in any case, all if rounding keeps the sum below it.
-func (s *Sampler) takeTopP(want float64) {
-	s.heap = append(s.heap[:0], s.kept...)
+// takeTopP keeps the fewest most likely candidates that weigh at least the top-p
+// share of mass, which is of at most n tokens; one in any case, all if rounding
+// keeps the sum below the share. Tokens under the average of what may be left out
+// are left out at once: together they weigh too little to be needed.
+func (s *Sampler) takeTopP(mass float64, n int) {
+	want := float64(s.params.TopP * mass)
+	average := (mass - want) / float64(n)
+	s.heap = s.heap[:0]
+	for _, c := range s.kept {
+		if c.weight >= average {
+			s.heap = append(s.heap, c)
+		}
+	}
 	s.kept = s.kept[:0]
 	heapify(s.heap, moreLikely)
 	sum := 0.0

@@ -1,0 +1,110 @@
+package chat_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"ds4/runtime/chat"
+	"ds4/runtime/tokenizer"
+)
+
+func push(a *chat.Answer, ids []int32) (reasoning, text string) {
+	for _, id := range ids {
+		r, s := a.Push(id)
+		reasoning, text = reasoning+r, text+s
+	}
+	r, s := a.Flush()
+	return reasoning + r, text + s
+}
+
+func TestAnswer(t *testing.T) {
+	tok := openTiny(t)
+	for _, c := range []struct {
+		name            string
+		thinking        bool
+		turn            string // control tokens as their strings
+		reasoning, text string
+	}{
+		{"plain", false, "Hello", "", "Hello"},
+		{"thinking", true, "hm</think>Hello" + tokenizer.EOSToken, "hm", "Hello"},
+		{"unfinished thought", true, "hm", "hm", ""},
+		{"no thought", true, "</think>Hello", "", "Hello"},
+		{"model opens by itself", false, "<think>hm</think>Hello", "hm", "Hello"},
+		{"marker again", true, "<think>hm</think>Hello", "hm", "Hello"},
+		{"late markers are shown", false, "a<think>b</think>c", "", "a<think>b</think>c"},
+		{"second end is shown", true, "a</think>b</think>c", "a", "b</think>c"},
+		{"other control tokens are shown", false, "a" + tokenizer.UserToken + tokenizer.DSMLToken, "", "a" + tokenizer.UserToken + tokenizer.DSMLToken},
+		{"end of text says nothing", false, "a" + tokenizer.EOSToken + tokenizer.BOSToken + "b", "", "ab"},
+		{"empty", true, "", "", ""},
+	} {
+		a := chat.NewAnswer(tok, c.thinking)
+		reasoning, text := push(a, tok.EncodeWithControls(c.turn))
+		if reasoning != c.reasoning || text != c.text {
+			t.Errorf("%s: reasoning %q, text %q; want %q, %q", c.name, reasoning, text, c.reasoning, c.text)
+		}
+	}
+}
+
+func TestAnswerIgnoresSpelledMarkers(t *testing.T) {
+	tok := openTiny(t)
+	reasoning, text := push(chat.NewAnswer(tok, true), tok.Encode("a</think>b"))
+	if reasoning != "a</think>b" || text != "" {
+		t.Errorf("reasoning %q, text %q", reasoning, text)
+	}
+}
+
+// Rendering what Answer returned gives back the tokens of the turn, if those are
+// the ones that the tokenizer would choose.
+func TestAnswerRoundTrip(t *testing.T) {
+	tok := openTiny(t)
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.String()
+		m := answer(text.Draw(t, "reasoning"), text.Draw(t, "text"))
+		question, err := chat.Render([]chat.Message{user("q")}, chat.Options{Thinking: chat.High})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := chat.Render([]chat.Message{user("q"), m}, chat.Options{Thinking: chat.High})
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn := chat.Tokens(tok, whole)
+		turn = turn[len(chat.Tokens(tok, question)) : len(turn)-2]
+		reasoning, visible := push(chat.NewAnswer(tok, true), turn)
+		if reasoning != m.Reasoning || visible != m.Content {
+			t.Fatalf("reasoning %q, text %q; want %q, %q", reasoning, visible, m.Reasoning, m.Content)
+		}
+	})
+}
+
+// Any tokens at all: valid UTF-8, whole characters, nothing lost.
+func TestAnswerOnAnyTokens(t *testing.T) {
+	tok := openTiny(t)
+	rapid.Check(t, func(t *rapid.T) {
+		ids := rapid.SliceOf(rapid.OneOf(rapid.Int32Range(-1, int32(tok.Vocab())), rapid.Int32Range(8, 300))).Draw(t, "ids")
+		a := chat.NewAnswer(tok, rapid.Bool().Draw(t, "thinking"))
+		var got strings.Builder
+		add := func(reasoning, text string) {
+			if !utf8.ValidString(reasoning) || !utf8.ValidString(text) || reasoning != "" && text != "" {
+				t.Fatalf("reasoning %q, text %q", reasoning, text)
+			}
+			got.WriteString(reasoning + text)
+		}
+		for _, id := range ids {
+			add(a.Push(id))
+		}
+		add(a.Flush())
+		silent := slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return tok.Control(id) })
+		var all []byte
+		for _, id := range silent {
+			all = append(all, tok.Bytes(id)...)
+		}
+		if len(silent) == len(ids) && got.String() != string([]rune(string(all))) {
+			t.Fatalf("got %q of %q", got.String(), all)
+		}
+	})
+}
