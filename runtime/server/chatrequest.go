@@ -1,0 +1,276 @@
+package server
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+
+	"ds4/runtime/chat"
+	"ds4/runtime/sample"
+)
+
+// Limits of one chat request. The body limit bounds them all; these give the
+// clearer error.
+const (
+	maxMessages    = 1 << 16
+	maxStops       = 16
+	maxStopBytes   = 1 << 10
+	maxModelBytes  = 256 // the name is echoed in every chunk
+	maxEffortBytes = 32
+)
+
+// Model names that choose a thinking mode, as clients of DeepSeek's own API do.
+const (
+	aliasChat     = "deepseek-chat"
+	aliasReasoner = "deepseek-reasoner"
+)
+
+// chatRequest is the body of POST /v1/chat/completions, checked. A nil pointer is a
+// field that the client left out or sent as null.
+type chatRequest struct {
+	model        string
+	messages     []chat.Message
+	maxTokens    *int64 // max_tokens
+	maxOutput    *int64 // max_completion_tokens, its newer name: wins if both are there
+	temperature  *float64
+	topP         *float64
+	minP         *float64
+	topK         *int64
+	seed         *int64
+	stop         []string
+	stream       *bool
+	includeUsage *bool
+	thinking     *bool
+	think        *bool // another name of thinking, which wins if both are there
+	effort       string
+	tools        int // how many were offered
+	toolChoice   string
+}
+
+// parseChatRequest reads and checks a request body. Errors are *apiError with
+// status 400 and name the field.
+func parseChatRequest(body []byte) (*chatRequest, error) {
+	r := newJSONReader(body)
+	req := new(chatRequest)
+	if err := r.document(func(name string) error { return req.field(r, name) }); err != nil {
+		return nil, err
+	}
+	if err := req.check(); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// field reads the value of one top-level field, replacing a former one.
+func (q *chatRequest) field(r *jsonReader, name string) (err error) {
+	switch name {
+	case "model":
+		q.model, _, err = r.str(name)
+	case "messages":
+		q.messages, err = readMessages(r)
+	case "max_tokens":
+		q.maxTokens, err = r.integer(name)
+	case "max_completion_tokens":
+		q.maxOutput, err = r.integer(name)
+	case "temperature":
+		q.temperature, err = r.number(name)
+	case "top_p":
+		q.topP, err = r.number(name)
+	case "min_p":
+		q.minP, err = r.number(name)
+	case "top_k":
+		q.topK, err = r.integer(name)
+	case "seed":
+		q.seed, err = r.integer(name)
+	case "stop":
+		q.stop, err = readStop(r)
+	case "stream":
+		q.stream, err = r.boolean(name)
+	case "stream_options":
+		q.includeUsage, err = readStreamOptions(r)
+	case "thinking":
+		q.thinking, err = readThinking(r)
+	case "think":
+		q.think, err = r.boolean(name)
+	case "reasoning_effort":
+		q.effort, _, err = r.str(name)
+	case "tools":
+		q.tools, err = countTools(r)
+	case "tool_choice":
+		q.toolChoice, err = readToolChoice(r)
+	default:
+		err = r.skip()
+	}
+	return err
+}
+
+// check validates what one field cannot know alone.
+func (q *chatRequest) check() error {
+	switch {
+	case q.messages == nil:
+		return missing("messages")
+	case len(q.messages) == 0:
+		return badField("messages", "want at least one message")
+	case len(q.model) > maxModelBytes:
+		return badField("model", "longer than %d bytes", maxModelBytes)
+	case q.tools > 0 && q.toolChoice != toolChoiceNone:
+		return badField("tools", "tool calls are not supported yet; leave tools out or send tool_choice %q", toolChoiceNone)
+	}
+	if n := q.outputLimit(); n != nil && *n < 1 {
+		return badField("max_tokens", "want at least 1, got %d; leave it out for the server's default", *n)
+	}
+	if _, err := q.mode(); err != nil {
+		return err
+	}
+	if err := q.params().Validate(); err != nil {
+		return badRequest("%v", err)
+	}
+	return nil
+}
+
+// outputLimit is the client's cap on sampled tokens, nil without one.
+func (q *chatRequest) outputLimit() *int64 {
+	if q.maxOutput != nil {
+		return q.maxOutput
+	}
+	return q.maxTokens
+}
+
+// mode decides how much to think: an explicit switch beats the effort, the effort
+// beats the model alias, and without any of them the model thinks.
+func (q *chatRequest) mode() (chat.Mode, error) {
+	mode, given := chat.High, q.effort != ""
+	if given {
+		if len(q.effort) > maxEffortBytes {
+			return 0, badField("reasoning_effort", "longer than %d bytes", maxEffortBytes)
+		}
+		var err error
+		if mode, err = chat.ParseMode(strings.ToLower(q.effort)); err != nil {
+			return 0, badField("reasoning_effort", "%v", err)
+		}
+	}
+	explicit := q.thinking
+	if explicit == nil {
+		explicit = q.think
+	}
+	switch {
+	case explicit != nil && !*explicit:
+		return chat.None, nil
+	case explicit != nil && mode == chat.None:
+		return chat.High, nil
+	case explicit != nil || given:
+		return mode, nil
+	case q.model == aliasChat:
+		return chat.None, nil
+	}
+	return mode, nil // deepseek-reasoner and every other name
+}
+
+// params is what the client asked for, defaults filled in.
+func (q *chatRequest) params() sample.Params {
+	p := sample.Defaults()
+	if q.temperature != nil {
+		p.Temperature = *q.temperature
+	}
+	if q.topP != nil {
+		p.TopP = *q.topP
+	}
+	if q.minP != nil {
+		p.MinP = *q.minP
+	}
+	if q.topK != nil { // some clients say -1 for off
+		p.TopK = int(min(max(*q.topK, 0), math.MaxInt32))
+	}
+	return p
+}
+
+func (q *chatRequest) streaming() bool { return q.stream != nil && *q.stream }
+
+func (q *chatRequest) wantsUsage() bool { return q.includeUsage != nil && *q.includeUsage }
+
+// readStop reads a string or an array of strings. Empty ones say nothing and are
+// dropped.
+func readStop(r *jsonReader) ([]string, error) {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	var stops []string
+	add := func(tok json.Token) error {
+		s, ok := tok.(string)
+		switch {
+		case !ok:
+			return badField("stop", "want a string or an array of strings, got %s", kind(tok))
+		case len(s) > maxStopBytes:
+			return badField("stop", "a string of %d bytes is longer than %d", len(s), maxStopBytes)
+		case s == "":
+			return nil
+		case len(stops) == maxStops:
+			return badField("stop", "more than %d strings", maxStops)
+		}
+		stops = append(stops, s)
+		return nil
+	}
+	if tok != json.Delim('[') {
+		err = add(tok)
+		return stops, err
+	}
+	err = r.elements(func(_ int, tok json.Token) error { return add(tok) })
+	return stops, err
+}
+
+// readStreamOptions reads {"include_usage": bool}.
+func readStreamOptions(r *jsonReader) (usage *bool, err error) {
+	const path = "stream_options"
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	if tok != json.Delim('{') {
+		return nil, badField(path, "want an object, got %s", kind(tok))
+	}
+	err = r.fields(func(name string) (err error) {
+		if name != "include_usage" {
+			return r.skip()
+		}
+		usage, err = r.boolean(path + "." + name)
+		return err
+	})
+	return usage, err
+}
+
+// readThinking reads true, false or {"type": "enabled" | "disabled"}.
+func readThinking(r *jsonReader) (*bool, error) {
+	const path = "thinking"
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	if b, ok := tok.(bool); ok {
+		return &b, nil
+	}
+	if tok != json.Delim('{') {
+		return nil, badField(path, "want true, false or an object, got %s", kind(tok))
+	}
+	var on *bool
+	err = r.fields(func(name string) error {
+		if name != "type" {
+			return r.skip()
+		}
+		s, present, err := r.str(path + ".type")
+		if err != nil {
+			return err
+		}
+		enabled := s == "enabled"
+		switch {
+		case !present:
+			on = nil
+		case enabled || s == "disabled":
+			on = &enabled
+		default:
+			return badField(path+".type", "want enabled or disabled, got %.32q", s)
+		}
+		return nil
+	})
+	return on, err
+}

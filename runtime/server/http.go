@@ -1,0 +1,149 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// recorder remembers whether and how a request was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int // 0: nothing was sent
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// answerError sends an error if that is still possible; else it cuts the connection,
+// so that half an answer does not look whole.
+func (s *Server) answerError(rec *recorder, err error) {
+	e := fromScheduler(err)
+	if e == nil || rec.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	if e.status == http.StatusInternalServerError && e.Code == "" {
+		s.cfg.Log("request failed: %v", err)
+	}
+	if err := s.writeError(rec, e); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// writeJSON answers with one JSON document.
+func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) error {
+	body := append(appendJSON(nil, v), '\n')
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	return writePieces(w, http.NewResponseController(w), s.cfg.WriteStall, body)
+}
+
+// readBody reads a request's body. Memory grows with what arrives, not with what the
+// headers announce.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBodyBytes {
+		w.Header().Set("Connection", "close")
+		return nil, bodyTooLarge()
+	}
+	rc := http.NewResponseController(w)
+	body, err := io.ReadAll(&patientReader{
+		body: http.MaxBytesReader(w, r.Body, maxBodyBytes), rc: rc, end: time.Now().Add(maxBodyDuration),
+	})
+	// Without this the deadline would look like a disconnect later on.
+	if rerr := rc.SetReadDeadline(time.Time{}); rerr != nil && !errors.Is(rerr, http.ErrNotSupported) && err == nil {
+		err = rerr
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &tooLarge):
+		return nil, bodyTooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		return nil, badRequest("bad HTTP request: the body did not arrive in time")
+	case r.Context().Err() != nil:
+		return nil, fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	w.Header().Set("Connection", "close")
+	return nil, badRequest("bad HTTP request: %v", err)
+}
+
+// patientReader lets every read take readStall, and all of them together until end.
+type patientReader struct {
+	body io.Reader
+	rc   *http.ResponseController
+	end  time.Time
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	deadline := time.Now().Add(readStall)
+	if deadline.After(p.end) {
+		deadline = p.end
+	}
+	if err := p.rc.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return p.body.Read(b)
+}
+
+func bodyTooLarge() *apiError {
+	return &apiError{
+		status: http.StatusRequestEntityTooLarge, Type: typeInvalid,
+		Message: fmt.Sprintf("request body is larger than %d MiB", maxBodyBytes>>20),
+	}
+}
+
+func notAllowed(methods map[string]handler, method string) *apiError {
+	allow := append(slices.Sorted(maps.Keys(methods)), http.MethodOptions)
+	return &apiError{
+		status: http.StatusMethodNotAllowed, Type: typeInvalid, allow: strings.Join(allow, ", "),
+		Message: fmt.Sprintf("method %.16s is not allowed here; use %s", method, strings.Join(allow, ", ")),
+	}
+}
+
+// browsers refuses requests that a web page of another origin makes through a user's
+// browser. Without it any page could spend the machine's time and empty the cache,
+// even though it could not read the answers.
+var browsers = http.NewCrossOriginProtection()
+
+func (s *Server) sameOrigin(r *http.Request) error {
+	if s.cfg.CORS || browsers.Check(r) == nil {
+		return nil
+	}
+	return &apiError{
+		status: http.StatusForbidden, Type: typeInvalid,
+		Message: "cross-origin request refused; start the server with --cors to allow web pages of other origins",
+	}
+}
+
+// errorLog carries net/http's complaints into the server's log.
+type errorLog struct {
+	log func(format string, args ...any)
+}
+
+func (e errorLog) Write(p []byte) (int, error) {
+	e.log("%s", strings.TrimSpace(string(p)))
+	return len(p), nil
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ds4/runtime/scheduler"
+)
+
+const metricPrefix = "ds4_"
+
+// metrics exports the counters of the scheduler and of the disk cache as they are at
+// the moment of a scrape, and counts HTTP requests itself. The registry is our own:
+// several servers in one process do not meet.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.CounterVec
+	page     http.Handler
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: metricPrefix + "http_requests_total", Help: "HTTP requests answered, by route and status code.",
+		}, []string{"route", "code"}),
+		seconds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: metricPrefix + "http_request_seconds_total", Help: "Time until the last byte of answers, by route.",
+		}, []string{"route"}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: metricPrefix + "build_info", Help: "1, with the version and the loaded model as labels.",
+		ConstLabels: prometheus.Labels{"version": s.cfg.Version, "model": s.cfg.Model.ID},
+	})
+	info.Set(1)
+	m.registry.MustRegister(m.requests, m.seconds, info, newStateCollector(s),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.page = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}})
+	return m
+}
+
+// handle serves GET /metrics.
+func (m *metrics) handle(w http.ResponseWriter, r *http.Request) error {
+	m.page.ServeHTTP(w, r)
+	return nil
+}
+
+// observe counts one request. status is 0 if nothing could be sent.
+func (m *metrics) observe(route string, status int, d time.Duration) {
+	m.requests.WithLabelValues(route, fmt.Sprint(status)).Inc()
+	m.seconds.WithLabelValues(route).Add(max(d, 0).Seconds())
+}
+
+// promLog reports a scrape that went wrong.
+type promLog struct{ s *Server }
+
+func (l promLog) Println(v ...any) { l.s.cfg.Log("metrics: %s", fmt.Sprint(v...)) }
+
+// stat is one number of a snapshot of type T.
+type stat[T any] struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(T) float64
+}
+
+// statMap is a family of numbers with one label.
+type statMap[T any] struct {
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	values func(T) map[string]float64
+}
+
+func counter[T any](name, help string, value func(T) float64) stat[T] {
+	return stat[T]{prometheus.NewDesc(metricPrefix+name, help, nil, nil), prometheus.CounterValue, value}
+}
+
+func gauge[T any](name, help string, value func(T) float64) stat[T] {
+	return stat[T]{prometheus.NewDesc(metricPrefix+name, help, nil, nil), prometheus.GaugeValue, value}
+}
+
+func counters[T any](name, label, help string, values func(T) map[string]float64) statMap[T] {
+	return statMap[T]{prometheus.NewDesc(metricPrefix+name, help, []string{label}, nil), prometheus.CounterValue, values}
+}
+
+func gauges[T any](name, label, help string, values func(T) map[string]float64) statMap[T] {
+	return statMap[T]{prometheus.NewDesc(metricPrefix+name, help, []string{label}, nil), prometheus.GaugeValue, values}
+}
+
+func (c stat[T]) send(ch chan<- prometheus.Metric, snapshot T) {
+	ch <- prometheus.MustNewConstMetric(c.desc, c.kind, c.value(snapshot))
+}
+
+func (c statMap[T]) send(ch chan<- prometheus.Metric, snapshot T) {
+	values := c.values(snapshot)
+	for _, label := range slices.Sorted(maps.Keys(values)) {
+		ch <- prometheus.MustNewConstMetric(c.desc, c.kind, values[label], label)
+	}
+}
+
+// numbers converts a map of counts; keys that are always wanted start at zero.
+func numbers[V uint64 | int64 | int](counts map[string]V, always ...string) map[string]float64 {
+	out := make(map[string]float64, len(counts)+len(always))
+	for _, key := range always {
+		out[key] = 0
+	}
+	for key, n := range counts {
+		out[key] = float64(n)
+	}
+	return out
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// schedulerStats and schedulerMaps are the numbers of the scheduler.
+var schedulerStats = []stat[scheduler.Stats]{
+	gauge("queue_depth", "Requests that wait.", func(s scheduler.Stats) float64 { return float64(s.QueueDepth) }),
+	gauge("active_requests", "Requests that hold a session.", func(s scheduler.Stats) float64 { return float64(s.ActiveRequests) }),
+	gauge("live_sessions", "Sessions in memory that hold tokens.", func(s scheduler.Stats) float64 { return float64(s.LiveSessions) }),
+	counter("cancelled_total", "Requests whose client went away.", func(s scheduler.Stats) float64 { return float64(s.Cancelled) }),
+
+	counter("prefill_tokens_total", "Prompt tokens that the backend evaluated.", func(s scheduler.Stats) float64 { return float64(s.PrefillTokens) }),
+	counter("prefill_seconds_total", "Backend time of prefill.", func(s scheduler.Stats) float64 { return s.PrefillTime.Seconds() }),
+	counter("prefill_chunks_total", "Chunks of prefill that completed.", func(s scheduler.Stats) float64 { return float64(s.PrefillChunks) }),
+	counter("prefill_attempts_total", "Prompts given to the device.", func(s scheduler.Stats) float64 { return float64(s.PrefillAttempts) }),
+	counter("decode_tokens_total", "Sampled tokens that the backend evaluated.", func(s scheduler.Stats) float64 { return float64(s.DecodeTokens) }),
+	counter("decode_seconds_total", "Backend time of decode.", func(s scheduler.Stats) float64 { return s.DecodeTime.Seconds() }),
+	counter("cached_tokens_total", "Prompt tokens reused from memory or disk.", func(s scheduler.Stats) float64 { return float64(s.CachedTokens) }),
+	counter("restored_tokens_total", "Prompt tokens reused from disk.", func(s scheduler.Stats) float64 { return float64(s.RestoredTokens) }),
+	counter("restore_seconds_total", "Time spent on restores from disk.", func(s scheduler.Stats) float64 { return s.RestoreTime.Seconds() }),
+	counter("save_stall_seconds_total", "Time the model waited for the segment writer.", func(s scheduler.Stats) float64 { return s.SaveStall.Seconds() }),
+
+	counter("inline_retries_total", "Cold retries inside a request.", func(s scheduler.Stats) float64 { return float64(s.InlineRetries) }),
+	counter("contexts_cleared_total", "Context ranges cleared at the failure limit.", func(s scheduler.Stats) float64 { return float64(s.LimitReached) }),
+	counter("chains_convicted_total", "Stored prefixes found guilty by a cold success.", func(s scheduler.Stats) float64 { return float64(s.Convicted) }),
+	gauge("failure_streak", "Longest streak of failures of one context range.", func(s scheduler.Stats) float64 { return float64(s.MaxStreak) }),
+	gauge("failing_ranges", "Context ranges with a streak.", func(s scheduler.Stats) float64 { return float64(s.RangesFailing) }),
+	gauge("breaker_open", "1 while new requests are refused because the device fails.", func(s scheduler.Stats) float64 { return truth(s.BreakerOpen) }),
+	counter("breaker_opened_total", "How often the breaker opened.", func(s scheduler.Stats) float64 { return float64(s.BreakerOpened) }),
+	counter("device_rebuilds_total", "How often the device was rebuilt after an error.", func(s scheduler.Stats) float64 { return float64(s.DeviceRebuilds) }),
+}
+
+var schedulerMaps = []statMap[scheduler.Stats]{
+	counters("requests_total", "outcome", "Requests that ended, by outcome.", func(s scheduler.Stats) map[string]float64 {
+		return numbers(s.Requests, "stop", "length", "error", "cancelled", "rejected", "shutdown")
+	}),
+	counters("prefills_total", "source", "Prefills that completed, by where the prefix came from.", func(s scheduler.Stats) map[string]float64 {
+		return numbers(s.Reuse, scheduler.SourceCold, scheduler.SourceMemoryToken, scheduler.SourceMemoryText, scheduler.SourceDisk)
+	}),
+	counters("failures_total", "class", "Failures, by class.", func(s scheduler.Stats) map[string]float64 {
+		return numbers(s.Failures, "device", "resource", "restore", "internal")
+	}),
+	counters("canaries_total", "result", "Trial prefills while the breaker is open.", func(s scheduler.Stats) map[string]float64 {
+		return map[string]float64{"passed": float64(s.CanaryPassed), "failed": float64(s.CanaryFailed)}
+	}),
+}
+
+// stateCollector asks the scheduler and the store when it is scraped.
+type stateCollector struct {
+	s      *Server
+	health *prometheus.Desc
+}
+
+func newStateCollector(s *Server) *stateCollector {
+	return &stateCollector{s: s, health: prometheus.NewDesc(metricPrefix+"health",
+		"1 for the state that /healthz reports, 0 for the others.", []string{"state"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.health
+	for _, x := range schedulerStats {
+		ch <- x.desc
+	}
+	for _, x := range schedulerMaps {
+		ch <- x.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	state := c.s.health().State
+	for _, name := range []string{
+		scheduler.HealthOK, scheduler.HealthDegradedCache, scheduler.HealthDegradedDevice, scheduler.HealthStopping,
+	} {
+		ch <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, truth(name == state), name)
+	}
+	snapshot := c.s.cfg.Scheduler.Stats()
+	for _, x := range schedulerStats {
+		x.send(ch, snapshot)
+	}
+	for _, x := range schedulerMaps {
+		x.send(ch, snapshot)
+	}
+}
