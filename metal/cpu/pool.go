@@ -1,0 +1,212 @@
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ds4/metal"
+)
+
+const (
+	maxThreads = 1024
+	// A worker without work spins this many rounds before it parks: a barrier in
+	// decode comes every few microseconds, and waking a parked goroutine costs more.
+	spinRounds = 4000
+	// Every this many rounds a spinning worker lets other goroutines run.
+	yieldEvery = 200
+)
+
+// pool runs the grid of one dispatch at a time on size workers: the goroutine
+// that calls execute, and size-1 others. A grid is open to workers only while
+// groups are left, and nobody waits for a worker that has not entered: a worker
+// that the system has put aside costs its share and not the whole dispatch.
+type pool struct {
+	size    int
+	workers []*worker
+	wg      sync.WaitGroup
+
+	_     [64]byte
+	state atomic.Uint64 // epoch<<16 | closed<<15 | workers inside
+	_     [56]byte
+	next  atomic.Int64 // next group to run
+	_     [56]byte
+
+	// The open dispatch: written before state opens it, read by workers inside.
+	current *dispatch
+	buffer  *commandBuffer
+	total   int64
+	failure atomic.Pointer[failure]
+	quit    bool
+}
+
+// failure is what went wrong in a kernel.
+type failure struct {
+	code metal.Code
+	text string
+	op   string
+}
+
+const (
+	stateClosed  = 1 << 15
+	stateEntered = stateClosed - 1
+	epochShift   = 16
+)
+
+// worker is the private state of one thread.
+type worker struct {
+	group   Group
+	scratch []float32
+	words   []uint64
+	wake    chan struct{}
+	parked  atomic.Bool
+	_       [64]byte
+}
+
+func newPool(n int) *pool {
+	p := &pool{size: n}
+	p.state.Store(stateClosed)
+	for range n {
+		w := &worker{wake: make(chan struct{}, 1)}
+		w.group.worker = w
+		p.workers = append(p.workers, w)
+	}
+	for _, w := range p.workers[1:] {
+		p.wg.Go(func() { p.serve(w) })
+	}
+	return p
+}
+
+// execute runs every dispatch of c in order, on the calling goroutine and the workers.
+func (p *pool) execute(c *commandBuffer) {
+	start := time.Now()
+	p.buffer = c
+	for i := range c.work {
+		d := &c.work[i]
+		p.dispatch(d)
+		if f := p.failure.Swap(nil); f != nil {
+			c.err = &metal.CommandError{
+				Label: c.label, LastOp: f.op, Seq: c.seq, Generation: c.generation,
+				Domain: ErrorDomain, Code: f.code, Message: f.text,
+			}
+			break
+		}
+	}
+	p.buffer, p.current = nil, nil
+	c.time = time.Since(start)
+}
+
+// dispatch runs one grid and returns when all its groups are done.
+func (p *pool) dispatch(d *dispatch) {
+	p.current, p.total = d, int64(d.groups.Count())
+	p.next.Store(0)
+	if p.size > 1 && p.total > 1 {
+		epoch := p.state.Load()>>epochShift + 1
+		p.state.Store(epoch << epochShift) // open
+		for _, w := range p.workers[1:] {
+			if w.parked.Load() && w.parked.CompareAndSwap(true, false) {
+				w.wake <- struct{}{}
+			}
+		}
+	}
+	p.work(p.workers[0])
+	if p.size > 1 && p.total > 1 {
+		p.state.Or(stateClosed)
+		for n := 1; p.state.Load()&stateEntered != 0; n++ {
+			if n%yieldEvery == 0 {
+				runtime.Gosched()
+			}
+		}
+	}
+}
+
+// enter takes part in the open dispatch, unless it is the one already seen.
+func (p *pool) enter(seen uint64) (epoch uint64, ok bool) {
+	for {
+		s := p.state.Load()
+		if s&stateClosed != 0 || s>>epochShift == seen {
+			return seen, false
+		}
+		if p.state.CompareAndSwap(s, s+1) {
+			return s >> epochShift, true
+		}
+	}
+}
+
+// serve is the life of a worker other than the first.
+func (p *pool) serve(w *worker) {
+	var seen uint64
+	for idle := 0; ; idle++ {
+		if epoch, ok := p.enter(seen); ok {
+			if p.quit {
+				p.state.Add(^uint64(0))
+				return
+			}
+			p.work(w)
+			p.state.Add(^uint64(0))
+			seen, idle = epoch, 0
+			continue
+		}
+		switch {
+		case idle >= spinRounds:
+			w.parked.Store(true)
+			// A dispatch may have opened before parked was visible.
+			if s := p.state.Load(); s&stateClosed == 0 && s>>epochShift != seen && w.parked.CompareAndSwap(true, false) {
+				idle = 0
+				continue
+			}
+			<-w.wake
+			idle = 0
+		case idle%yieldEvery == yieldEvery-1:
+			runtime.Gosched()
+		}
+	}
+}
+
+// work runs groups until none is left. A panic ends the dispatch.
+func (p *pool) work(w *worker) {
+	d, g := p.current, &w.group
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer p.recover(d)
+	g.bind(p.buffer, d)
+	nx, ny := int64(max(d.groups.X, 1)), int64(max(d.groups.Y, 1))
+	for {
+		i := p.next.Add(1) - 1
+		if i >= p.total {
+			return
+		}
+		g.X, g.Y, g.Z = int(i%nx), int(i/nx%ny), int(i/(nx*ny))
+		d.fn(g)
+	}
+}
+
+// recover turns a panic in a kernel into the failure of its command buffer.
+func (p *pool) recover(d *dispatch) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	p.next.Store(p.total) // nobody starts another group
+	f := &failure{code: metal.CodeInternal, text: fmt.Sprintf("Internal Error (kernel panic: %v)", r), op: d.op}
+	if e, ok := r.(interface{ Addr() uintptr }); ok {
+		f.code = metal.CodePageFault
+		f.text = fmt.Sprintf("Caused GPU Address Fault Error (address %#x: %v)", e.Addr(), r)
+	}
+	p.failure.CompareAndSwap(nil, f)
+}
+
+// close ends the workers. No dispatch may be running.
+func (p *pool) close() {
+	p.quit = true
+	epoch := p.state.Load()>>epochShift + 1
+	p.state.Store(epoch << epochShift)
+	for _, w := range p.workers[1:] {
+		if w.parked.CompareAndSwap(true, false) {
+			w.wake <- struct{}{}
+		}
+	}
+	p.wg.Wait()
+}

@@ -1,0 +1,87 @@
+package cpu
+
+import (
+	"math"
+
+	"ds4/metal"
+)
+
+// Rotary embedding over interleaved pairs at the tail of a row. Angles are
+// float64: a float32 angle is off by 0.06 rad at a million tokens.
+
+// ropeRow fills cos and sin of every pair at position pos: [pairs][2].
+func ropeRow(dst []float32, frequencies []float64, pos int) {
+	for i, f := range frequencies {
+		sin, cos := math.Sincos(float64(pos) * f)
+		dst[2*i], dst[2*i+1] = float32(cos), float32(sin)
+	}
+}
+
+// ropeTable: frequencies, positions -> table [T][2][pairs][2].
+func ropeTable(g *Group) {
+	rot := int(argsOf[metal.RopeTableArgs](g).Rot)
+	f := view[float64](g, 0)
+	pos := int(g.i32(1)[g.X])
+	t := row(g.f32(2), g.X, 2*rot)
+	ropeRow(t[:rot], f[:rot/2], pos)
+	ropeRow(t[rot:], f[rot/2:rot], pos)
+}
+
+// rotate turns the last len(table) values of x; with inverse by the negative angle.
+func rotate(x, table []float32, inverse bool) {
+	x = x[len(x)-len(table):]
+	for i := 0; i+1 < len(table); i += 2 {
+		cos, sin := table[i], table[i+1]
+		if inverse {
+			sin = -sin
+		}
+		a, b := x[i], x[i+1]
+		x[i] = mul(a, cos) - mul(b, sin)
+		x[i+1] = mul(a, sin) + mul(b, cos)
+	}
+}
+
+// tableRow is the part of a rope table for batch row t and rope kind.
+func tableRow(table []float32, t int, kind, rot uint32) []float32 {
+	n := int(rot)
+	at := (2*t + int(kind)) * n
+	return table[at : at+n]
+}
+
+// queryPrepare: table -> q in place, per head.
+func queryPrepare(g *Group) {
+	a := argsOf[metal.QueryArgs](g)
+	width := int(a.Width)
+	table := tableRow(g.f32(0), g.X, a.Table, a.Rot)
+	q := row(g.f32(1), g.X, int(a.Heads)*width)
+	for h := range int(a.Heads) {
+		head := row(q, h, width)
+		if a.Norm != 0 {
+			rmsNormRow(head, nil, a.Eps)
+		}
+		rotate(head, table, false)
+	}
+}
+
+// kvStore: kv, weight, table -> raw ring.
+func kvStore(g *Group) {
+	a := argsOf[metal.KVArgs](g)
+	width := int(a.Width)
+	t := int(a.Row) + g.X
+	slot := (int(a.Pos) + g.X) % int(a.Cap)
+	dst := row(g.f32(3), slot, width)
+	copy(dst, row(g.f32(0), t, width))
+	rmsNormRow(dst, g.f32(1)[:width], a.Eps)
+	rotate(dst, tableRow(g.f32(2), t, a.Table, a.Rot), false)
+	roundRow(dst, width-int(a.Rot), a.Flags)
+}
+
+// roundRow applies the simulated precision of a cached attention row.
+func roundRow(x []float32, nope int, flags uint32) {
+	if flags&metal.FlagFP8 != 0 {
+		fp8RoundTrip(x[:nope])
+	}
+	if flags&metal.FlagF16 != 0 {
+		f16Round(x)
+	}
+}

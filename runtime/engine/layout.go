@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"ds4/metal"
+	"ds4/runtime/kvstore/segment"
+	"ds4/runtime/model"
+)
+
+// stateLayout places the state of a session in one device buffer.
+type stateLayout struct {
+	layers  []layerLayout
+	bytes   uint64
+	window  int
+	vocab   int
+	context int
+}
+
+// layerLayout places the state of one layer. Rows are float32.
+type layerLayout struct {
+	ratio    int
+	rowBytes int
+
+	raw     uint64 // ring [ringRows][rowBytes]: position p at p mod ringRows
+	ring    int
+	comp    uint64 // [compRows][rowBytes]
+	index   uint64 // [compRows][indexRowBytes]
+	compMax int
+
+	indexRowBytes int
+	// The frontier exists twice: a step that closes a window writes the other
+	// bank, so that a failed step leaves the committed one untouched.
+	frontier      [2]uint64
+	frontierBytes int // attention's part, then the indexer's
+	indexFrontier int // offset of the indexer's part
+}
+
+const floatBytes = 4
+
+// frontierSlots is how many tokens a frontier holds: the open window, and for
+// overlapping windows the one before.
+func frontierSlots(ratio int) int {
+	if ratio == 4 {
+		return 2 * ratio
+	}
+	return ratio
+}
+
+// frontierBytes is the size of a compressor's frontier: kv and gate per slot.
+func frontierBytes(ratio, width int) int {
+	return frontierSlots(ratio) * 2 * model.CompressorLanes(ratio) * width * floatBytes
+}
+
+func newStateLayout(m *model.Model, opt Options) stateLayout {
+	l := stateLayout{window: m.Window, vocab: m.Vocab, context: opt.ContextTokens}
+	var a arena
+	for _, ratio := range m.Ratios {
+		y := layerLayout{ratio: ratio, rowBytes: m.HeadDim * floatBytes, ring: m.Window + opt.ChunkTokens}
+		y.raw = a.take(y.ring * y.rowBytes).Offset
+		if ratio != 0 {
+			y.compMax = opt.ContextTokens/ratio + 1
+			y.comp = a.take(y.compMax * y.rowBytes).Offset
+			y.frontierBytes = frontierBytes(ratio, m.HeadDim)
+		}
+		if ratio == 4 {
+			y.indexRowBytes = m.IndexDim * floatBytes
+			y.index = a.take(y.compMax * y.indexRowBytes).Offset
+			y.indexFrontier = y.frontierBytes
+			y.frontierBytes += frontierBytes(ratio, m.IndexDim)
+		}
+		for bank := range y.frontier {
+			y.frontier[bank] = a.take(y.frontierBytes).Offset
+		}
+		l.layers = append(l.layers, y)
+	}
+	l.bytes = a.n
+	return l
+}
+
+// hostBytes is what a session keeps outside its device buffer.
+func (l *stateLayout) hostBytes() uint64 {
+	return uint64(2*l.vocab*floatBytes) + uint64(l.context*floatBytes)
+}
+
+// segment describes the layout to the file format.
+func (l *stateLayout) segment() segment.Layout {
+	s := segment.Layout{Vocab: l.vocab, Window: l.window}
+	for _, y := range l.layers {
+		s.Layers = append(s.Layers, segment.Layer{
+			Ratio: y.ratio, RowBytes: y.rowBytes,
+			IndexRowBytes: y.indexRowBytes, FrontierBytes: y.frontierBytes,
+		})
+	}
+	return s
+}
+
+// at is a binding of a session's buffer.
+func (s *Session) at(offset uint64) metal.Binding {
+	return metal.Binding{Buffer: s.state, Offset: offset}
+}
