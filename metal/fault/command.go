@@ -179,8 +179,12 @@ func (c *commandBuffer) Wait(ctx context.Context) error {
 	case c.reported:
 		return c.failure
 	}
-	if c.fired != nil && c.fired.rule.At == AtWait {
+	// A queue that was rebuilt has let go of its work: nothing holds it up any more.
+	if c.fired != nil && c.fired.rule.At == AtWait && c.generation == c.device.Generation() {
 		if err := c.device.plan.act(ctx, c.fired.rule); err != nil {
+			if c.fired.rule.Hang {
+				c.device.stick(c.fired, c.generation)
+			}
 			return fmt.Errorf("fault: command buffer %q is still running: %w", c.label, err)
 		}
 	}

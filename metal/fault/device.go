@@ -127,18 +127,23 @@ func (d *device) begin() (seq uint64, stuck *fired, err error) {
 // device was rebuilt since or is poisoned already, and remembers what stays broken.
 func (d *device) fail(err *metal.CommandError, f *fired) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err.Generation != d.Generation() {
-		return
-	}
-	if d.poison == nil {
+	if d.poison == nil && err.Generation == d.Generation() {
 		d.poison = fmt.Errorf("%w: %w", metal.ErrPoisoned, err)
 	}
+	d.mu.Unlock()
+	d.stick(f, err.Generation)
+}
+
+// stick makes the rule's condition hold, if it has one. A queue or device that
+// was rebuilt since the given generation is a new one and stays whole.
+func (d *device) stick(f *fired, generation uint64) {
 	switch f.rule.Sticky {
 	case StickyQueue, StickyDevice:
-		if d.sticky == nil {
+		d.mu.Lock()
+		if d.sticky == nil && generation == d.Generation() {
 			d.sticky = f
 		}
+		d.mu.Unlock()
 	case StickyProcess:
 		d.plan.stick(f)
 	}
