@@ -46,3 +46,14 @@ func ParseFiring(line string) (Firing, bool) {
 	f.N, _ = strconv.Atoi(m[3])
 	return f, f.Fired == (m[3] != "")
 }
+
+// DevicePoint says whether a rule, in its textual form, fails work of the device:
+// each of its firings is one attempt that the device was asked for.
+func DevicePoint(rule string) bool {
+	r, err := failpoint.Parse(rule)
+	if err != nil {
+		return false
+	}
+	info, ok := failpoint.Lookup(r.Point)
+	return ok && info.Device
+}

@@ -1,0 +1,157 @@
+// Package cli holds the commands of ds4bench, one file each.
+//
+// It promises the exit codes of the constants below, that an error is printed
+// once, on standard error, and that standard output carries only what was asked
+// for. Ctrl-C ends a command the way the end of its work does: with a report of
+// what it had, and no process left behind. How scenarios run and how numbers are
+// computed is decided elsewhere.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"ds4/scenarios"
+)
+
+// Version of ds4bench, in the records of every result.
+const Version = "0.1.0"
+
+// Exit codes.
+const (
+	ExitPass         = 0
+	ExitFail         = 1 // an assertion did not hold
+	ExitUsage        = 2 // the command line or a file that it names is wrong
+	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that cannot be started, an interrupt
+)
+
+// usageError is a mistake in the command line; its command's usage follows it.
+type usageError struct {
+	err   error
+	usage string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// exitError ends a command with a code. Without an error there is nothing more to
+// say: the report has said it.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// badFile is a file that cannot be used, which is the caller's to mend.
+func badFile(err error) error { return &exitError{ExitUsage, err} }
+
+// infrastructure is a failure that says nothing about the server under test.
+func infrastructure(err error) error { return &exitError{ExitInconclusive, err} }
+
+// Main runs ds4bench with the arguments after the program's name and returns the
+// exit code.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal ends the work in good order. Default handling returns with
+	// it, so that a second one ends a command that does not.
+	context.AfterFunc(ctx, stop)
+	root := newRoot(stdout, stderr)
+	root.SetArgs(args)
+	return report(stderr, root.ExecuteContext(ctx))
+}
+
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ds4bench",
+		Short: "Replay failures against a ds4 server, measure recovery and throughput",
+		Long: `ds4bench starts real ds4 servers, fills their disk KV cache, kills them, damages
+files, forces device errors, and checks that they come back with the right
+answer within a bounded number of retries. It also measures what that cost.
+
+Start here:
+  ds4bench run                        every built-in scenario that this host allows
+  ds4bench run stale-kv-after-kill9   one of them
+  ds4bench list                       what there is
+  ds4bench speed                      prefill and decode throughput
+
+Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
+3 inconclusive (a fault that never fired, no server, interrupted).`,
+		Version:       Version,
+		Args:          knownCommand,
+		SilenceErrors: true, // report prints them, once
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.AddCommand(newRun(), newSpeed(), newList(), newSchema(), newReport())
+	return root
+}
+
+// knownCommand refuses arguments of the root command, which are misspelt commands.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usagef(cmd, "unknown command %q (did you mean %q?)", args[0], near[0])
+	}
+	return usagef(cmd, "unknown command %q", args[0])
+}
+
+// usage marks an error as a mistake in the command line of cmd.
+func usage(cmd *cobra.Command, err error) error { return &usageError{err, cmd.UsageString()} }
+
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return usage(cmd, fmt.Errorf(format, args...))
+}
+
+// usageArgs makes the errors of an argument check usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage(cmd, err)
+		}
+		return nil
+	}
+}
+
+// report prints what a command returned and chooses the exit code.
+func report(stderr io.Writer, err error) int {
+	var wrong *usageError
+	var exit *exitError
+	switch {
+	case err == nil:
+		return ExitPass
+	case errors.As(err, &wrong):
+		fmt.Fprintf(stderr, "ds4bench: %v\n\n%s", wrong.err, wrong.usage)
+		return ExitUsage
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintf(stderr, "ds4bench: %v\n", exit.err)
+		}
+		return exit.code
+	case errors.Is(err, scenarios.ErrUnknown):
+		fmt.Fprintf(stderr, "ds4bench: %v\n", err)
+		return ExitUsage
+	default:
+		fmt.Fprintf(stderr, "ds4bench: %v\n", err)
+		return ExitInconclusive
+	}
+}

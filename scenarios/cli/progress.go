@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"ds4/reports"
+	"ds4/reports/table"
+	"ds4/scenarios/run"
+)
+
+// progress tells a waiting person what goes on: on a terminal one line that is
+// rewritten, elsewhere only a line for each finished repetition.
+type progress struct {
+	w     io.Writer
+	width int // columns of the terminal, 0 if it is none
+
+	mu   sync.Mutex
+	last time.Time // when the line was last rewritten
+	open bool      // the line is on the screen
+}
+
+// redraw is the least time between two versions of the progress line.
+const redraw = 100 * time.Millisecond
+
+func newProgress(w io.Writer) *progress {
+	p := &progress{w: w}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			p.width = max(width, 20)
+		}
+	}
+	return p
+}
+
+// at shows where a run is.
+func (p *progress) at(g run.Progress) {
+	rate := ""
+	if g.PrefillTPS > 0 {
+		rate = fmt.Sprintf("  %.0f t/s", g.PrefillTPS)
+	}
+	p.line(fmt.Sprintf("[%d/%d] %s #%d  %s  %.1f s%s", g.Index+1, g.Total, g.Scenario, g.Repetition, g.Step, g.Elapsed.Seconds(), rate))
+}
+
+// line shows a text in place of the one before. Off a terminal it does nothing.
+func (p *progress) line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.width == 0 || time.Since(p.last) < redraw {
+		return
+	}
+	p.last, p.open = time.Now(), true
+	r := []rune(table.Printable(text))
+	if len(r) >= p.width {
+		r = append(r[:p.width-2], '…')
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%s", string(r))
+}
+
+// clear takes the progress line away.
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.open, p.last = false, time.Time{}
+	}
+}
+
+// say prints a line that stays.
+func (p *progress) say(format string, args ...any) {
+	p.clear()
+	fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+// finished prints how a repetition came out.
+func (p *progress) finished(r *reports.Result) {
+	words := []string{fmt.Sprintf("%-12s %s #%d", r.Verdict, r.Scenario, r.Repetition)}
+	if r.Outcome != "" && r.Outcome != string(r.Verdict) {
+		words = append(words, r.Outcome)
+	}
+	if r.Verdict == reports.Fail && len(r.Failures) > 0 {
+		words = append(words, r.Failures[0])
+	} else if r.Reason != "" {
+		words = append(words, r.Reason)
+	}
+	if r.DurationMS > 0 {
+		words = append(words, fmt.Sprintf("%.1f s", r.DurationMS/1000))
+	}
+	p.say("%s", table.Printable(strings.Join(words, "  ")))
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"ds4/reports"
+	"ds4/reports/csv"
+	"ds4/reports/junit"
+	"ds4/reports/table"
+)
+
+func newReport() *cobra.Command {
+	var format, out string
+	cmd := &cobra.Command{
+		Use:   "report FILE ...",
+		Short: "Render results files again",
+		Long: `Renders results files, as ds4bench run and ds4bench speed write them, as a table,
+CSV or JUnit XML. Several files are rendered as one. The exit code is that of
+the results: 1 if one of them failed, 3 if nothing failed but something was
+inconclusive, so that a stored file can gate a pipeline.
+
+Files of a run that was killed are fine: what it had written is shown.`,
+		Example: `  ds4bench report results/20260304T050607Z.jsonl
+  ds4bench report --format junit --out junit.xml results/*.jsonl`,
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			render, err := renderer(cmd, format)
+			if err != nil {
+				return err
+			}
+			runs, err := readAll(cmd, args)
+			if err != nil {
+				return err
+			}
+			write := func(w io.Writer) error { return render(w, runs) }
+			if out != "" {
+				err = writeFile(out, write)
+			} else {
+				buf := bufio.NewWriter(cmd.OutOrStdout())
+				err = errors.Join(write(buf), buf.Flush())
+			}
+			if err != nil {
+				return infrastructure(err)
+			}
+			var all []reports.Result
+			for _, r := range runs {
+				all = append(all, r.Results...)
+			}
+			return verdictExit(all)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", formatText, "text, markdown, csv or junit")
+	cmd.Flags().StringVar(&out, "out", "", "write to this `file` and not to standard output")
+	return cmd
+}
+
+// readAll reads every file before anything is written.
+func readAll(cmd *cobra.Command, paths []string) ([]reports.Log, error) {
+	var runs []reports.Log
+	for _, path := range paths {
+		f, err := reports.ReadFile(path)
+		if err != nil {
+			return nil, badFile(err)
+		}
+		last := f.Runs[len(f.Runs)-1]
+		if f.Cut || last.End == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "ds4bench: warning: %s: the run was killed after %d results\n", path, len(last.Results))
+		}
+		runs = append(runs, f.Runs...)
+	}
+	return runs, nil
+}
+
+// renderer returns the writer of a format.
+func renderer(cmd *cobra.Command, format string) (func(io.Writer, []reports.Log) error, error) {
+	switch format {
+	case formatText, formatMarkdown:
+		style, err := tableStyle(cmd, format)
+		return func(w io.Writer, runs []reports.Log) error { return renderTables(w, style, runs) }, err
+	case formatCSV:
+		return func(w io.Writer, runs []reports.Log) error { return csv.Write(w, joined(runs)) }, nil
+	case formatJUnit:
+		return junit.Write, nil
+	}
+	return nil, usagef(cmd, "--format %q is not one of: %s, %s, %s, %s", format, formatText, formatMarkdown, formatCSV, formatJUnit)
+}
+
+func joined(runs []reports.Log) []reports.Result {
+	var all []reports.Result
+	for _, r := range runs {
+		all = append(all, r.Results...)
+	}
+	return all
+}
+
+// renderTables writes one table of scenarios and one of speed, as far as there is
+// something for them.
+func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
+	var verdicts, speed []reports.Result
+	for _, r := range joined(runs) {
+		if len(r.Frontiers) > 0 {
+			speed = append(speed, r)
+		} else {
+			verdicts = append(verdicts, r)
+		}
+	}
+	if len(verdicts) > 0 {
+		if err := errors.Join(table.Results(w, style, verdicts), table.Details(w, verdicts)); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(w, counts(verdicts)); err != nil {
+			return err
+		}
+	}
+	if len(speed) > 0 {
+		if len(verdicts) > 0 {
+			fmt.Fprintln(w)
+		}
+		return errors.Join(table.Speed(w, style, speed), table.Details(w, speed))
+	}
+	return nil
+}

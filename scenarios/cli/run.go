@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ds4/reports"
+	"ds4/reports/table"
+	"ds4/scenarios"
+	"ds4/scenarios/run"
+)
+
+// runFlags are those of ds4bench run.
+type runFlags struct {
+	pick    selection
+	server  serverFlags
+	output  outputFlags
+	repeat  int
+	seed    uint64
+	keep    bool
+	timeout time.Duration
+}
+
+func newRun() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [PATH or ID ...] [-- SERVER FLAG ...]",
+		Short: "Replay scenarios and judge how the server came out",
+		Long: `Replays scenarios against real server processes and prints a table: verdict and
+outcome of each, retries, how long recovery took, how many tokens were restored
+from disk or prefilled again, and prefill throughput.
+
+Without arguments it runs every built-in scenario that this host allows. A path
+is a scenario file, or a directory of them; anything else is the id of a built-in
+scenario (see ds4bench list). What follows -- is added to the server's command line.
+
+Every failure names its seed and the line that runs it again. Results are written
+as JSON lines while running; ds4bench report renders them later.`,
+		Example: `  ds4bench run
+  ds4bench run stale-kv-after-kill9 --repeat 5
+  ds4bench run ./scenarios/ --server ./ds4 --junit results.xml
+  ds4bench run --tag ci --lane process -- --threads 2`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
+		ValidArgsFunction: func(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+			return ids(toComplete), cobra.ShellCompDirectiveDefault
+		},
+	}
+	f.pick.addFlags(cmd)
+	f.server.addFlags(cmd)
+	f.output.addFlags(cmd)
+	cmd.Flags().IntVar(&f.repeat, "repeat", 0, "repetitions of each scenario (default: what its file says)")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of the first repetition; each later one has its own")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the working directory of every repetition: cache, logs, damaged files")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none; scenarios have deadlines of their own)")
+	return cmd
+}
+
+// maxRepeat bounds --repeat: beyond it a slip is likelier than a wish.
+const maxRepeat = 10_000
+
+func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
+	if f.repeat < 0 || f.repeat > maxRepeat {
+		return usagef(cmd, "--repeat %d is not between 0 and %d", f.repeat, maxRepeat)
+	}
+	if f.timeout < 0 {
+		return usagef(cmd, "--timeout %v is negative", f.timeout)
+	}
+	style, err := tableStyle(cmd, f.output.format)
+	if err != nil {
+		return err
+	}
+	names, serverArgs := splitDash(cmd, args)
+	f.pick.args = names
+	list, err := f.pick.load(cmd)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
+		defer cancel()
+	}
+	srv, err := f.server.resolve(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer srv.cleanup()
+	out, err := openResults(f.output.out, f.record(srv, args, serverArgs))
+	if err != nil {
+		return err
+	}
+	p := newProgress(cmd.ErrOrStderr())
+	runErr := f.replay(ctx, srv, list, serverArgs, out, p)
+	p.clear()
+	return f.finish(ctx, cmd, style, out, runErr)
+}
+
+// replay runs the scenarios; results go to out as they come.
+func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, serverArgs []string, out *results, p *progress) error {
+	paths := make(map[string]string)
+	opt := run.Options{
+		Server: srv.path, Target: srv.target, Repeat: f.repeat, Seed: f.seed,
+		KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
+		RerunPrefix: f.rerunPrefix(),
+		Progress:    p.at,
+		OnResult: func(r *reports.Result) error {
+			if path := paths[r.Scenario]; path != "" {
+				r.Rerun = strings.Replace(r.Rerun, " "+r.Scenario+" ", " "+shellWord(path)+" ", 1)
+			}
+			p.finished(r)
+			return out.add(r)
+		},
+	}
+	for _, c := range list {
+		opt.Scenarios = append(opt.Scenarios, c.scenario)
+		paths[c.scenario.ID] = c.path
+	}
+	_, err := run.Run(ctx, opt)
+	return err
+}
+
+// finish prints the report of whatever was done and decides the exit code.
+func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.Style, out *results, runErr error) error {
+	rs := out.log.Results
+	closeErr := out.close(f.output, ctx.Err() != nil)
+	w := cmd.OutOrStdout()
+	if len(rs) > 0 {
+		if err := errors.Join(table.Results(w, style, rs), table.Details(w, rs)); err != nil {
+			return infrastructure(err)
+		}
+	}
+	fmt.Fprintf(w, "%s; results in %s\n", counts(rs), out.path)
+	verdict := verdictExit(rs)
+	switch {
+	case ctx.Err() != nil:
+		err := fmt.Errorf("stopped early: %w", context.Cause(ctx))
+		if reports.Worst(rs) == reports.Fail {
+			return &exitError{ExitFail, err}
+		}
+		return infrastructure(errors.Join(err, closeErr))
+	case runErr != nil && reports.Worst(rs) == reports.Fail:
+		return &exitError{ExitFail, runErr}
+	case runErr != nil || closeErr != nil:
+		return infrastructure(errors.Join(runErr, closeErr))
+	}
+	return verdict
+}
+
+// record describes the run for the results file.
+func (f *runFlags) record(srv server, args, serverArgs []string) reports.Run {
+	return reports.Run{
+		Command: "run", Args: args, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
+		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(serverArgs),
+	}
+}
+
+// rerunPrefix is the command line before the scenario in rerun lines: ds4bench as
+// it was started, with the server that was named.
+func (f *runFlags) rerunPrefix() string {
+	prefix := selfCommand() + " run"
+	if f.server.path != "" {
+		prefix += " --server " + shellWord(f.server.path)
+	}
+	if f.server.target != "" {
+		prefix += " --target " + shellWord(f.server.target)
+	}
+	return prefix
+}
+
+// selfCommand is how a person starts this program again.
+func selfCommand() string {
+	self, err := os.Executable()
+	switch {
+	case err != nil:
+		return "ds4bench"
+	case strings.Contains(self, string(filepath.Separator)+"go-build"): // made by go run, gone tomorrow
+		return "go run ./cmd/ds4bench"
+	}
+	return shellWord(self)
+}
+
+// shellWord quotes a word for a POSIX shell if it needs it.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r == '/' || r == '.' || r == '-' || r == '_' || r == ':' || r == '=' || r == '+' || r == ',' ||
+			r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// splitDash separates the arguments before -- from those after it.
+func splitDash(cmd *cobra.Command, args []string) (before, after []string) {
+	if n := cmd.ArgsLenAtDash(); n >= 0 {
+		return args[:n], args[n:]
+	}
+	return args, nil
+}
+
+// ids lists scenario ids for shell completion.
+func ids(toComplete string) []string {
+	library, err := scenarios.Library()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, s := range library {
+		if strings.HasPrefix(s.ID, toComplete) {
+			out = append(out, s.ID+"\t"+s.Title)
+		}
+	}
+	return out
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ds4/faults/proc"
+	"ds4/reports"
+	"ds4/reports/stat"
+	"ds4/reports/table"
+	"ds4/scenarios/speed"
+)
+
+// speedFlags are those of ds4bench speed.
+type speedFlags struct {
+	server    serverFlags
+	output    outputFlags
+	model     string
+	frontiers []int
+	samples   int
+	decode    int
+	seed      uint64
+	timeout   time.Duration
+}
+
+func newSpeed() *cobra.Command {
+	var f speedFlags
+	cmd := &cobra.Command{
+		Use:   "speed [-- SERVER FLAG ...]",
+		Short: "Measure prefill and decode throughput at growing context",
+		Long: `Starts a server and grows one conversation from frontier to frontier. Each row
+of the table covers only the tokens that are new in it, counted and timed by the
+server's backend: tokenisation, queueing and HTTP are not in the figures. At each
+frontier a fixed number of tokens is decoded greedily, the end of the turn ignored.
+
+Every figure is the median of the samples, with an interval that holds the true
+median with 95 % confidence; that needs ` + strconv.Itoa(stat.EnoughSamples) + ` samples. One round before them is thrown
+away. Below the table: prefill cost fitted against context length, and warnings.
+What follows -- is added to the server's command line.`,
+		Example: `  ds4bench speed
+  ds4bench speed --frontiers 2048,8192,32768 --samples 10
+  ds4bench speed --model ~/models/flash.gguf -- --threads 8`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
+	}
+	f.server.addFlags(cmd)
+	f.output.addFlags(cmd)
+	cmd.Flags().StringVarP(&f.model, "model", "m", "", "model `file` to serve (default: the embedded model)")
+	cmd.Flags().IntSliceVar(&f.frontiers, "frontiers", []int{512, 2048, 4096}, "context `lengths` in tokens, growing")
+	cmd.Flags().IntVar(&f.samples, "samples", stat.EnoughSamples, "rounds after the warm-up")
+	cmd.Flags().IntVar(&f.decode, "decode-tokens", 32, "length of the decode probe")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the text that is sent")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none)")
+	return cmd
+}
+
+func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
+	names, serverArgs := splitDash(cmd, args)
+	if len(names) > 0 {
+		return usagef(cmd, "unexpected argument %q; flags for the server follow --", names[0])
+	}
+	style, err := tableStyle(cmd, f.output.format)
+	if err != nil {
+		return err
+	}
+	opt := speed.Options{Frontiers: f.frontiers, Samples: f.samples, DecodeTokens: f.decode, Seed: f.seed, Rerun: f.rerun(serverArgs)}
+	if err := opt.Check(); err != nil {
+		return usage(cmd, err)
+	}
+	if f.server.target != "" && (f.model != "" || len(serverArgs) > 0) {
+		return usagef(cmd, "--target names a server that runs already: --model and server flags have no effect on it")
+	}
+	if f.timeout < 0 {
+		return usagef(cmd, "--timeout %v is negative", f.timeout)
+	}
+	ctx := cmd.Context()
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
+		defer cancel()
+	}
+	srv, err := f.server.resolve(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer srv.cleanup()
+	return f.measure(ctx, cmd, srv, style, opt, serverArgs)
+}
+
+// measure starts the server if there is none yet, measures, and reports.
+func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt speed.Options, serverArgs []string) error {
+	p := newProgress(cmd.ErrOrStderr())
+	p.line("starting the server")
+	live, err := f.start(ctx, srv, opt.ContextTokens(), serverArgs)
+	if err != nil {
+		p.clear()
+		return infrastructure(err)
+	}
+	defer live.close()
+	opt.URL, opt.ServerPID = live.url, live.pid
+	out, err := openResults(f.output.out, f.record(srv, live))
+	if err != nil {
+		return err
+	}
+	opt.OnRound = out.add
+	opt.Progress = func(round, frontier int) {
+		name := fmt.Sprintf("round %d/%d", round, f.samples)
+		if round == 0 {
+			name = "warm-up"
+		}
+		p.line(fmt.Sprintf("%s  %d tokens", name, frontier))
+	}
+	runErr := speed.Run(ctx, opt)
+	p.clear()
+	closeErr := out.close(f.output, ctx.Err() != nil)
+	if ctx.Err() != nil {
+		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
+	}
+	w := cmd.OutOrStdout()
+	if rs := out.log.Results; len(rs) > 0 {
+		if err := errors.Join(table.Speed(w, style, rs), table.Details(w, rs)); err != nil {
+			return infrastructure(err)
+		}
+	}
+	fmt.Fprintf(w, "%d of %d rounds; results in %s\n", len(out.log.Results), f.samples, out.path)
+	if err := errors.Join(runErr, closeErr); err != nil {
+		return infrastructure(err)
+	}
+	return nil
+}
+
+// liveServer is a server that answers.
+type liveServer struct {
+	url   string
+	pid   int // 0 if it is not ours
+	args  []string
+	log   *proc.Log
+	close func()
+}
+
+// readyTimeout bounds the start of a server: big models are mapped, not read.
+const readyTimeout = 2 * time.Minute
+
+// start runs the server without a disk cache, which is not measured here.
+func (f *speedFlags) start(ctx context.Context, srv server, contextTokens int, extra []string) (*liveServer, error) {
+	if srv.target != "" {
+		return &liveServer{url: srv.target, close: func() {}}, nil
+	}
+	args := []string{"serve", "--host", "127.0.0.1", "--port", "0", "--ctx", strconv.Itoa(contextTokens)}
+	if f.model != "" {
+		args = append(args, "--model", f.model)
+	}
+	args = append(args, extra...)
+	log := proc.NewLog(nil)
+	process, err := proc.Start(proc.Config{Path: srv.path, Args: args, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	url, err := process.WaitReady(ctx)
+	if err != nil {
+		process.Close()
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	return &liveServer{url: url, pid: process.PID(), args: args, log: log, close: process.Close}, nil
+}
+
+func (f *speedFlags) record(srv server, live *liveServer) reports.Run {
+	rec := srv.record(live.args)
+	rec.Model = f.model
+	return reports.Run{
+		Command: "speed", Args: os.Args[1:], Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
+		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: rec,
+	}
+}
+
+// rerun is the command line that measures the same again.
+func (f *speedFlags) rerun(serverArgs []string) string {
+	numbers := make([]string, len(f.frontiers))
+	for i, n := range f.frontiers {
+		numbers[i] = strconv.Itoa(n)
+	}
+	words := []string{
+		selfCommand(), "speed", "--frontiers", strings.Join(numbers, ","), "--samples", strconv.Itoa(f.samples),
+		"--decode-tokens", strconv.Itoa(f.decode), "--seed", strconv.FormatUint(f.seed, 10),
+	}
+	add := func(flag, value string) {
+		if value != "" {
+			words = append(words, flag, shellWord(value))
+		}
+	}
+	add("--server", f.server.path)
+	add("--target", f.server.target)
+	add("--model", f.model)
+	if len(serverArgs) > 0 {
+		words = append(words, "--")
+		for _, a := range serverArgs {
+			words = append(words, shellWord(a))
+		}
+	}
+	return strings.Join(words, " ")
+}

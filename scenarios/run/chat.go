@@ -1,0 +1,314 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"ds4/faults"
+	"ds4/reports"
+	"ds4/runtime/client"
+	"ds4/scenarios"
+)
+
+const (
+	defaultMaxTokens   = 24
+	defaultChatTimeout = 60 * time.Second
+	maxRetryAfter      = 15 * time.Second // the longest pause that a server may ask for
+	retryPause         = 100 * time.Millisecond
+	counterTimeout     = 5 * time.Second
+)
+
+// answer is one question and what came of it.
+type answer struct {
+	spec     scenarios.Chat
+	name     string
+	messages []client.Message
+	model    string
+	args     map[string]any
+
+	got       client.Answer
+	err       error // of the last attempt; nil if it worked
+	abandoned bool
+	attempts  int           // requests sent
+	errs      []error       // of the attempts that failed
+	asked     time.Duration // from the first request to the first good token
+	work      counters      // what the backend did meanwhile, if counted
+	counted   bool
+	judged    bool
+}
+
+// serverError is the error answer of the last failed attempt, nil if none was
+// typed.
+func (a *answer) serverError() *client.Error {
+	for i := len(a.errs) - 1; i >= 0; i-- {
+		var e *client.Error
+		if errors.As(a.errs[i], &e) {
+			return e
+		}
+	}
+	return nil
+}
+
+func userMessage(system, text string) []client.Message {
+	if system == "" {
+		return []client.Message{{Role: "user", Content: text}}
+	}
+	return []client.Message{{Role: "system", Content: system}, {Role: "user", Content: text}}
+}
+
+func (p *rep) newAnswer(c *scenarios.Chat, messages []client.Message) *answer {
+	a := &answer{spec: *c, name: c.As, messages: messages, model: p.model, args: p.s.Server.Args}
+	if a.spec.MaxTokens == 0 {
+		a.spec.MaxTokens = defaultMaxTokens
+	}
+	return a
+}
+
+func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
+	var messages []client.Message
+	if c.Same != "" {
+		p.mu.Lock()
+		before := p.answers[c.Same]
+		p.mu.Unlock()
+		if before == nil {
+			return fmt.Errorf("no answer is named %q", c.Same)
+		}
+		messages = before.messages
+		if c.MaxTokens == 0 {
+			c.MaxTokens = before.spec.MaxTokens
+		}
+	} else {
+		text, err := p.r.prompts.text(ctx, c.Prompt, p.seed)
+		if err != nil {
+			return inconclusive("%w", err)
+		}
+		messages = userMessage(c.System, text)
+	}
+	a := p.newAnswer(c, messages)
+	if !c.Background {
+		return p.ask(ctx, a)
+	}
+	p.mu.Lock()
+	p.answers[a.name] = a
+	p.mu.Unlock()
+	p.background.Go(func() {
+		if err := p.ask(ctx, a); err != nil {
+			p.fail("chat %s: %v", a.name, err)
+		}
+	})
+	return nil
+}
+
+// turns holds a conversation: every turn sends all turns and answers before it.
+func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
+	var history []client.Message
+	for i := range t.Users {
+		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
+		if err != nil {
+			return inconclusive("%w", err)
+		}
+		history = append(history, client.Message{Role: "user", Content: text})
+		a := p.newAnswer(&scenarios.Chat{As: t.As + "-" + strconv.Itoa(i+1), MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout},
+			append([]client.Message(nil), history...))
+		if err := p.ask(ctx, a); err != nil {
+			return err
+		}
+		if a.err != nil {
+			return fmt.Errorf("turn %d: %w", i+1, a.err)
+		}
+		history = append(history, client.Message{Role: "assistant", Content: a.got.Text})
+		p.mu.Lock()
+		p.answers[t.As] = a
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// ask sends a question, again if it fails and the client of the scenario would,
+// and judges the answer.
+func (p *rep) ask(ctx context.Context, a *answer) error {
+	before, counting := p.counters(ctx)
+	start := time.Now()
+	for {
+		a.attempts++
+		a.err = p.attempt(ctx, a)
+		if errors.Is(a.err, client.ErrAbandoned) {
+			a.err, a.abandoned = nil, true
+			break
+		}
+		if a.err == nil {
+			a.asked = time.Since(start) - a.got.Total + a.got.FirstToken
+			break
+		}
+		a.errs = append(a.errs, a.err)
+		if ctx.Err() != nil || a.attempts > a.spec.Retries || !p.again(ctx, a) {
+			break
+		}
+		p.event(reports.EventRetry, firstLine(a.err.Error()))
+	}
+	if after, ok := p.counters(ctx); ok && counting && after.pid == before.pid {
+		a.work, a.counted = after.minus(before), true
+	}
+	p.mu.Lock()
+	if a.name != "" {
+		p.answers[a.name] = a
+	}
+	p.all = append(p.all, a)
+	p.mu.Unlock()
+	return p.judge(ctx, a)
+}
+
+// attempt sends the question once.
+func (p *rep) attempt(ctx context.Context, a *answer) error {
+	timeout := a.spec.Timeout.Or(defaultChatTimeout)
+	actx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c, err := p.client(actx)
+	if err != nil {
+		return err
+	}
+	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream}
+	hungUp := func() bool { return false }
+	if ab := a.spec.Abandon; ab != nil {
+		hungUp = p.abandon(actx, cancel, ab, &req)
+	}
+	a.got, err = c.Chat(actx, req)
+	if err != nil && hungUp() {
+		return client.ErrAbandoned
+	}
+	return err
+}
+
+// abandon arranges for the client to hang up; the returned function says whether
+// it did.
+func (p *rep) abandon(ctx context.Context, cancel context.CancelFunc, ab *scenarios.Abandon, req *client.Request) func() bool {
+	done := make(chan struct{}, 1)
+	hang := func() {
+		select {
+		case done <- struct{}{}:
+		default:
+		}
+		cancel()
+	}
+	if ab.Events > 0 {
+		n := 0
+		req.OnEvent = func(client.Event) bool { n++; return n < ab.Events }
+	}
+	if ab.After > 0 {
+		t := time.AfterFunc(time.Duration(ab.After), hang)
+		context.AfterFunc(ctx, func() { t.Stop() })
+	}
+	if ab.Log != "" {
+		re := regexp.MustCompile(ab.Log) // checked when the scenario was loaded
+		from := p.log.Len()
+		p.background.Go(func() {
+			if _, err := p.log.Wait(ctx, from, re); err == nil {
+				hang()
+			}
+		})
+	}
+	return func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// again decides whether a client would send the request once more, and waits as
+// long as it would.
+func (p *rep) again(ctx context.Context, a *answer) bool {
+	var e *client.Error
+	if !errors.As(a.err, &e) {
+		// The connection broke or was refused: worth another try if a server is
+		// there or will be.
+		return (p.r.opt.Target != "" || p.running()) && sleep(ctx, retryPause) == nil
+	}
+	if !e.Retryable && e.RetryAfter == 0 && !a.spec.Persist {
+		return false
+	}
+	return sleep(ctx, min(max(e.RetryAfter, retryPause), maxRetryAfter)) == nil
+}
+
+// judge compares an answer with the right one and lowers the outcome accordingly.
+func (p *rep) judge(ctx context.Context, a *answer) error {
+	label := a.name
+	if label == "" {
+		label = "without a name"
+	}
+	if a.abandoned {
+		p.event(reports.EventStep, "abandoned "+label)
+		return nil
+	}
+	if a.err != nil {
+		return p.judgeError(a, label)
+	}
+	right, err := p.control(ctx, a)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return inconclusive("no control answer: %w", err)
+	}
+	a.judged = true
+	if a.got.Text != right {
+		p.worsen(faults.Wrong)
+		p.fail("%s: chat %s: the answer differs from that of a server without a cache:\n got  %q\n want %q",
+			reports.CheckControl, label, a.got.Text, right)
+		return nil
+	}
+	p.event(reports.EventGoodToken, label)
+	return nil
+}
+
+func (p *rep) judgeError(a *answer, label string) error {
+	if a.spec.MayFail {
+		return nil
+	}
+	var e *client.Error
+	switch {
+	case !errors.As(a.err, &e):
+		p.worsen(faults.Stuck)
+		p.fail("chat %s: no answer and no error that a client understands after %d attempts: %v", label, a.attempts, a.err)
+	case !e.Known:
+		p.worsen(faults.Stuck)
+		p.fail("chat %s: an error without an error object: %v", label, e)
+	case e.Retryable && a.spec.Retries > 0:
+		p.worsen(faults.Stuck)
+		p.fail("chat %s: %d attempts, and the server still asks for another: %v", label, a.attempts, e)
+	default:
+		p.worsen(faults.Refused)
+	}
+	return nil
+}
+
+// control is the right answer to a question.
+func (p *rep) control(ctx context.Context, a *answer) (string, error) {
+	if p.r.opt.Server == "" {
+		return a.got.Text, nil // a target alone: nothing to compare with
+	}
+	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens}
+	if v, ok := a.args["numerics"].(string); ok {
+		q.Numerics = v
+	}
+	tokens := defaultContext
+	if v, err := strconv.Atoi(fmt.Sprint(a.args["ctx"])); err == nil {
+		tokens = v
+	}
+	return p.r.oracle.answer(ctx, q, tokens)
+}
+
+func firstLine(s string) string {
+	for i, c := range s {
+		if c == '\n' {
+			return s[:i]
+		}
+	}
+	return s
+}

@@ -1,0 +1,336 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"ds4/faults"
+	"ds4/faults/corrupt"
+	"ds4/faults/proc"
+	"ds4/reports"
+	"ds4/scenarios"
+)
+
+// Deadlines of steps that name none.
+const (
+	defaultStartTimeout = 30 * time.Second
+	defaultWaitTimeout  = 30 * time.Second
+	defaultStopTimeout  = 25 * time.Second // a server may take 20 s to save its sessions
+	killTimeout         = 10 * time.Second // a killed process is gone by then
+	pollEvery           = 20 * time.Millisecond
+)
+
+// do executes one step.
+func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string) error {
+	switch {
+	case st.Start != nil:
+		return p.startServer(ctx, st.Start)
+	case st.Wait != nil:
+		return p.wait(ctx, st.Wait)
+	case st.Chat != nil:
+		return p.chat(ctx, st.Chat)
+	case st.Parallel != nil:
+		return p.parallel(ctx, st.Parallel, vars)
+	case st.Turns != nil:
+		return p.turns(ctx, st.Turns)
+	case st.Signal != nil:
+		return p.signal(ctx, st.Signal)
+	case st.Stop != nil:
+		return p.stop(ctx, st.Stop)
+	case st.Corrupt != nil:
+		return p.corrupt(st.Corrupt)
+	case st.Fill != nil:
+		return p.fill(ctx, st.Fill)
+	case st.Keep != nil:
+		return p.keep(st.Keep)
+	case st.PutBack != nil:
+		return p.putBack(st.PutBack)
+	case st.Fault != nil:
+		p.rules = append(p.rules, st.Fault.Rules...)
+	case st.ClearFault != nil:
+		p.rules = nil
+	case st.SwapModel != nil:
+		return p.swapModel(st.SwapModel)
+	case st.Sweep != nil:
+		return p.sweep(ctx, st.Sweep, vars)
+	case st.Repeat != nil:
+		for range st.Repeat.Times {
+			if err := p.steps(ctx, st.Repeat.Steps, vars); err != nil {
+				return err
+			}
+		}
+	case st.Expect != nil:
+		for i := range st.Expect {
+			p.expect(ctx, &st.Expect[i])
+		}
+	case st.Sleep > 0:
+		return sleep(ctx, time.Duration(st.Sleep))
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// startServer starts the server under test and waits until it answers.
+func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
+	if p.r.opt.Target != "" {
+		return nil // it runs already
+	}
+	if p.running() {
+		return errors.New("the server is still running")
+	}
+	p.reap()
+	info := startInfo{args: map[string]any{}, cache: !st.NoCache}
+	maps.Copy(info.args, p.s.Server.Args)
+	maps.Copy(info.args, st.Args)
+	info.faults = append(slices.Clone(p.rules), st.Faults...)
+	old := p.temps()
+	began := time.Now()
+	p.logStart = p.log.Len()
+	if err := p.launch(info, st.Supervised); err != nil {
+		return inconclusive("%w", err)
+	}
+	p.event(reports.EventStart, strings.Join(info.faults, " "))
+	if !st.MayNotFire {
+		for _, text := range info.faults {
+			rule, err := faults.ParseRule(text)
+			if err != nil {
+				return inconclusive("%w", err)
+			}
+			p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+		}
+	}
+	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
+	defer cancel()
+	if _, err := p.server.Load().WaitReady(rctx); err != nil {
+		return stuck("%w", err)
+	}
+	p.event(reports.EventReady, "")
+	p.addMetric("start_ms", reports.Milliseconds(time.Since(began)))
+	p.started = info
+	for name := range p.temps() {
+		if old[name] {
+			p.fail("%s: %s of an earlier process is still there after a start", reports.CheckTemp, filepath.Base(name))
+		}
+	}
+	return nil
+}
+
+// launch starts a process under supervision.
+func (p *rep) launch(info startInfo, restarts int) error {
+	args := []string{"serve", "--host", "127.0.0.1", "--port", "0"}
+	if p.model != "" {
+		args = append(args, "--model", p.model)
+	}
+	for _, k := range slices.Sorted(maps.Keys(info.args)) {
+		if !info.cache && strings.HasPrefix(k, "kv-") {
+			continue
+		}
+		switch v := info.args[k].(type) {
+		case bool:
+			args = append(args, fmt.Sprintf("--%s=%t", k, v))
+		case string:
+			v, err := scenarios.ExpandString(v, p.lookup(nil))
+			if err != nil {
+				return err
+			}
+			args = append(args, "--"+k, v)
+		default:
+			args = append(args, "--"+k, fmt.Sprint(v))
+		}
+	}
+	for _, f := range info.faults {
+		args = append(args, "--fault", f)
+	}
+	env := append([]string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}, p.r.opt.ServerEnv...)
+	if len(info.faults) > 0 {
+		env = append(env, "DS4_ENABLE_FAULTS=1")
+	}
+	s, err := proc.Supervise(proc.Config{
+		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log,
+	}, restarts)
+	if err != nil {
+		return err
+	}
+	p.server.Store(s)
+	return nil
+}
+
+// reap forgets a server that has ended, and counts the deaths that nobody asked for.
+func (p *rep) reap() {
+	srv := p.server.Load()
+	if srv == nil {
+		return
+	}
+	srv.Close()
+	p.pass.deaths += len(srv.Deaths())
+	p.server.Store(nil)
+}
+
+func (p *rep) signal(ctx context.Context, s *scenarios.Signal) error {
+	srv := p.server.Load()
+	if srv == nil {
+		return errors.New("no server is running")
+	}
+	sig := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[s.Kill]
+	if err := srv.Signal(sig); err != nil {
+		return err
+	}
+	p.event(reports.EventStop, "SIG"+s.Kill)
+	p.signalled = time.Now()
+	if sig != syscall.SIGKILL {
+		return nil // see wait exit
+	}
+	kctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	return p.waitExit(kctx)
+}
+
+func (p *rep) stop(ctx context.Context, s *scenarios.Stop) error {
+	if p.server.Load() == nil {
+		return errors.New("no server is running")
+	}
+	return p.terminate(ctx, s.Timeout.Or(defaultStopTimeout))
+}
+
+// terminate asks the server to end, and is stuck if it does not.
+func (p *rep) terminate(ctx context.Context, timeout time.Duration) error {
+	if err := p.signal(ctx, &scenarios.Signal{Kill: "TERM"}); err != nil {
+		return err
+	}
+	sctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := p.waitExit(sctx); err != nil {
+		return err
+	}
+	if e := p.lastExit.exit; e.Code != 0 {
+		p.fail("%s: the server ended with %s after SIGTERM", reports.CheckProcess, e)
+	}
+	return nil
+}
+
+// waitExit waits until the process has ended, and forgets it.
+func (p *rep) waitExit(ctx context.Context) error {
+	exit, err := p.server.Load().Current().Wait(ctx)
+	if err != nil {
+		return stuck("%w", err)
+	}
+	p.lastExit = &exitInfo{exit: exit, after: exit.At.Sub(p.signalled)}
+	p.reap()
+	return nil
+}
+
+func (p *rep) wait(ctx context.Context, w *scenarios.Wait) error {
+	wctx, cancel := context.WithTimeout(ctx, w.Timeout.Or(defaultWaitTimeout))
+	defer cancel()
+	switch {
+	case w.Log != "":
+		re, err := regexp.Compile(w.Log)
+		if err != nil {
+			return err
+		}
+		if _, err := p.log.Wait(wctx, p.logStart, re); err != nil {
+			return stuck("%w", err)
+		}
+	case w.Chats:
+		done := make(chan struct{})
+		go func() { p.background.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-wctx.Done():
+			return stuck("chats in the background: %w", wctx.Err())
+		}
+	case w.Segments > 0:
+		return p.waitSegments(wctx, w.Segments)
+	case p.server.Load() == nil:
+		return errors.New("no server is running")
+	case w.Ready:
+		if _, err := p.server.Load().WaitReady(wctx); err != nil {
+			return stuck("%w", err)
+		}
+	case w.Exit:
+		return p.waitExit(wctx)
+	}
+	return nil
+}
+
+func (p *rep) waitSegments(ctx context.Context, n int) error {
+	for {
+		files, err := corrupt.Segments(p.kv)
+		if err != nil {
+			return err
+		}
+		if len(files) >= n {
+			return nil
+		}
+		if err := sleep(ctx, pollEvery); err != nil {
+			return stuck("%d segments published, waited for %d: %w", len(files), n, err)
+		}
+	}
+}
+
+func (p *rep) parallel(ctx context.Context, steps []scenarios.Step, vars map[string]string) error {
+	errs := make([]error, len(steps))
+	var wg sync.WaitGroup
+	for i := range steps {
+		wg.Go(func() { errs[i] = p.steps(ctx, steps[i:i+1], vars) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *rep) corrupt(c *scenarios.Corrupt) error {
+	files, err := corrupt.Pick(p.kv, c.File)
+	if err != nil {
+		return inconclusive("%w", err)
+	}
+	n, err := c.Count()
+	if err != nil {
+		return inconclusive("%w", err)
+	}
+	for _, f := range files {
+		r, err := corrupt.Apply(f.Path, corrupt.Damage{Op: c.Op, At: c.At, Bit: c.Bit, Bytes: n, Content: []byte(c.Text)})
+		if err != nil {
+			return inconclusive("%w", err)
+		}
+		p.event(reports.EventFault, r.String())
+	}
+	return nil
+}
+
+func (p *rep) swapModel(s *scenarios.SwapModel) error {
+	if p.r.opt.OtherModel == nil {
+		return inconclusive("this program cannot make other models")
+	}
+	dir := filepath.Join(p.r.tmp, "models")
+	path := filepath.Join(dir, fmt.Sprintf("other-%d.gguf", s.Seed))
+	if _, err := os.Stat(path); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return inconclusive("%w", err)
+		}
+		if err := p.r.opt.OtherModel(path, s.Seed); err != nil {
+			return inconclusive("%w", err)
+		}
+	}
+	p.model = path
+	return nil
+}

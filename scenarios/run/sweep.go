@@ -1,0 +1,85 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"ds4/scenarios"
+)
+
+// sweep runs the steps once for each value. Each pass is judged on its own:
+// its faults must fire in it, and its log is the log since it began.
+func (p *rep) sweep(ctx context.Context, s *scenarios.Sweep, vars map[string]string) error {
+	outer := p.pass
+	defer func() {
+		outer.deaths += p.pass.deaths
+		p.pass = outer
+	}()
+	if s.Until == "" {
+		for _, v := range s.Over {
+			if err := p.onePass(ctx, s, vars, v, outer.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for n := 1; n <= s.Limit; n++ {
+		if err := p.onePass(ctx, s, vars, strconv.Itoa(n), outer.name); err != nil {
+			return err
+		}
+		if !p.firedPass {
+			return nil
+		}
+	}
+	p.fail("sweep %s: faults still fire in pass %d, the limit", s.Var, s.Limit)
+	return nil
+}
+
+func (p *rep) onePass(ctx context.Context, s *scenarios.Sweep, vars map[string]string, value, outer string) error {
+	inner := map[string]string{}
+	for k, v := range vars {
+		inner[k] = v
+	}
+	inner[s.Var] = value
+	p.pass = pass{name: s.Var + "=" + value, log: p.log.Len(), answers: p.answerCount(), deaths: p.pass.deaths}
+	if outer != "" {
+		p.pass.name = outer + " " + p.pass.name
+	}
+	if err := p.steps(ctx, s.Steps, inner); err != nil {
+		return err
+	}
+	p.firedPass = countFired(p.log, p.pass.log, func(string) bool { return true }) > 0
+	if s.Until != "" && !p.firedPass {
+		p.pass.wanted = nil // this is how the sweep ends
+	}
+	if err := p.endPass(ctx); err != nil {
+		return fmt.Errorf("pass %s: %w", p.pass.name, err)
+	}
+	return nil
+}
+
+func (p *rep) answerCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all)
+}
+
+// endPass checks what must hold after every pass: the chats have ended, every
+// rule was armed and has fired, and the device was not asked too often.
+func (p *rep) endPass(ctx context.Context) error {
+	if err := p.wait(ctx, &scenarios.Wait{Chats: true}); err != nil {
+		return err
+	}
+	for _, w := range p.pass.wanted {
+		same := func(rule string) bool { return rule == w.text }
+		if n := countFired(p.log, w.log, same); n == 0 {
+			return inconclusive("the fault %q was armed and did not fire", w.text)
+		}
+	}
+	if detail := p.attemptsTooMany(); detail != "" {
+		p.fail("attempts: %s", detail)
+	}
+	p.pass.wanted = nil
+	return nil
+}
