@@ -57,6 +57,18 @@ func TestAnswerIgnoresSpelledMarkers(t *testing.T) {
 	}
 }
 
+// A thought that is cut inside a character ends with what is left of it; nothing
+// spills into the visible text.
+func TestAnswerCutInsideCharacter(t *testing.T) {
+	tok := openTiny(t)
+	half := tok.Encode("\xe6\x97")
+	end, _ := tok.ID(tokenizer.EndThinkToken)
+	ids := append(append(slices.Clone(half), end), tok.Encode("\xa5ok")...)
+	if reasoning, text := push(chat.NewAnswer(tok, true), ids); reasoning != "\ufffd\ufffd" || text != "\ufffdok" {
+		t.Errorf("reasoning %q, text %q", reasoning, text)
+	}
+}
+
 // Rendering what Answer returned gives back the tokens of the turn, if those are
 // the ones that the tokenizer would choose.
 func TestAnswerRoundTrip(t *testing.T) {

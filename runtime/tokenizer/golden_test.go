@@ -3,6 +3,7 @@ package tokenizer_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"ds4/runtime/tokenizer"
@@ -27,6 +28,22 @@ func TestGolden(t *testing.T) {
 			}
 		}
 	}
+}
+
+// One tokenizer serves all connections at once.
+func TestConcurrentUse(t *testing.T) {
+	tok, list := openTiny(t), readGolden(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i, g := range list {
+				if got := tok.EncodeWithControls(g.Text); !slices.Equal(got, g.IDs) {
+					t.Errorf("golden %d differs", i)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestTinyVocabulary(t *testing.T) {

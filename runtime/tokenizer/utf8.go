@@ -33,9 +33,10 @@ func (u *UTF8Stream) Flush() string {
 
 // completeLen returns how much of b later bytes cannot change.
 func completeLen(b []byte) int {
-	// Only a sequence that starts in the last three bytes can be incomplete.
+	// Only a sequence that starts in the last three bytes can be incomplete. Bytes
+	// that start none count as full: they are bad for certain.
 	for i := max(0, len(b)-(utf8.UTFMax-1)); i < len(b); i++ {
-		if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
+		if !utf8.FullRune(b[i:]) {
 			return i
 		}
 	}
