@@ -142,7 +142,6 @@ type Frontier struct {
 	DecodeTokens    int     `json:"decode_tokens"`
 	DecodeMS        float64 `json:"decode_ms"`
 	DecodeTPS       float64 `json:"decode_tps"`
-	TTFTMS          float64 `json:"ttft_ms"` // seen by the client, for the interval only
 }
 
 // Names of metrics that reports show in columns of their own. A scenario may

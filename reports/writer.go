@@ -193,7 +193,7 @@ func (m Metric) validate() error {
 }
 
 func (f Frontier) validate() error {
-	for _, v := range []float64{f.PrefillMS, f.PrefillTPS, f.DecodeMS, f.DecodeTPS, f.TTFTMS} {
+	for _, v := range []float64{f.PrefillMS, f.PrefillTPS, f.DecodeMS, f.DecodeTPS} {
 		if bad(v) {
 			return fmt.Errorf("%v is no duration and no rate: %w", v, ErrFormat)
 		}

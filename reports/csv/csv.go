@@ -64,7 +64,7 @@ func lines(r reports.Result) [][]string {
 		for _, v := range []struct {
 			metric string
 			value  float64
-		}{{reports.MetricPrefillTPS, f.PrefillTPS}, {reports.MetricDecodeTPS, f.DecodeTPS}, {reports.MetricTTFT, f.TTFTMS}} {
+		}{{reports.MetricPrefillTPS, f.PrefillTPS}, {reports.MetricDecodeTPS, f.DecodeTPS}} {
 			if v.value == 0 {
 				continue // not measured
 			}

@@ -14,9 +14,7 @@ type Frontier struct {
 	FromTokens     int     // where the measured interval began
 	Prefill        Summary // tokens per second over the interval
 	Decode         Summary // tokens per second of the probe
-	TTFT           Summary // milliseconds until the first token, seen by the client
 	HasDecode      bool
-	HasTTFT        bool
 }
 
 // Frontiers summarises speed rounds by frontier, in growing order, and fits the
@@ -58,7 +56,7 @@ func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings
 
 // frontier summarises the samples of one frontier.
 func frontier(tokens int, samples []reports.Frontier) (Frontier, error) {
-	var contexts, froms, prefill, decode, ttft []float64
+	var contexts, froms, prefill, decode []float64
 	for _, f := range samples {
 		contexts = append(contexts, float64(f.ContextTokens))
 		froms = append(froms, float64(f.ContextTokens-f.EvaluatedTokens))
@@ -66,15 +64,12 @@ func frontier(tokens int, samples []reports.Frontier) (Frontier, error) {
 		if f.DecodeTPS > 0 {
 			decode = append(decode, f.DecodeTPS)
 		}
-		if f.TTFTMS > 0 {
-			ttft = append(ttft, f.TTFTMS)
-		}
 	}
-	row := Frontier{FrontierTokens: tokens, HasDecode: len(decode) > 0, HasTTFT: len(ttft) > 0}
+	row := Frontier{FrontierTokens: tokens, HasDecode: len(decode) > 0}
 	for _, part := range []struct {
 		samples []float64
 		into    *Summary
-	}{{prefill, &row.Prefill}, {decode, &row.Decode}, {ttft, &row.TTFT}} {
+	}{{prefill, &row.Prefill}, {decode, &row.Decode}} {
 		if len(part.samples) == 0 {
 			continue
 		}

@@ -18,19 +18,16 @@ func Speed(w io.Writer, style Style, results []reports.Result) error {
 	columns := []Column{
 		{Name: "context", Number: true}, {Name: "new tok", Number: true}, {Name: "samples", Number: true},
 		{Name: "prefill t/s", Number: true}, {Name: "95 % interval", Number: true},
-		{Name: "decode t/s", Number: true}, {Name: "95 % interval", Number: true}, {Name: "ttft ms", Number: true},
+		{Name: "decode t/s", Number: true}, {Name: "95 % interval", Number: true},
 	}
 	var cells [][]string
 	for _, r := range rows {
 		line := []string{
 			fmt.Sprint(r.ContextTokens), fmt.Sprint(r.ContextTokens - r.FromTokens), fmt.Sprint(r.Prefill.N),
-			number(r.Prefill.Median), interval(r.Prefill), none, none, none,
+			number(r.Prefill.Median), interval(r.Prefill), none, none,
 		}
 		if r.HasDecode {
 			line[5], line[6] = number(r.Decode.Median), interval(r.Decode)
-		}
-		if r.HasTTFT {
-			line[7] = number(r.TTFT.Median)
 		}
 		cells = append(cells, line)
 	}

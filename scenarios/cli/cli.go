@@ -32,7 +32,7 @@ const (
 	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that cannot be started, an interrupt
 )
 
-// usageError is a mistake in the command line; its command's usage follows it.
+// usageError is a mistake in the command line; how its command is used follows.
 type usageError struct {
 	err   error
 	usage string
@@ -95,7 +95,9 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 		Args:          knownCommand,
 		SilenceErrors: true, // report prints them, once
 		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Edits between a misspelt command and the one that is suggested.
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -116,20 +118,20 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 }
 
 // usage marks an error as a mistake in the command line of cmd.
-func usage(cmd *cobra.Command, err error) error { return &usageError{err, cmd.UsageString()} }
+func usage(cmd *cobra.Command, err error) error {
+	return &usageError{err, fmt.Sprintf("usage: %s\n%s --help explains the flags\n", cmd.UseLine(), cmd.CommandPath())}
+}
 
 func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return usage(cmd, fmt.Errorf(format, args...))
 }
 
-// usageArgs makes the errors of an argument check usage errors.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usage(cmd, err)
-		}
-		return nil
+// noArgs is for commands that take none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(cmd, "unexpected argument %q", args[0])
 	}
+	return nil
 }
 
 // report prints what a command returned and chooses the exit code.
@@ -140,7 +142,7 @@ func report(stderr io.Writer, err error) int {
 	case err == nil:
 		return ExitPass
 	case errors.As(err, &wrong):
-		fmt.Fprintf(stderr, "ds4bench: %v\n\n%s", wrong.err, wrong.usage)
+		fmt.Fprintf(stderr, "ds4bench: %v\n%s", wrong.err, wrong.usage)
 		return ExitUsage
 	case errors.As(err, &exit):
 		if exit.err != nil {
@@ -148,7 +150,7 @@ func report(stderr io.Writer, err error) int {
 		}
 		return exit.code
 	case errors.Is(err, scenarios.ErrUnknown):
-		fmt.Fprintf(stderr, "ds4bench: %v\n", err)
+		fmt.Fprintf(stderr, "ds4bench: %v; ds4bench list shows all\n", err)
 		return ExitUsage
 	default:
 		fmt.Fprintf(stderr, "ds4bench: %v\n", err)

@@ -27,8 +27,10 @@ inconclusive, so that a stored file can gate a pipeline.
 Files of a run that was killed are fine: what it had written is shown.`,
 		Example: `  ds4bench report results/20260304T050607Z.jsonl
   ds4bench report --format junit --out junit.xml results/*.jsonl`,
-		Args: usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef(cmd, "which results file?")
+			}
 			render, err := renderer(cmd, format)
 			if err != nil {
 				return err

@@ -18,7 +18,7 @@ them. With the YAML language server, for example:
 and as the first line of a scenario:
 
   # yaml-language-server: $schema=scenario.schema.json`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text, err := scenarios.SchemaJSON()
 			if err != nil {

@@ -77,7 +77,7 @@ func (s *selection) load(cmd *cobra.Command) ([]chosen, error) {
 	}
 	all = slices.DeleteFunc(all, func(c chosen) bool { return !s.wants(c.scenario) })
 	if len(all) == 0 {
-		return nil, usagef(cmd, "no scenario matches; `ds4bench list` shows all")
+		return nil, usagef(cmd, "no scenario matches; ds4bench list shows all")
 	}
 	return all, unique(all)
 }
