@@ -74,8 +74,15 @@ func (v Value) IsArray() bool { return v.array }
 // Len is the number of elements of an array, 1 for a scalar.
 func (v Value) Len() int { return v.count }
 
+// scalar reports whether the value is a single one. The zero Value, which
+// File.Value returns for a missing key, is none.
+func (v Value) scalar() bool { return !v.array && v.raw != nil }
+
 // kind is the type in words, for errors.
 func (v Value) kind() string {
+	if !v.array && v.raw == nil {
+		return "missing"
+	}
 	if v.array {
 		return fmt.Sprintf("array of %d %v", v.count, v.typ)
 	}
@@ -158,7 +165,7 @@ func (v Value) floatAt(i int) (float64, error) {
 
 // Uint returns an integer that is not negative (ErrRange, ErrValueType).
 func (v Value) Uint() (uint64, error) {
-	if v.array {
+	if !v.scalar() {
 		return 0, v.mismatch("an integer")
 	}
 	return v.uintAt(0)
@@ -166,7 +173,7 @@ func (v Value) Uint() (uint64, error) {
 
 // Int returns an integer.
 func (v Value) Int() (int64, error) {
-	if v.array {
+	if !v.scalar() {
 		return 0, v.mismatch("an integer")
 	}
 	return v.intAt(0)
@@ -174,7 +181,7 @@ func (v Value) Int() (int64, error) {
 
 // Float returns a float or an integer as a float.
 func (v Value) Float() (float64, error) {
-	if v.array {
+	if !v.scalar() {
 		return 0, v.mismatch("a number")
 	}
 	return v.floatAt(0)
@@ -182,7 +189,7 @@ func (v Value) Float() (float64, error) {
 
 // Bool returns a bool.
 func (v Value) Bool() (bool, error) {
-	if v.array || v.typ != TypeBool {
+	if !v.scalar() || v.typ != TypeBool {
 		return false, v.mismatch("a bool")
 	}
 	return v.raw[0] != 0, nil
@@ -190,7 +197,7 @@ func (v Value) Bool() (bool, error) {
 
 // Str returns a copy of a string.
 func (v Value) Str() (string, error) {
-	if v.array || v.typ != TypeString {
+	if !v.scalar() || v.typ != TypeString {
 		return "", v.mismatch("a string")
 	}
 	return string(v.raw[stringHeader:]), nil
@@ -242,8 +249,11 @@ const (
 
 // String is a short form for people: long strings and arrays are cut.
 func (v Value) String() string {
-	if !v.array {
+	if v.scalar() {
 		return v.element(0, v.raw)
+	}
+	if !v.array {
+		return "(missing)"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[%d]%v{", v.count, v.typ)
