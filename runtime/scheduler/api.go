@@ -4,6 +4,16 @@
 // happens after a failure (ladder, inline cold retry, breaker, canary).
 //
 // It knows nothing of HTTP. The server, `ds4 run` and `ds4 chat` are its users.
+//
+// Promises. Reuse never changes an answer: a prefix is continued only where the
+// stored tokens are the tokens of the prompt, or where they were sampled and the
+// prompt repeats their text. A failure of the device resets everything that the
+// request stood on, and between two successes of one context range the backend
+// evaluates its prompt at most Config.PrefillFailureLimit times. Cancelling a
+// request, a client that goes away and a shutdown are never failures.
+//
+// Not promised: fairness between clients beyond first come, first served, and
+// the survival of a live session that is older than Config.Sessions newer ones.
 package scheduler
 
 import (
@@ -13,14 +23,14 @@ import (
 	"ds4/runtime/sample"
 )
 
-// Request is one generation.
+// Request is one generation. It must not be changed after Submit.
 type Request struct {
-	Kind      string // "chat" or "completion": the word in log lines
+	Kind      string // "chat" or "completion": the word in log lines; "" means chat
 	Prompt    chat.Prompt
-	MaxTokens int // output cap; 0 means the scheduler's default
+	MaxTokens int // output cap; 0 means Config.DefaultTokens. The context's room caps it too
 	Sampling  sample.Params
-	Stop      []string
-	Thinking  bool // the prompt ends inside <think>: output starts as reasoning
+	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
+	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
 	// IgnoreEOS keeps decoding past the end of turn, for measurements only.
 	IgnoreEOS bool
 }
@@ -29,22 +39,25 @@ type Request struct {
 type EventKind int
 
 const (
-	// EventPrefill reports progress: Done of Total tokens evaluated.
+	// EventPrefill reports progress: Done of Total tokens evaluated. Total does
+	// not count reused tokens. A retry inside the request starts at 0 again.
 	EventPrefill EventKind = iota + 1
 	// EventText carries visible text; EventReasoning the text inside <think>.
 	EventText
 	EventReasoning
 	// EventDone ends a stream that worked; Result is set.
 	EventDone
-	// EventError ends a stream that failed; Err is set.
+	// EventError ends a stream that failed; Err is set: *FailureError,
+	// ErrShuttingDown, or the error of the request's context.
 	EventError
 )
 
-// Event is one step of a running request. Text is always whole UTF-8.
+// Event is one step of a running request. Text is always whole UTF-8. Progress
+// and text that the reader is too slow for are merged, never lost.
 type Event struct {
 	Kind        EventKind
 	Text        string
-	Done, Total int
+	Done, Total int // tokens
 	Result      *Result
 	Err         error
 }
@@ -56,14 +69,23 @@ const (
 	FinishError  = "error"
 )
 
-// Result is what a finished request cost.
+// Sources of a request's prefix.
+const (
+	SourceCold        = "cold"         // nothing was reused
+	SourceMemoryToken = "memory-token" // a live session holds the prompt's own tokens
+	SourceMemoryText  = "memory-text"  // a live session holds tokens that were sampled; the prompt repeats their text
+	SourceDisk        = "disk-text"    // segments of the disk store, found by text
+)
+
+// Result is what a finished request cost. CachedTokens + EvaluatedTokens is
+// PromptTokens; the numbers are those of the last attempt.
 type Result struct {
 	Finish           string
 	PromptTokens     int
 	CachedTokens     int    // reused, never evaluated in this request
 	EvaluatedTokens  int    // prompt tokens that the backend evaluated
-	CompletionTokens int    // sampled
-	Source           string // cold, memory-token, memory-text, disk-text
+	CompletionTokens int    // sampled, the end of turn included
+	Source           string // one of the Source constants
 	RestoredTokens   int    // of CachedTokens, those read from disk
 	Attempts         int    // prefill attempts on the device, 1 if nothing failed
 	Queue            time.Duration
@@ -72,29 +94,85 @@ type Result struct {
 	Decode           time.Duration // backend time of CompletionTokens
 }
 
-// Config is what New needs besides the engine, the tokenizer and the store; a
-// zero value means the default of the flag of the same name.
-//
-//	func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error)
-//	func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error)
-//		// errors at once: *ContextLengthError, ErrQueueFull, ErrShuttingDown,
-//		// *FailureError with code device_unavailable. Cancelling ctx cancels the
-//		// request at the next chunk or token; that is never a failure. The channel
-//		// is closed after EventDone or EventError; the reader must drain it or cancel ctx.
-//	func (s *Scheduler) Shutdown(ctx context.Context) error // stop, save tails, within ctx
-//	func (s *Scheduler) Health() Health
-//	func (s *Scheduler) Stats() Stats          // for /metrics
-//	func (s *Scheduler) ClearKV(ctx) error      // POST /v1/kv/clear
+// Config is what New needs besides the engine, the tokenizer and the store. A
+// zero number or duration means the default of the flag of the same name; a
+// false switch is off, whatever the flag's default.
 type Config struct {
 	Sessions            int           // --sessions, live sessions, default 4
 	QueueLimit          int           // --queue, waiting requests, default 64
-	DefaultTokens       int           // --tokens
-	MinCacheTokens      int           // --kv-cache-min-tokens, default 512
+	DefaultTokens       int           // --tokens, default 393216
+	MinCacheTokens      int           // --kv-cache-min-tokens, default 512: neither save a tail nor restore less
+	SegmentTokens       int           // --kv-segment-tokens, default 2048; a multiple of 128
 	PrefillFailureLimit int           // --prefill-failure-limit, default 3
 	InlineRetry         bool          // --prefill-inline-retry
 	FailureWindow       time.Duration // --prefill-failure-window, default 10m
 	DeviceFailureExit   int           // --device-failure-exit, 0 = never
-	Log                 func(format string, args ...any)
-	Now                 func() time.Time
-	RecoveryOff         bool // test builds only: switches the ladder off
+	// OnFatal is called once, from a goroutine of its own, when
+	// DeviceFailureExit device failures in a row were cured by nothing, or the
+	// recovery policy asks for a new process and DeviceFailureExit is set. The
+	// owner should end the process with exit code 75.
+	OnFatal func(err error)
+	// WatchdogMin is the least time after which a pass over the device counts as
+	// hung, default 2m; the limit grows with the time that earlier passes took.
+	WatchdogMin time.Duration
+	// RestoreMin is the least time that a restore from disk may take before it is
+	// given up for a cold prefill, default 5s; the limit grows with the time that
+	// the prefill would take.
+	RestoreMin time.Duration
+	// Log writes one log line, without prefix and stamp.
+	Log func(format string, args ...any)
+	// ErrLine writes a backend error on a line of its own, as it is. Default: Log.
+	ErrLine func(line string)
+	Now     func() time.Time
+	// RecoveryOff switches the failure handling off, so that a test can show that
+	// the recovery scenarios need it. It is deliberately broken: a failed session
+	// stays on offer although its state is gone, a prefix that fails is restored
+	// again and again, and no in-flight marker is written. Only a hidden switch
+	// of the harness reaches it.
+	RecoveryOff bool
+}
+
+// Defaults and limits of Config.
+const (
+	DefaultSessions            = 4
+	DefaultQueueLimit          = 64
+	DefaultMaxTokens           = 393216
+	DefaultMinCacheTokens      = 512
+	DefaultSegmentTokens       = 2048
+	DefaultPrefillFailureLimit = 3
+	DefaultFailureWindow       = 10 * time.Minute
+	DefaultWatchdogMin         = 2 * time.Minute
+	DefaultRestoreMin          = 5 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Sessions, DefaultSessions)
+	setDefault(&c.QueueLimit, DefaultQueueLimit)
+	setDefault(&c.DefaultTokens, DefaultMaxTokens)
+	setDefault(&c.MinCacheTokens, DefaultMinCacheTokens)
+	setDefault(&c.SegmentTokens, DefaultSegmentTokens)
+	setDefault(&c.PrefillFailureLimit, DefaultPrefillFailureLimit)
+	setDefault(&c.FailureWindow, DefaultFailureWindow)
+	setDefault(&c.WatchdogMin, DefaultWatchdogMin)
+	setDefault(&c.RestoreMin, DefaultRestoreMin)
+	if c.Log == nil {
+		c.Log = func(string, ...any) {}
+	}
+	if c.ErrLine == nil {
+		log := c.Log
+		c.ErrLine = func(line string) { log("%s", line) }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.OnFatal == nil {
+		c.OnFatal = func(error) {}
+	}
+	return c
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
 }

@@ -1,0 +1,63 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	// ErrQueueFull is returned by Submit when QueueLimit requests are waiting.
+	ErrQueueFull = errors.New("scheduler: too many requests are waiting")
+	// ErrShuttingDown ends requests that Shutdown found waiting or running, and is
+	// returned by Submit afterwards.
+	ErrShuttingDown = errors.New("server shutting down")
+	// ErrRequest is wrapped by Submit's errors about the request itself: an empty
+	// prompt, too many stop strings, sampling parameters out of range.
+	ErrRequest = errors.New("bad request")
+
+	// errHang is the cause of a device failure that the watchdog found.
+	errHang = errors.New("the device did not answer in time")
+	// errGarbage is the cause of a device failure that shows in its results only:
+	// a position without a single finite logit.
+	errGarbage = errors.New("the device returned no finite logits")
+	// errPanic wraps a panic recovered in the worker.
+	errPanic = errors.New("internal error")
+)
+
+// ContextLengthError is returned by Submit when the prompt leaves no free
+// position in the context.
+type ContextLengthError struct {
+	PromptTokens  int
+	ContextTokens int
+}
+
+func (e *ContextLengthError) Error() string {
+	return fmt.Sprintf("prompt has %d tokens, but the context holds %d and needs one free position",
+		e.PromptTokens, e.ContextTokens)
+}
+
+// Codes of a FailureError.
+const (
+	CodePrefillFailed     = "prefill_failed"     // try again
+	CodeContextCleared    = "context_cleared"    // the limit is reached, the range starts afresh
+	CodeDeviceUnavailable = "device_unavailable" // the breaker is open: nothing was tried
+)
+
+// FailureError is how a device or internal failure reaches a client.
+type FailureError struct {
+	Code      string
+	Retryable bool
+	Attempt   int    // consecutive failed attempts of the range, this one included; 0 if nothing was tried
+	Limit     int    // attempts after which the range is cleared
+	Range     string // first 12 hex digits of the range key, "" if nothing was tried
+	Message   string // "<backend> prefill failed: <cause>"
+	// RetryAfter is when the device will be tried again, for device_unavailable.
+	RetryAfter time.Duration
+	Cause      error
+}
+
+func (e *FailureError) Error() string { return e.Message }
+
+// Unwrap gives the device's own error.
+func (e *FailureError) Unwrap() error { return e.Cause }
