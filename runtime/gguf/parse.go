@@ -225,9 +225,6 @@ func (c *cursor) value(what string) (Value, error) {
 	start := c.pos
 	switch size := v.typ.size(); {
 	case v.typ == TypeString:
-		if n := stringHeader * uint64(v.count); n > uint64(len(c.data))-c.pos {
-			return Value{}, c.truncated(what, c.pos, c.pos+n) // at least
-		}
 		for range v.count {
 			if _, err := c.text(what, MaxStringBytes); err != nil {
 				return Value{}, err
@@ -269,7 +266,7 @@ func (f *File) readTensor(c *cursor, i uint64) error {
 	if err != nil {
 		return err
 	}
-	if rank == 0 || rank > MaxDims {
+	if rank > MaxDims { // tensorBytes refuses 0
 		return c.fail(off, what, fmt.Errorf("%d dimensions, want 1 to %d: %w", rank, MaxDims, ErrLimit))
 	}
 	t := &Tensor{Name: name, Dims: make([]uint64, rank)}

@@ -226,16 +226,16 @@ func TestTruncatedModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range whole.Tensors() {
-		cuts = append(cuts, x.Offset, x.Offset+uint64(len(x.Data))/2, x.Offset+uint64(len(x.Data)))
+	for i, x := range whole.Tensors() {
+		if i%8 == 0 {
+			cuts = append(cuts, x.Offset, x.Offset+uint64(len(x.Data)))
+		}
 	}
-	// A file of n bytes is its own prefix; parsing the big arrays again and again
-	// is most of the time, so late cuts take one neighbour only.
-	for _, n := range cuts {
-		for _, m := range []uint64{n - 1, n, n + 1} {
-			if m < uint64(len(data)) && (m != n || n < 1<<20) {
-				wantTruncated(t, data[:m], "tiny")
-			}
+	for i, n := range cuts {
+		wantTruncated(t, data[:n-1], "tiny")
+		if i < 60 { // the metadata; later cuts differ in the tensor only
+			wantTruncated(t, data[:n], "tiny")
+			wantTruncated(t, data[:n+1], "tiny")
 		}
 	}
 	_, err = Parse(data[:len(data)/2], "tiny")
