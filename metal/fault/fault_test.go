@@ -486,15 +486,3 @@ func TestPlanRefusesBadRules(t *testing.T) {
 		t.Errorf("got %+v, %v", p.Counts(), err)
 	}
 }
-
-func TestPoints(t *testing.T) {
-	for _, name := range []string{"prefill.embed", "prefill.chunk", "decode.step", "device.lost", "device.alloc"} {
-		r, ok := Point(name)
-		if !ok || r.Validate() != nil {
-			t.Errorf("%s: %v, %v", name, r, r.Validate())
-		}
-	}
-	if _, ok := Point("kv.open"); ok {
-		t.Error("kv.open is no device point")
-	}
-}
