@@ -93,7 +93,7 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer srv.cleanup()
-	out, err := openResults(f.output.out, f.record(srv, args, serverArgs))
+	out, err := openResults(f.output.out, f.record(ctx, srv, args, serverArgs))
 	if err != nil {
 		return err
 	}
@@ -155,10 +155,10 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 }
 
 // record describes the run for the results file.
-func (f *runFlags) record(srv server, args, serverArgs []string) reports.Run {
+func (f *runFlags) record(ctx context.Context, srv server, args, serverArgs []string) reports.Run {
 	return reports.Run{
 		Command: "run", Args: args, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
-		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(serverArgs),
+		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(ctx, "", serverArgs),
 	}
 }
 

@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"ds4/reports"
 )
 
 // serverFlags says which server a command tests.
@@ -122,10 +120,4 @@ func build(ctx context.Context, source string, log io.Writer) (server, error) {
 		return server{}, infrastructure(fmt.Errorf("build ./cmd/ds4: %w\n%s", err, strings.TrimSpace(string(out))))
 	}
 	return srv, nil
-}
-
-// record describes the server for the results file, as far as it is known before
-// it runs.
-func (s server) record(args []string) reports.Server {
-	return reports.Server{Path: s.path, Target: s.target, Args: args}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 	}
 	defer live.close()
 	opt.URL, opt.ServerPID = live.url, live.pid
-	out, err := openResults(f.output.out, f.record(srv, live))
+	out, err := openResults(f.output.out, f.record(ctx, srv, live))
 	if err != nil {
 		return err
 	}
@@ -157,24 +158,36 @@ func (f *speedFlags) start(ctx context.Context, srv server, contextTokens int, e
 		args = append(args, "--model", f.model)
 	}
 	args = append(args, extra...)
-	log := proc.NewLog(nil)
-	process, err := proc.Start(proc.Config{Path: srv.path, Args: args, Log: log})
+	dir, err := os.MkdirTemp("", "ds4bench-speed-")
 	if err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	// A lock file of its own: a server that somebody uses beside us is a reason for
+	// a warning, not for a refusal.
+	env := []string{"DS4_LOCK_FILE=" + filepath.Join(dir, "lock")}
+	log := proc.NewLog(nil)
+	process, err := proc.Start(proc.Config{Path: srv.path, Args: args, Env: env, Log: log})
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	stop := func() {
+		process.Close()
+		os.RemoveAll(dir)
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	url, err := process.WaitReady(ctx)
 	if err != nil {
-		process.Close()
+		stop()
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	return &liveServer{url: url, pid: process.PID(), args: args, log: log, close: process.Close}, nil
+	return &liveServer{url: url, pid: process.PID(), args: args, log: log, close: stop}, nil
 }
 
-func (f *speedFlags) record(srv server, live *liveServer) reports.Run {
-	rec := srv.record(live.args)
-	rec.Model = f.model
+func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) reports.Run {
+	rec := srv.record(ctx, f.model, live.args)
+	learn(&rec, live.log)
 	return reports.Run{
 		Command: "speed", Args: os.Args[1:], Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
 		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: rec,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -233,5 +234,41 @@ func TestBuildReportsTheCompiler(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "go build ./cmd/ds4") {
 		t.Errorf("announced as %q", log.String())
+	}
+}
+
+func TestFacts(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"ds4 0.1.0+2f6c1d0e8a11-dirty go1.26.8 linux/amd64\n": {"0.1.0+2f6c1d0e8a11-dirty", "2f6c1d0e8a11"},
+		"ds4 0.1.0 go1.26.8 linux/amd64\n":                    {"0.1.0", ""},
+		"ds4\n":                                               {},
+		"llama-server 1.2\n":                                  {},
+		"":                                                    {},
+	} {
+		if version, commit := parseVersion([]byte(text)); version != want[0] || commit != want[1] {
+			t.Errorf("%q: version %q, commit %q", text, version, commit)
+		}
+	}
+	var rec reports.Server
+	parseModel([]byte(`{"id":"ds4-tiny","identity":"00ff","layers":8}`), &rec)
+	if rec.Model != "ds4-tiny" || rec.Identity != "00ff" {
+		t.Errorf("%+v", rec)
+	}
+	before := rec
+	if parseModel([]byte("no json"), &rec); !reflect.DeepEqual(rec, before) {
+		t.Errorf("%+v", rec)
+	}
+	m := modelLine.FindStringSubmatch("0101 00:00:00 ds4-server: model ds4-tiny (embedded, 27 MB) backend=cpu/avx2 numerics=production")
+	if len(m) != 3 || m[1] != "ds4-tiny" || m[2] != "cpu/avx2" {
+		t.Errorf("%q", m)
+	}
+	var b limitedBuffer
+	for range 3 {
+		if n, err := b.Write(make([]byte, maxFactBytes/2+1)); n != maxFactBytes/2+1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if b.buf.Len() != maxFactBytes {
+		t.Errorf("%d bytes kept", b.buf.Len())
 	}
 }
