@@ -213,11 +213,42 @@ func TestWriterShortens(t *testing.T) {
 	}
 }
 
+// After a failed write the file may end in half a line; nothing follows it.
 func TestWriterStaysFailed(t *testing.T) {
 	full := errors.New("no space left on device")
 	if _, err := NewWriter(failing{full}, sampleRun()); !errors.Is(err, full) {
 		t.Fatalf("error %v", err)
 	}
+	var buf bytes.Buffer
+	out := &brittle{w: &buf, err: full}
+	w, err := NewWriter(out, sampleRun())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.broken = true
+	r := sampleResult()
+	if err := w.Result(&r); !errors.Is(err, full) {
+		t.Fatalf("error %v", err)
+	}
+	out.broken = false
+	before := buf.Len()
+	if err := w.Result(&r); !errors.Is(err, full) || buf.Len() != before {
+		t.Errorf("after a failure: %v, %d bytes more", err, buf.Len()-before)
+	}
+}
+
+// brittle passes writes on until it is broken.
+type brittle struct {
+	w      io.Writer
+	broken bool
+	err    error
+}
+
+func (b *brittle) Write(p []byte) (int, error) {
+	if b.broken {
+		return 0, b.err
+	}
+	return b.w.Write(p)
 }
 
 func TestWriterConcurrently(t *testing.T) {

@@ -205,6 +205,18 @@ func TestFitGrowthShowsAKnee(t *testing.T) {
 	}
 }
 
+// An interval counts as much as it has tokens: a short odd one bends nothing.
+func TestFitGrowthWeighs(t *testing.T) {
+	points := []Interval{{0, 4000, 1}, {4000, 8000, 1}, {8000, 12000, 1}, {12000, 12004, 2}}
+	g, err := FitGrowth(points)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ms := 1000 / g.TPS(12000); ms > 1.01 {
+		t.Errorf("four odd tokens of 12004 raise the fitted cost to %v ms", ms)
+	}
+}
+
 func TestFitGrowthRefuses(t *testing.T) {
 	flat := []Interval{{0, 512, 1}, {0, 512, 1}, {0, 512, 1}}
 	if _, err := FitGrowth(flat); !errors.Is(err, ErrTooFew) {
