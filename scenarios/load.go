@@ -46,6 +46,25 @@ func Load(data []byte, name string) (*Scenario, error) {
 	if err := screen(data); err != nil {
 		return nil, fmt.Errorf("%s%w", name, err)
 	}
+	s, err := decode(data, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// decode turns the text into a Scenario that is not yet checked.
+func decode(data []byte, name string) (_ *Scenario, err error) {
+	// The YAML library panics on some malformed input (a tag with no value is
+	// one). Whatever else it trips over is bad input as well.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: %w: not YAML that can be read (%v)", name, ErrInvalid, p)
+		}
+	}()
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, located(name, err)
@@ -63,9 +82,6 @@ func Load(data []byte, name string) (*Scenario, error) {
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w: more than one document", name, ErrInvalid)
-	}
-	if err := s.Check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &s, nil
 }
@@ -115,7 +131,7 @@ type anchorFinder struct{ found ast.Node }
 
 func (a *anchorFinder) Visit(n ast.Node) ast.Visitor {
 	switch n.Type() {
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType:
+	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
 		if a.found == nil {
 			a.found = n
 		}
@@ -199,6 +215,10 @@ func suggest(word string, known []string) string {
 		if d := distance(word, k); d <= bestDist && (best == "" || d < bestDist) {
 			best, bestDist = k, d
 		}
+	}
+	const enough = 3 // letters that may stand for a word
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.HasPrefix(k, word) }); best == "" && i >= 0 && len(word) >= enough {
+		return known[i]
 	}
 	return best
 }

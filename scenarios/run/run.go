@@ -168,9 +168,9 @@ func (r *runner) rerun(s *scenarios.Scenario, seed uint64) string {
 	if prefix == "" {
 		prefix = "ds4bench run"
 	}
-	var extra strings.Builder
-	for _, a := range r.opt.ServerArgs {
-		fmt.Fprintf(&extra, " --server-arg=%s", a)
+	line := fmt.Sprintf("%s %s --seed %d --repeat 1", prefix, s.ID, seed)
+	if len(r.opt.ServerArgs) > 0 {
+		line += " -- " + strings.Join(r.opt.ServerArgs, " ")
 	}
-	return fmt.Sprintf("%s %s --seed %d --repeat 1%s", prefix, s.ID, seed, extra.String())
+	return line
 }

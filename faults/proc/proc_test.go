@@ -1,0 +1,268 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// The test binary is its own child process: with this variable it acts as one.
+const helperVar = "DS4_PROC_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(helperVar); mode != "" {
+		helper(mode)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func helper(mode string) {
+	switch mode {
+	case "serve", "stubborn":
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			os.Exit(3)
+		}
+		fmt.Fprintf(os.Stderr, "1124 ds4-server: listening on http://%s\n", l.Addr())
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
+		<-term
+		if mode == "stubborn" {
+			select {}
+		}
+		fmt.Print("bye, without an end of line")
+	case "die":
+		fmt.Fprintln(os.Stderr, "cannot open the model")
+		os.Exit(7)
+	case "mute":
+		select {}
+	case "grandchild":
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), helperVar+"=mute")
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		fmt.Printf("grandchild %d\n", c.Process.Pid)
+		select {}
+	}
+}
+
+func config(mode string) Config {
+	return Config{Path: os.Args[0], Env: []string{helperVar + "=" + mode}, Log: NewLog(nil)}
+}
+
+func start(t *testing.T, mode string) *Process {
+	t.Helper()
+	p, err := Start(config(mode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestServerStartsAndStops(t *testing.T) {
+	p := start(t, "serve")
+	url, err := p.WaitReady(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(url, "http://127.0.0.1:") || p.URL() != url {
+		t.Errorf("url %q, then %q", url, p.URL())
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	exit, err := p.Wait(within(t, 10*time.Second))
+	if err != nil || exit.Code != 0 || exit.Signal != 0 {
+		t.Errorf("exit %v (%v)", exit, err)
+	}
+	if got := p.log.Tail(1); got != "bye, without an end of line\n" {
+		t.Errorf("the last words are %q", got)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("signal after the end: %v", err)
+	}
+}
+
+func TestKilled(t *testing.T) {
+	p := start(t, "serve")
+	if _, err := p.WaitReady(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	exit, err := p.Wait(within(t, 10*time.Second))
+	if err != nil || exit.Signal != syscall.SIGKILL || exit.String() != "killed by killed" {
+		t.Errorf("exit %v (%v)", exit, err)
+	}
+	if _, err := p.WaitReady(within(t, 10*time.Second)); !errors.Is(err, ErrExited) {
+		t.Errorf("ready after the end: %v", err)
+	}
+}
+
+func TestNotReady(t *testing.T) {
+	p := start(t, "die")
+	_, err := p.WaitReady(within(t, 10*time.Second))
+	if !errors.Is(err, ErrExited) || !strings.Contains(err.Error(), "cannot open the model") || !strings.Contains(err.Error(), "exit status 7") {
+		t.Errorf("a process that died says %v", err)
+	}
+	p = start(t, "mute")
+	if _, err := p.WaitReady(within(t, 100*time.Millisecond)); !errors.Is(err, ErrNotReady) {
+		t.Errorf("a process that says nothing: %v", err)
+	}
+	if _, err := Start(Config{Path: "/no/such/program", Log: NewLog(nil)}); err == nil {
+		t.Error("a missing program was started")
+	}
+}
+
+func TestCloseKillsTheGroup(t *testing.T) {
+	p := start(t, "grandchild")
+	line, err := p.log.Wait(within(t, 10*time.Second), 0, regexp.MustCompile(`grandchild (\d+)`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.Fields(line.Text)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	// The orphan is reaped by init, or by nobody in a container: a zombie is dead too.
+	for deadline := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d outlived the group", pid)
+		}
+	}
+}
+
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return syscall.Kill(pid, 0) == nil
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(state, "Z")
+}
+
+func TestStubbornProcessIsKilled(t *testing.T) {
+	p := start(t, "stubborn")
+	if _, err := p.WaitReady(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(within(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait: %v", err)
+	}
+	p.Close()
+	if exit, ended := p.Exited(); !ended || exit.Signal != syscall.SIGKILL {
+		t.Errorf("exit %v %t", exit, ended)
+	}
+}
+
+func TestSupervisorRestarts(t *testing.T) {
+	s, err := Supervise(config("serve"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	first, err := s.WaitReady(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Behind the supervisor's back: a crash.
+	crashed := s.Current()
+	if err := crashed.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-crashed.Done()
+	second, err := s.WaitReady(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first == second {
+		t.Errorf("the new process has the address of the old one, %s", first)
+	}
+	if err := s.Current().Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WaitReady(within(t, 10*time.Second)); !errors.Is(err, ErrExited) {
+		t.Errorf("after the last restart: %v", err)
+	}
+	if d := s.Deaths(); len(d) != 2 || s.Alive() {
+		t.Errorf("deaths %v, alive %t", d, s.Alive())
+	}
+}
+
+func TestSupervisorObeys(t *testing.T) {
+	s, err := Supervise(config("serve"), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.WaitReady(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := s.Current().Wait(within(t, 10*time.Second)); err != nil || exit.Code != 0 {
+		t.Errorf("%v %v", exit, err)
+	}
+	<-s.ended
+	if len(s.Deaths()) != 0 || s.Alive() {
+		t.Errorf("a commanded end counts as a death: %v", s.Deaths())
+	}
+}
+
+func TestLogPositions(t *testing.T) {
+	l := NewLog(nil)
+	w := lineWriter{log: l}
+	for _, chunk := range []string{"one\ntw", "o\r\n", "\nthree"} {
+		if _, err := w.Write([]byte(chunk)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.flush()
+	if got := l.Tail(10); got != "one\ntwo\n\nthree\n" {
+		t.Errorf("lines %q", got)
+	}
+	if _, err := l.Wait(within(t, 50*time.Millisecond), 1, regexp.MustCompile("^one$")); err == nil {
+		t.Error("a line before the position was found")
+	}
+	long := strings.Repeat("x", maxLineBytes+10)
+	_, _ = w.Write([]byte(long + "\n"))
+	if got := l.Since(l.Len() - 1)[0].Text; len(got) != maxLineBytes {
+		t.Errorf("a line of %d bytes was kept", len(got))
+	}
+	for range maxLines {
+		l.add("y")
+	}
+	if l.Len() != maxLines+5 || len(l.Since(0)) > maxLines {
+		t.Errorf("%d lines, %d kept", l.Len(), len(l.Since(0)))
+	}
+}
