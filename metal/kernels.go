@@ -24,11 +24,11 @@ const (
 	KernelHyperApply = "hyper_apply"
 	// NormArgs; weight [N] -> x [T][N] in place. grid T.
 	KernelRMSNorm = "rms_norm"
-	// QuantizeArgs; x [T][N] -> codes i8[T][N], scales f32[T][N/32], sums i32[T][N/32]. grid T.
+	// QuantizeArgs; x [T][N] -> codes i8[T][N], scales f32[T][N/32]. grid T.
 	KernelQuantize = "quantize_int8"
 	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride]. grid ceil(Rows/MatmulPanel).
 	KernelMatmul = "matmul"
-	// MatmulArgs; Q8_0 weights, codes, scales, sums -> out. grid ceil(Rows/MatmulPanel).
+	// MatmulArgs; Q8_0 weights, codes, scales -> out. grid ceil(Rows/MatmulPanel).
 	KernelMatmulInt8 = "matmul_int8"
 	// QueryArgs; table -> q [T][Heads*Width] in place: norm per head (if Norm), rope. grid T.
 	KernelQuery = "query_prepare"
@@ -49,11 +49,11 @@ const (
 	KernelRoute = "route"
 	// RouteArgs; ids -> order i32[T*Used] (slots by expert), offsets i32[Experts+1]. grid 1.
 	KernelGroup = "group_by_expert"
-	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or codes, scales, sums)
+	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or codes, scales)
 	// -> hidden, work [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertGateUp     = "expert_gate_up"
 	KernelExpertGateUpInt8 = "expert_gate_up_int8"
-	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or codes, scales, sums)
+	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or codes, scales)
 	// -> out [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertDown     = "expert_down"
 	KernelExpertDownInt8 = "expert_down_int8"

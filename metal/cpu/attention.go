@@ -52,18 +52,9 @@ func indexSelect(g *Group) {
 				q4[i], w4[i] = row(q, h+i, width), mul(w[h+i], scale)
 			}
 		}
-		add := func(s int, a0, a1, a2, a3 float32) {
-			scores[s] += mul(w4[0], max(a0, 0)) + mul(w4[1], max(a1, 0)) + mul(w4[2], max(a2, 0)) + mul(w4[3], max(a3, 0))
-		}
-		s := 0
-		for ; s+2 <= visible; s += 2 {
-			a0, a1, a2, a3, b0, b1, b2, b3 := dot4x2(q4[0], q4[1], q4[2], q4[3], row(rows, s, width), row(rows, s+1, width))
-			add(s, a0, a1, a2, a3)
-			add(s+1, b0, b1, b2, b3)
-		}
-		if s < visible {
+		for s := range scores {
 			a0, a1, a2, a3 := dot4(q4[0], q4[1], q4[2], q4[3], row(rows, s, width))
-			add(s, a0, a1, a2, a3)
+			scores[s] += mul(w4[0], max(a0, 0)) + mul(w4[1], max(a1, 0)) + mul(w4[2], max(a2, 0)) + mul(w4[3], max(a3, 0))
 		}
 	}
 	selectTop(row(g.i32(3), t, k), scores)
@@ -187,13 +178,7 @@ func attention(g *Group) {
 
 // scoreRows writes the scaled products of four heads with every row.
 func scoreRows(s, q *[headTile][]float32, rows *attendRows, scale float32) {
-	j, n := 0, rows.len()
-	for ; j+2 <= n; j += 2 {
-		a0, a1, a2, a3, b0, b1, b2, b3 := dot4x2(q[0], q[1], q[2], q[3], rows.row(j), rows.row(j+1))
-		s[0][j], s[1][j], s[2][j], s[3][j] = a0*scale, a1*scale, a2*scale, a3*scale
-		s[0][j+1], s[1][j+1], s[2][j+1], s[3][j+1] = b0*scale, b1*scale, b2*scale, b3*scale
-	}
-	if j < n {
+	for j := range rows.len() {
 		a0, a1, a2, a3 := dot4(q[0], q[1], q[2], q[3], rows.row(j))
 		s[0][j], s[1][j], s[2][j], s[3][j] = a0*scale, a1*scale, a2*scale, a3*scale
 	}

@@ -133,7 +133,7 @@ func expertGateUp(g *Group) {
 	}
 }
 
-// expertGateUpInt8: gate, up, order, offsets, codes, scales, sums -> hidden, work.
+// expertGateUpInt8: gate, up, order, offsets, codes, scales -> hidden, work.
 func expertGateUpInt8(g *Group) {
 	a := argsOf[metal.ExpertArgs](g)
 	ids := expertList(g, 2, 3)
@@ -143,13 +143,13 @@ func expertGateUpInt8(g *Group) {
 	rows, cols := int(a.Rows), int(a.Cols)
 	lo, hi := panelRange(g.X, rows)
 	in := int8Rows{
-		codes: g.i8(4), scales: g.f32(5), sums: g.i32(6),
+		codes: g.i8(4), scales: g.f32(5),
 		stride: cols, cols: cols, ids: ids, div: int(a.Used),
 	}
 	p := newTile(g, cols)
 	size := rows * (cols / block * q8Bytes)
-	hidden := outRows{out: g.f32(7), stride: rows, ids: ids}
-	work := outRows{out: g.f32(8), stride: rows, ids: ids}
+	hidden := outRows{out: g.f32(6), stride: rows, ids: ids}
+	work := outRows{out: g.f32(7), stride: rows, ids: ids}
 	matmulInt8Panel(g.bytes(0)[g.Y*size:], lo, hi, len(ids), &in, &hidden, &p)
 	matmulInt8Panel(g.bytes(1)[g.Y*size:], lo, hi, len(ids), &in, &work, &p)
 	for i := range ids {
@@ -173,7 +173,7 @@ func expertDown(g *Group) {
 	matmulPanel(&w, lo, hi, hi, len(ids), &in, &out, g.scratch(panelRows*cols))
 }
 
-// expertDownInt8: down, order, offsets, codes, scales, sums -> out.
+// expertDownInt8: down, order, offsets, codes, scales -> out.
 func expertDownInt8(g *Group) {
 	a := argsOf[metal.ExpertArgs](g)
 	ids := expertList(g, 1, 2)
@@ -183,12 +183,12 @@ func expertDownInt8(g *Group) {
 	rows, cols := int(a.Rows), int(a.Cols)
 	lo, hi := panelRange(g.X, rows)
 	in := int8Rows{
-		codes: g.i8(3), scales: g.f32(4), sums: g.i32(5),
+		codes: g.i8(3), scales: g.f32(4),
 		stride: cols, cols: cols, ids: ids, div: 1,
 	}
 	p := newTile(g, cols)
 	size := rows * (cols / block * q8Bytes)
-	out := outRows{out: g.f32(6), stride: rows, ids: ids}
+	out := outRows{out: g.f32(5), stride: rows, ids: ids}
 	matmulInt8Panel(g.bytes(0)[g.Y*size:], lo, hi, len(ids), &in, &out, &p)
 }
 

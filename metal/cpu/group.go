@@ -56,11 +56,11 @@ func (g *Group) scratch(n int) []float32 {
 	return w.scratch[:n]
 }
 
-// words lends n uint64 in the same way.
-func (g *Group) words(n int) []uint64 {
+// words lends n int64 in the same way.
+func (g *Group) words(n int) []int64 {
 	w := g.worker
 	if cap(w.words) < n {
-		w.words = make([]uint64, n+n/4)
+		w.words = make([]int64, n+n/4)
 	}
 	return w.words[:n]
 }

@@ -11,8 +11,7 @@ import (
 // columns in ascending order, whatever the tile it is computed in: that is what
 // makes results independent of the batch.
 
-// panelRows is how many weight rows are decoded at a time. Four rows times two
-// tokens keep eight sums in registers.
+// panelRows is how many weight rows are decoded and multiplied at a time.
 const panelRows = 4
 
 // mul is a rounded product. The conversion keeps the compiler from fusing it
@@ -20,28 +19,8 @@ const panelRows = 4
 // shape and not in another.
 func mul(a, b float32) float32 { return float32(a * b) }
 
-// dot4x2 multiplies four rows with two vectors.
-func dot4x2(w0, w1, w2, w3, x, y []float32) (a0, a1, a2, a3, b0, b1, b2, b3 float32) {
-	n := len(w0)
-	w1, w2, w3, x, y = w1[:n], w2[:n], w3[:n], x[:n], y[:n]
-	for i, u := range w0 {
-		p, q := x[i], y[i]
-		a0 += mul(u, p)
-		b0 += mul(u, q)
-		u = w1[i]
-		a1 += mul(u, p)
-		b1 += mul(u, q)
-		u = w2[i]
-		a2 += mul(u, p)
-		b2 += mul(u, q)
-		u = w3[i]
-		a3 += mul(u, p)
-		b3 += mul(u, q)
-	}
-	return
-}
-
-// dot4 multiplies four rows with one vector, in the order of dot4x2.
+// dot4 multiplies four rows with one vector. Wider tiles are slower: the
+// compiler spills their sums.
 func dot4(w0, w1, w2, w3, x []float32) (a0, a1, a2, a3 float32) {
 	n := len(w0)
 	w1, w2, w3, x = w1[:n], w2[:n], w3[:n], x[:n]
@@ -139,13 +118,7 @@ func matmulPanel(w *weights, lo, hi, rows, n int, in *floatRows, out *outRows, s
 	for r := lo; r < hi; r += panelRows {
 		w.decode(scratch, r, panelRows, rows)
 		w0, w1, w2, w3 := scratch[:k], scratch[k:2*k], scratch[2*k:3*k], scratch[3*k:4*k]
-		t := 0
-		for ; t+2 <= n; t += 2 {
-			a0, a1, a2, a3, b0, b1, b2, b3 := dot4x2(w0, w1, w2, w3, in.row(t), in.row(t+1))
-			store4(out.row(t), r, hi, a0, a1, a2, a3)
-			store4(out.row(t+1), r, hi, b0, b1, b2, b3)
-		}
-		if t < n {
+		for t := range n {
 			a0, a1, a2, a3 := dot4(w0, w1, w2, w3, in.row(t))
 			store4(out.row(t), r, hi, a0, a1, a2, a3)
 		}

@@ -12,31 +12,28 @@ import (
 //
 // The sum of a 32-value block is an exact integer, so how it is computed is
 // free. Plain Go has no vector instructions, but one 64-bit multiplication can
-// serve three tokens: with weights and activations made unsigned (+128), a
-// product has 16 bits and a block's sum at most 32*255*255 < 2^21, so three
-// sums fit side by side in one word. Blocks are then added in float32, in
-// ascending order, with scales dw*da: that order is the same in every path.
+// serve three tokens: a block's sum is at most 32*128*127 < 2^20 in magnitude, so
+// three signed sums fit into one word, 21 bits apart. Blocks are then added in
+// float32, in ascending order, with scales dw*da: that order is the same in
+// every path.
 
 const (
 	block      = metal.Int8Block
 	q8Bytes    = 2 + block
 	lanes      = 3 // tokens per word
 	laneBits   = 21
-	laneMask   = 1<<laneBits - 1
 	tileGroups = 4 // words per column of a tile
 	tileTokens = lanes * tileGroups
-	bias       = 128
-	biasBlock  = block * bias * bias // what the biases add beyond those of each side
 )
 
-// quantizeInt8: x -> codes, scales, sums.
+// quantizeInt8: x -> codes, scales.
 func quantizeInt8(g *Group) {
 	n := int(argsOf[metal.QuantizeArgs](g).N)
-	quantizeRow(row(g.i8(1), g.X, n), row(g.f32(2), g.X, n/block), row(g.i32(3), g.X, n/block), row(g.f32(0), g.X, n))
+	quantizeRow(row(g.i8(1), g.X, n), row(g.f32(2), g.X, n/block), row(g.f32(0), g.X, n))
 }
 
 // quantizeRow rounds x to int8 per block: scale = max/127, ties to even.
-func quantizeRow(codes []int8, scales []float32, sums []int32, x []float32) {
+func quantizeRow(codes []int8, scales, x []float32) {
 	for b := range scales {
 		v := (*[block]float32)(x[b*block:])
 		c := (*[block]int8)(codes[b*block:])
@@ -49,16 +46,13 @@ func quantizeRow(codes []int8, scales []float32, sums []int32, x []float32) {
 		if scale != 0 {
 			inv = 1 / scale
 		}
-		var sum int32
 		for i, f := range v {
 			// Adding and taking away 1.5*2^23 rounds to the nearest integer, ties to even.
 			const magic = 3 << 22
 			q := int32(math.Float32bits(mul(f, inv)+magic)) - int32(math.Float32bits(magic))
-			q = min(max(q, -127), 127)
-			sum += q
-			c[i] = int8(q)
+			c[i] = int8(min(max(q, -127), 127))
 		}
-		scales[b], sums[b] = scale, sum
+		scales[b] = scale
 	}
 }
 
@@ -66,7 +60,6 @@ func quantizeRow(codes []int8, scales []float32, sums []int32, x []float32) {
 type int8Rows struct {
 	codes  []int8
 	scales []float32
-	sums   []int32
 	stride int // values per row
 	offset int // first column
 	cols   int
@@ -74,158 +67,165 @@ type int8Rows struct {
 	div    int
 }
 
-func (q *int8Rows) row(i int) (codes []int8, scales []float32, sums []int32) {
+func (q *int8Rows) row(i int) (codes []int8, scales []float32) {
 	if q.ids != nil {
 		i = int(q.ids[i]) / q.div
 	}
 	at := i*q.stride + q.offset
-	b, nb := at/block, q.cols/block
-	return q.codes[at : at+q.cols], q.scales[b : b+nb], q.sums[b : b+nb]
+	b := at / block
+	return q.codes[at : at+q.cols], q.scales[b : b+q.cols/block]
 }
 
-// tile is up to tileTokens input rows, packed for the multiplication.
+// tile is up to tileTokens input rows, packed for the multiplication, and the
+// scales of a panel of weights.
 type tile struct {
 	tokens, groups int
 	blocks         int
-	words          []uint64  // [groups][cols]: three tokens side by side
+	words          []int64   // [cols][tileGroups]: three tokens side by side
 	scales         []float32 // [blocks][tileTokens]; zero in unused lanes
-	offsets        []int32   // [blocks][tileTokens]: what the biases of the activations add
-}
-
-// pack fills the tile with rows [t, t+n) of in.
-func (p *tile) pack(in *int8Rows, t, n int) {
-	p.tokens, p.groups, p.blocks = n, (n+lanes-1)/lanes, in.cols/block
-	clear(p.scales[:p.blocks*tileTokens])
-	for gi := range p.groups {
-		words := p.words[gi*in.cols : (gi+1)*in.cols]
-		for lane := range lanes {
-			i := gi*lanes + lane
-			if i >= n {
-				break
-			}
-			codes, scales, sums := in.row(t + i)
-			packLane(words, codes, lane)
-			for b, s := range scales {
-				p.scales[b*tileTokens+i] = s
-				p.offsets[b*tileTokens+i] = bias*(sums[b]+block*bias) - biasBlock
-			}
-		}
-	}
-}
-
-func packLane(words []uint64, codes []int8, lane int) {
-	codes = codes[:len(words)]
-	if lane == 0 {
-		for k, c := range codes {
-			words[k] = uint64(uint8(c) ^ 0x80)
-		}
-		return
-	}
-	shift := uint(laneBits * lane)
-	for k, c := range codes {
-		words[k] |= uint64(uint8(c)^0x80) << (shift & 63)
-	}
-}
-
-// blockSums4 multiplies one block of weights with four words per column.
-func blockSums4(w *[block]uint8, p, q, r, s *[block]uint64) (a, b, c, d, sum uint64) {
-	for i, u := range w {
-		x := uint64(u ^ 0x80)
-		sum += x
-		a += x * p[i]
-		b += x * q[i]
-		c += x * r[i]
-		d += x * s[i]
-	}
-	return
-}
-
-// blockSums1 multiplies one block of weights with one word per column.
-func blockSums1(w *[block]uint8, p *[block]uint64) (a, sum uint64) {
-	for i, u := range w {
-		x := uint64(u ^ 0x80)
-		sum += x
-		a += x * p[i]
-	}
-	return
-}
-
-// addLanes adds the three products of one word to acc.
-func addLanes(acc, scales []float32, offsets []int32, sums uint64, dw float32, wbias int32) {
-	acc, scales, offsets = acc[:lanes], scales[:lanes], offsets[:lanes]
-	acc[0] += mul(mul(dw, scales[0]), float32(int32(sums&laneMask)-wbias-offsets[0]))
-	acc[1] += mul(mul(dw, scales[1]), float32(int32(sums>>laneBits&laneMask)-wbias-offsets[1]))
-	acc[2] += mul(mul(dw, scales[2]), float32(int32(sums>>(2*laneBits))-wbias-offsets[2]))
-}
-
-// rowTile is one row of weights times a tile.
-func (p *tile) rowTile(acc *[tileTokens]float32, w []byte, cols int) {
-	*acc = [tileTokens]float32{}
-	for b := range p.blocks {
-		raw := w[b*q8Bytes : (b+1)*q8Bytes]
-		dw := quant.F16ToF32(uint16(raw[0]) | uint16(raw[1])<<8)
-		codes := (*[block]uint8)(raw[2:])
-		scales, offsets := p.scales[b*tileTokens:(b+1)*tileTokens], p.offsets[b*tileTokens:(b+1)*tileTokens]
-		at := func(g int) *[block]uint64 { return (*[block]uint64)(p.words[g*cols+b*block:]) }
-		if p.groups == tileGroups {
-			s0, s1, s2, s3, sum := blockSums4(codes, at(0), at(1), at(2), at(3))
-			wbias := bias * int32(sum)
-			addLanes(acc[0:], scales[0:], offsets[0:], s0, dw, wbias)
-			addLanes(acc[3:], scales[3:], offsets[3:], s1, dw, wbias)
-			addLanes(acc[6:], scales[6:], offsets[6:], s2, dw, wbias)
-			addLanes(acc[9:], scales[9:], offsets[9:], s3, dw, wbias)
-			continue
-		}
-		for g := range p.groups {
-			s, sum := blockSums1(codes, at(g))
-			addLanes(acc[g*lanes:], scales[g*lanes:], offsets[g*lanes:], s, dw, bias*int32(sum))
-		}
-	}
-}
-
-// rowOne is one row of weights times one row of activations.
-func rowOne(w []byte, codes []int8, scales []float32) (acc float32) {
-	for b, da := range scales {
-		raw := w[b*q8Bytes : (b+1)*q8Bytes]
-		dw := quant.F16ToF32(uint16(raw[0]) | uint16(raw[1])<<8)
-		p, q := (*[block]uint8)(raw[2:]), (*[block]int8)(codes[b*block:])
-		var s0, s1 int32
-		for i := 0; i < block; i += 2 {
-			s0 += int32(int8(p[i])) * int32(q[i])
-			s1 += int32(int8(p[i+1])) * int32(q[i+1])
-		}
-		acc += mul(mul(dw, da), float32(s0+s1))
-	}
-	return acc
+	weightScales   []float32 // [MatmulPanel][blocks]
 }
 
 // newTile lends a tile out of the worker's scratch memory.
 func newTile(g *Group, cols int) tile {
-	nb := cols / block * tileTokens
-	f := g.scratch(2 * nb)
-	return tile{
-		words:   g.words(tileGroups * cols),
-		scales:  f[:nb],
-		offsets: unsafe.Slice((*int32)(unsafe.Pointer(&f[nb])), nb),
+	nb := cols / block
+	f := g.scratch(nb * (tileTokens + metal.MatmulPanel))
+	return tile{blocks: nb, words: g.words(tileGroups * cols), scales: f[:nb*tileTokens], weightScales: f[nb*tileTokens:]}
+}
+
+// pack fills the tile with rows [t, t+n) of in.
+func (p *tile) pack(in *int8Rows, t, n int) {
+	p.tokens, p.groups = n, (n+lanes-1)/lanes
+	if n < tileTokens {
+		clear(p.scales)
+		clear(p.words)
 	}
+	for i := range n {
+		codes, scales := in.row(t + i)
+		packLane(p.words[i/lanes:], codes, i%lanes)
+		for b, s := range scales {
+			p.scales[b*tileTokens+i] = s
+		}
+	}
+}
+
+// packLane adds one token's codes to every tileGroups-th word. Lanes come in
+// order; the sign of a lane borrows from those above it.
+func packLane(words []int64, codes []int8, lane int) {
+	at := 0
+	if lane == 0 {
+		for _, c := range codes {
+			words[at] = int64(c)
+			at += tileGroups
+		}
+		return
+	}
+	shift := uint(laneBits*lane) & 63
+	for _, c := range codes {
+		words[at] += int64(c) << shift
+		at += tileGroups
+	}
+}
+
+// blockSums multiplies one block of weights with the four words of each column.
+func blockSums(w *[block]int8, p *[block][tileGroups]int64) (a, b, c, d int64) {
+	for i := 0; i < block; i += 2 {
+		x, q := int64(w[i]), &p[i]
+		a += x * q[0]
+		b += x * q[1]
+		c += x * q[2]
+		d += x * q[3]
+		x, q = int64(w[i+1]), &p[i+1]
+		a += x * q[0]
+		b += x * q[1]
+		c += x * q[2]
+		d += x * q[3]
+	}
+	return
+}
+
+// blockSum is blockSums for the first word of each column.
+func blockSum(w *[block]int8, p *[block][tileGroups]int64) (a int64) {
+	for i, x := range w {
+		a += int64(x) * p[i][0]
+	}
+	return
+}
+
+// addLanes adds the three signed sums of one word to acc.
+func addLanes(acc, scales *[lanes]float32, sums int64, dw float32) {
+	const up = 64 - laneBits
+	s0 := sums << up >> up
+	sums = (sums - s0) >> laneBits
+	s1 := sums << up >> up
+	s2 := (sums - s1) >> laneBits
+	acc[0] += mul(mul(dw, scales[0]), float32(s0))
+	acc[1] += mul(mul(dw, scales[1]), float32(s1))
+	acc[2] += mul(mul(dw, scales[2]), float32(s2))
+}
+
+// rowTile is one row of weights times a tile. dw are the row's scales.
+func (p *tile) rowTile(acc *[tileTokens]float32, w []byte, dw []float32) {
+	*acc = [tileTokens]float32{}
+	words, scales := p.words, p.scales
+	for _, d := range dw {
+		codes := (*[block]int8)(unsafe.Pointer(&w[2:q8Bytes:q8Bytes][0]))
+		columns := (*[block][tileGroups]int64)(unsafe.Pointer(&words[: block*tileGroups : block*tileGroups][0]))
+		s := (*[tileTokens]float32)(scales)
+		if p.groups == 1 {
+			addLanes((*[lanes]float32)(acc[:]), (*[lanes]float32)(s[:]), blockSum(codes, columns), d)
+		} else {
+			s0, s1, s2, s3 := blockSums(codes, columns)
+			addLanes((*[lanes]float32)(acc[0:]), (*[lanes]float32)(s[0:]), s0, d)
+			addLanes((*[lanes]float32)(acc[3:]), (*[lanes]float32)(s[3:]), s1, d)
+			addLanes((*[lanes]float32)(acc[6:]), (*[lanes]float32)(s[6:]), s2, d)
+			addLanes((*[lanes]float32)(acc[9:]), (*[lanes]float32)(s[9:]), s3, d)
+		}
+		w, words, scales = w[q8Bytes:], words[block*tileGroups:], scales[tileTokens:]
+	}
+}
+
+// q8Scale is the scale of the block at the start of w.
+func q8Scale(w []byte) float32 { return quant.F16ToF32(uint16(w[0]) | uint16(w[1])<<8) }
+
+// rowOne is one row of weights times one row of activations.
+func rowOne(w []byte, codes []int8, scales []float32) (acc float32) {
+	for _, da := range scales {
+		p, q := (*[q8Bytes]byte)(w), (*[block]int8)(codes)
+		var s0, s1, s2, s3 int32
+		for i := 0; i < block; i += 4 {
+			s0 += int32(int8(p[i+2])) * int32(q[i])
+			s1 += int32(int8(p[i+3])) * int32(q[i+1])
+			s2 += int32(int8(p[i+4])) * int32(q[i+2])
+			s3 += int32(int8(p[i+5])) * int32(q[i+3])
+		}
+		acc += mul(mul(q8Scale(w), da), float32(s0+s1+s2+s3))
+		w, codes = w[q8Bytes:], codes[block:]
+	}
+	return acc
 }
 
 // matmulInt8Panel computes rows [lo, hi) of w for n input rows.
 func matmulInt8Panel(w []byte, lo, hi, n int, in *int8Rows, out *outRows, p *tile) {
 	rowBytes := in.cols / block * q8Bytes
 	if n == 1 {
-		codes, scales, _ := in.row(0)
+		codes, scales := in.row(0)
 		dst := out.row(0)
 		for r := lo; r < hi; r++ {
 			dst[r] = rowOne(w[r*rowBytes:(r+1)*rowBytes], codes, scales)
 		}
 		return
 	}
+	for r := lo; r < hi; r++ {
+		for b := range p.blocks {
+			p.weightScales[(r-lo)*p.blocks+b] = q8Scale(w[r*rowBytes+b*q8Bytes:])
+		}
+	}
 	var acc [tileTokens]float32
 	for t := 0; t < n; t += tileTokens {
 		p.pack(in, t, min(tileTokens, n-t))
 		for r := lo; r < hi; r++ {
-			p.rowTile(&acc, w[r*rowBytes:(r+1)*rowBytes], in.cols)
+			p.rowTile(&acc, w[r*rowBytes:(r+1)*rowBytes], row(p.weightScales, r-lo, p.blocks))
 			for i := range p.tokens {
 				out.row(t + i)[r] = acc[i]
 			}
@@ -233,7 +233,7 @@ func matmulInt8Panel(w []byte, lo, hi, n int, in *int8Rows, out *outRows, p *til
 	}
 }
 
-// matmulInt8: weights, codes, scales, sums -> out.
+// matmulInt8: weights, codes, scales -> out.
 func matmulInt8(g *Group) {
 	a := argsOf[metal.MatmulArgs](g)
 	lo, hi := panelRange(g.X, int(a.Rows))
@@ -243,10 +243,10 @@ func matmulInt8(g *Group) {
 		group := lo / int(a.GroupRows)
 		end := min(hi, (group+1)*int(a.GroupRows))
 		in := int8Rows{
-			codes: g.i8(1), scales: g.f32(2), sums: g.i32(3),
+			codes: g.i8(1), scales: g.f32(2),
 			stride: int(a.Stride), offset: group * cols, cols: cols,
 		}
-		out := outRows{out: g.f32(4), stride: int(a.OutStride)}
+		out := outRows{out: g.f32(3), stride: int(a.OutStride)}
 		matmulInt8Panel(g.bytes(0), lo, end, int(a.Tokens), &in, &out, &p)
 		lo = end
 	}

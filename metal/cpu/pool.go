@@ -60,7 +60,7 @@ const (
 type worker struct {
 	group   Group
 	scratch []float32
-	words   []uint64
+	words   []int64
 	wake    chan struct{}
 	parked  atomic.Bool
 	_       [64]byte

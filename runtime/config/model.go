@@ -11,7 +11,7 @@ const (
 	defaultContext = 32768
 	maxContext     = 1 << 24
 	defaultChunk   = 512
-	maxChunk       = 1 << 16
+	maxChunk       = 8192 // the engine's limit
 	maxThreads     = 1024
 	maxSpaceMB     = math.MaxInt64 >> 20 // as bytes it must fit in an int64
 )

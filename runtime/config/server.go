@@ -33,7 +33,8 @@ type Server struct {
 	Queue           int // waiting requests
 	Tokens          int // output cap when the request has none
 	ShutdownTimeout time.Duration
-	KeepaliveStyle  string // comment, event
+	// ThinkingSampling honours a request's sampling parameters in thinking mode too.
+	ThinkingSampling bool
 }
 
 // AddServer registers the settings of Server.
@@ -45,7 +46,7 @@ func (s *Set) AddServer(v *Server) {
 	s.Int(&v.Sessions, "sessions", "", defaultSessions, 1, maxSessions, "keep up to `N` sessions in memory, fewer if they do not fit")
 	s.Int(&v.Queue, "queue", "", defaultQueue, 1, maxQueue, "refuse requests when `N` are waiting")
 	s.Duration(&v.ShutdownTimeout, "shutdown-timeout", "", defaultShutdown, 0, maxShutdown, "saving sessions at shutdown takes at most `DUR`")
-	s.Enum(&v.KeepaliveStyle, "keepalive-style", "", "comment", []string{"comment", "event"}, "while nothing is ready send a `KIND`: comment or event")
+	s.Bool(&v.ThinkingSampling, "thinking-sampling", "", false, "honour temperature and the like in thinking mode too")
 }
 
 func checkHost(host string) error {

@@ -79,7 +79,7 @@ func (c *encoder) blockMatmul(w *model.Matrix, tokens, groups int, x metal.Bindi
 	}
 	b := c.e.weights[w]
 	if c.e.int8Product(w) && q != (int8Buffers{}) {
-		dispatch(c, metal.KernelMatmulInt8, grid(panels(w.Rows)), a, b, q.codes, q.scales, q.sums, out)
+		dispatch(c, metal.KernelMatmulInt8, grid(panels(w.Rows)), a, b, q.codes, q.scales, out)
 		return
 	}
 	dispatch(c, metal.KernelMatmul, grid(panels(w.Rows)), a, b, x, out)
@@ -96,7 +96,7 @@ func (c *encoder) controlMatmul(w *model.Matrix, tokens int, x, out metal.Bindin
 func (c *encoder) quantize(rows, n int, x metal.Binding, q int8Buffers, users ...*model.Matrix) {
 	for _, w := range users {
 		if w != nil && c.e.int8Product(w) {
-			dispatch(c, metal.KernelQuantize, grid(rows), metal.QuantizeArgs{N: uint32(n)}, x, q.codes, q.scales, q.sums)
+			dispatch(c, metal.KernelQuantize, grid(rows), metal.QuantizeArgs{N: uint32(n)}, x, q.codes, q.scales)
 			return
 		}
 	}
@@ -192,7 +192,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	gate, up := c.e.weights[w.gate], c.e.weights[w.up]
 	if c.e.int8Product(w.gate) && c.e.int8Product(w.up) {
 		q := s.xInt8
-		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, q.codes, q.scales, q.sums, s.hidden, s.work)
+		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, q.codes, q.scales, s.hidden, s.work)
 	} else {
 		dispatch(c, metal.KernelExpertGateUp, g, a, gate, up, order, offsets, s.x, s.hidden, s.work)
 	}
@@ -202,7 +202,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	down := c.e.weights[w.down]
 	if c.e.int8Product(w.down) {
 		q := s.wideInt8
-		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, q.codes, q.scales, q.sums, out)
+		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, q.codes, q.scales, out)
 	} else {
 		dispatch(c, metal.KernelExpertDown, g, a, down, order, offsets, s.hidden, out)
 	}

@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"bytes"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"ds4/metal/cpu"
 	"ds4/runtime/gguf"
 	"ds4/runtime/model"
+	"ds4/runtime/model/synth"
 	"ds4/runtime/model/tiny"
 )
 
@@ -134,4 +137,59 @@ func greedy(t testing.TB, s *Session, n int, eos int32) []int32 {
 		prefill(t, s, []int32{next}, 1)
 	}
 	return out
+}
+
+// smallModel builds a random model of the whole architecture.
+func smallModel(t testing.TB, spec synth.Spec) *model.Model {
+	t.Helper()
+	w, err := synth.Writer(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if _, err := w.WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Parse(buf.Bytes(), "synthetic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loadModel(t, f)
+}
+
+// randomTokens draws from the vocabulary.
+func randomTokens(seed uint64, n, vocab int) []int32 {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(rng.IntN(vocab))
+	}
+	return out
+}
+
+// restoreFrom copies the state of src, cut into segments at the given lengths,
+// into dst, as a store would. points are the sessions' snapshots in order.
+func restoreFrom(t testing.TB, dst *Session, parts []*Snapshot) {
+	t.Helper()
+	last := parts[len(parts)-1]
+	r, err := dst.BeginRestore(last.To)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []int32
+	for _, p := range parts {
+		tokens = append(tokens, p.Tokens...)
+		for i := range p.Comp {
+			copy(r.Comp(i, p.From, p.To), p.Comp[i])
+			copy(r.Index(i, p.From, p.To), p.Index[i])
+		}
+	}
+	for i := range last.Raw {
+		copy(r.Raw(i), last.Raw[i])
+		copy(r.Frontier(i), last.Frontier[i])
+	}
+	copy(r.Logits(), rawBytes(last.Logits))
+	if err := r.Commit(tokens); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -51,7 +51,7 @@ type scratch struct {
 }
 
 // int8Buffers hold quantised activations.
-type int8Buffers struct{ codes, scales, sums metal.Binding }
+type int8Buffers struct{ codes, scales metal.Binding }
 
 // arena hands out ranges of one buffer; without a buffer it only counts.
 type arena struct {
@@ -70,8 +70,7 @@ func (a *arena) take(bytes int) metal.Binding {
 func (a *arena) f32(n int) metal.Binding { return a.take(4 * n) }
 
 func (a *arena) int8(rows, n int) int8Buffers {
-	blocks := rows * (n/metal.Int8Block + 1)
-	return int8Buffers{codes: a.take(rows * n), scales: a.f32(blocks), sums: a.f32(blocks)}
+	return int8Buffers{codes: a.take(rows * n), scales: a.f32(rows * (n/metal.Int8Block + 1))}
 }
 
 // place lays the scratch memory out in a.

@@ -73,6 +73,8 @@ type Segment struct {
 	Index    [][]byte  // per layer: the same windows; empty without indexer
 	Frontier [][]byte  // per layer; empty if FrontierBytes is 0
 	Logits   []float32 // [Vocab], of position To-1
+	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
+	Reason string
 }
 
 // Chain names a stored prefix: segments from the root on. The zero Chain is

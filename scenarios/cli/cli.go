@@ -70,12 +70,12 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	// The first signal ends the work in good order. Default handling returns with
 	// it, so that a second one ends a command that does not.
 	context.AfterFunc(ctx, stop)
-	root := newRoot(stdout, stderr)
+	root := newRoot(args, stdout, stderr)
 	root.SetArgs(args)
 	return report(stderr, root.ExecuteContext(ctx))
 }
 
-func newRoot(stdout, stderr io.Writer) *cobra.Command {
+func newRoot(args []string, stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ds4bench",
 		Short: "Replay failures against a ds4 server, measure recovery and throughput",
@@ -102,7 +102,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(), newSpeed(), newList(), newSchema(), newReport())
+	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport())
 	return root
 }
 

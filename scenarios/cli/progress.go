@@ -67,6 +67,10 @@ func (p *progress) line(text string) {
 func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clearLocked()
+}
+
+func (p *progress) clearLocked() {
 	if p.open {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		p.open, p.last = false, time.Time{}
@@ -75,7 +79,9 @@ func (p *progress) clear() {
 
 // say prints a line that stays.
 func (p *progress) say(format string, args ...any) {
-	p.clear()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clearLocked()
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 

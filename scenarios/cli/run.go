@@ -19,6 +19,8 @@ import (
 
 // runFlags are those of ds4bench run.
 type runFlags struct {
+	invocation []string // the command line as it was given
+
 	pick    selection
 	server  serverFlags
 	output  outputFlags
@@ -28,8 +30,8 @@ type runFlags struct {
 	timeout time.Duration
 }
 
-func newRun() *cobra.Command {
-	var f runFlags
+func newRun(invocation []string) *cobra.Command {
+	f := runFlags{invocation: invocation}
 	cmd := &cobra.Command{
 		Use:   "run [PATH or ID ...] [-- SERVER FLAG ...]",
 		Short: "Replay scenarios and judge how the server came out",
@@ -93,7 +95,7 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer srv.cleanup()
-	out, err := openResults(f.output.out, f.record(ctx, srv, args, serverArgs))
+	out, err := openResults(f.output.out, f.record(ctx, srv, serverArgs))
 	if err != nil {
 		return err
 	}
@@ -112,9 +114,7 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 		RerunPrefix: f.rerunPrefix(),
 		Progress:    p.at,
 		OnResult: func(r *reports.Result) error {
-			if path := paths[r.Scenario]; path != "" {
-				r.Rerun = strings.Replace(r.Rerun, " "+r.Scenario+" ", " "+shellWord(path)+" ", 1)
-			}
+			r.Rerun = rerunLine(r.Rerun, r.Scenario, paths[r.Scenario], serverArgs)
 			p.finished(r)
 			return out.add(r)
 		},
@@ -138,26 +138,23 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 		}
 	}
 	fmt.Fprintf(w, "%s; results in %s\n", counts(rs), out.path)
-	verdict := verdictExit(rs)
-	switch {
-	case ctx.Err() != nil:
-		err := fmt.Errorf("stopped early: %w", context.Cause(ctx))
-		if reports.Worst(rs) == reports.Fail {
-			return &exitError{ExitFail, err}
-		}
-		return infrastructure(errors.Join(err, closeErr))
-	case runErr != nil && reports.Worst(rs) == reports.Fail:
-		return &exitError{ExitFail, runErr}
-	case runErr != nil || closeErr != nil:
-		return infrastructure(errors.Join(runErr, closeErr))
+	if ctx.Err() != nil {
+		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
 	}
-	return verdict
+	err := errors.Join(runErr, closeErr)
+	switch {
+	case err == nil:
+		return verdictExit(rs)
+	case reports.Worst(rs) == reports.Fail: // what was proven stays proven
+		return &exitError{ExitFail, err}
+	}
+	return infrastructure(err)
 }
 
 // record describes the run for the results file.
-func (f *runFlags) record(ctx context.Context, srv server, args, serverArgs []string) reports.Run {
+func (f *runFlags) record(ctx context.Context, srv server, serverArgs []string) reports.Run {
 	return reports.Run{
-		Command: "run", Args: args, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
+		Command: "run", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
 		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(ctx, "", serverArgs),
 	}
 }
@@ -173,6 +170,30 @@ func (f *runFlags) rerunPrefix() string {
 		prefix += " --target " + shellWord(f.server.target)
 	}
 	return prefix
+}
+
+// rerunLine completes the line that package run made, which knows scenarios by
+// name and not the server's flags.
+func rerunLine(line, id, path string, serverArgs []string) string {
+	if line == "" {
+		return ""
+	}
+	if path != "" {
+		line = strings.Replace(line, " "+id+" ", " "+shellWord(path)+" ", 1)
+	}
+	return line + dashed(serverArgs)
+}
+
+// dashed is the end of a command line that hands flags to the server.
+func dashed(serverArgs []string) string {
+	if len(serverArgs) == 0 {
+		return ""
+	}
+	words := []string{" --"}
+	for _, a := range serverArgs {
+		words = append(words, shellWord(a))
+	}
+	return strings.Join(words, " ")
 }
 
 // selfCommand is how a person starts this program again.

@@ -21,6 +21,8 @@ import (
 
 // speedFlags are those of ds4bench speed.
 type speedFlags struct {
+	invocation []string // the command line as it was given
+
 	server    serverFlags
 	output    outputFlags
 	model     string
@@ -31,8 +33,8 @@ type speedFlags struct {
 	timeout   time.Duration
 }
 
-func newSpeed() *cobra.Command {
-	var f speedFlags
+func newSpeed(invocation []string) *cobra.Command {
+	f := speedFlags{invocation: invocation}
 	cmd := &cobra.Command{
 		Use:   "speed [-- SERVER FLAG ...]",
 		Short: "Measure prefill and decode throughput at growing context",
@@ -189,7 +191,7 @@ func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) r
 	rec := srv.record(ctx, f.model, live.args)
 	learn(&rec, live.log)
 	return reports.Run{
-		Command: "speed", Args: os.Args[1:], Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
+		Command: "speed", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
 		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: rec,
 	}
 }
@@ -212,11 +214,5 @@ func (f *speedFlags) rerun(serverArgs []string) string {
 	add("--server", f.server.path)
 	add("--target", f.server.target)
 	add("--model", f.model)
-	if len(serverArgs) > 0 {
-		words = append(words, "--")
-		for _, a := range serverArgs {
-			words = append(words, shellWord(a))
-		}
-	}
-	return strings.Join(words, " ")
+	return strings.Join(words, " ") + dashed(serverArgs)
 }

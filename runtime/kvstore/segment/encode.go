@@ -39,7 +39,7 @@ func Encode(l Layout, s *Segment) (*Encoded, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
-	if err := s.check(l); err != nil {
+	if err := s.Check(l); err != nil {
 		return nil, err
 	}
 	table, fileBytes := l.plan(s.From, s.To, len(s.Text))
@@ -78,9 +78,10 @@ func (e *Encoded) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// check looks at everything but the sizes of rows, which Encode compares with
-// the plan.
-func (s *Segment) check(l Layout) error {
+// Check reports what makes the segment unfit for the layout, except for the
+// sizes of rows, which Encode compares with
+// its plan.
+func (s *Segment) Check(l Layout) error {
 	switch {
 	case s.From < 0 || s.To <= s.From || s.To > MaxPosition || s.To-s.From > MaxTokens:
 		return fmt.Errorf("%w: tokens [%d, %d): want 0 <= from < to <= %d, at most %d of them", ErrInput, s.From, s.To, MaxPosition, MaxTokens)

@@ -1,0 +1,31 @@
+# The commands of CONTRIBUTING.md by name. Nothing here is needed to build.
+
+.PHONY: all check test race bench golden scenarios ci
+
+all: check test
+
+# What every change must pass.
+check:
+	@test -z "$$(git ls-files '*.go' | grep -v testdata/ | xargs gofmt -l | tee /dev/stderr)"
+	go vet ./...
+	go test -count=1 .
+
+test:
+	go test ./...
+
+race:
+	go test -race -short ./runtime/scheduler ./runtime/server ./runtime/kvstore/... ./metal/... ./runtime/engine
+
+# Logits, token ids and prompts against reference data.
+golden:
+	go test -count=1 -run 'Golden|Reference|Determin' ./runtime/engine ./runtime/tokenizer ./runtime/chat
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./runtime/engine ./metal/...
+	go run ./cmd/ds4bench speed
+
+scenarios:
+	go run ./cmd/ds4bench run
+
+ci:
+	bash .ci/run

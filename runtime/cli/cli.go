@@ -1,0 +1,229 @@
+// Package cli holds the commands of ds4, one file each, and puts the program
+// together: model, device, engine, store, scheduler, server.
+//
+// Promises. Main never calls os.Exit except for a second signal; everything a
+// command says goes to the Streams that it was given, results to Out, progress
+// and complaints to Err. Exit codes: 0 done, 1 failed, 2 the command line, a
+// setting or an input file is wrong, or another instance holds the lock, 75 the
+// device needs a new process (--device-failure-exit), 130 interrupted.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ds4/runtime/config"
+)
+
+// Exit codes of the program.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitRestart     = 75 // EX_TEMPFAIL: a supervisor should start a new process
+	exitInterrupted = 130
+)
+
+// Streams are the program's connections to the world.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Environ  []string // KEY=VALUE
+}
+
+// OSStreams are those of the process.
+func OSStreams() Streams {
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()}
+}
+
+// getenv looks a variable up; of two the last counts.
+func (s Streams) getenv(name string) string {
+	text := ""
+	for _, kv := range s.Environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == name {
+			text = v
+		}
+	}
+	return text
+}
+
+// app is one run of the program.
+type app struct {
+	Streams
+}
+
+// usageError is an error about the command line; the usage text may follow it.
+type usageError struct {
+	err error
+	cmd *cobra.Command // whose usage to print; nil for none
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// badUsage reports a mistake in the command line without the usage text.
+func badUsage(format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+// exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error // nil: nothing more to say
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// Main runs one command line and returns the exit code.
+func Main(args []string, std Streams) int {
+	a := &app{Streams: std}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	return a.exitCode(root.ExecuteContext(context.Background()))
+}
+
+// exitCode prints what an error has to say and chooses the code.
+func (a *app) exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintf(a.Err, "ds4: %v\n", exit.err)
+		}
+		return exit.code
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintln(a.Err, usage.err)
+		if usage.cmd != nil {
+			fmt.Fprint(a.Err, "\n"+usage.cmd.UsageString())
+		}
+		return exitUsage
+	}
+	fmt.Fprintf(a.Err, "ds4: %v\n", err)
+	return exitFailure
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ds4",
+		Short:         "serve and run DeepSeek-V4-architecture models with a KV cache that survives",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("unknown command: %s", args[0]), cmd}
+			}
+			return &usageError{errors.New("no command given"), cmd}
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		usage := &usageError{err: config.FlagError(err)}
+		var value *config.ValueError
+		if !errors.As(usage.err, &value) { // a bad value is explained; an unknown name needs the list
+			usage.cmd = cmd
+		}
+		return usage
+	})
+	root.AddCommand(
+		a.serveCommand(), a.runCommand(), a.chatCommand(),
+		a.tokenizeCommand(), a.logitsCommand(), a.modelCommand(), a.kvCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// settings is a command's set of settings with the file that may fill them.
+type settings struct {
+	config.Set
+	file  string
+	print bool
+}
+
+// command makes a command that resolves its settings before it runs.
+func (a *app) command(use, short string, args cobra.PositionalArgs, s *settings, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, DisableFlagsInUseLine: true,
+		Args: func(cmd *cobra.Command, list []string) error {
+			if err := args(cmd, list); err != nil {
+				return &usageError{err, cmd}
+			}
+			return nil
+		},
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		done, err := a.resolve(s)
+		if err != nil || done {
+			return err
+		}
+		return run(cmd, args)
+	}
+	if s != nil {
+		s.AddConfig(&s.file, &s.print)
+		s.AddFlags(cmd.Flags())
+	}
+	return cmd
+}
+
+// resolve fills the settings. done says that --print-config was all there was to do.
+func (a *app) resolve(s *settings) (done bool, err error) {
+	if s == nil {
+		return false, nil
+	}
+	if err := s.Resolve(config.Sources{Environ: a.Environ}); err != nil {
+		return false, &usageError{err: err}
+	}
+	if s.print {
+		return true, s.Print(a.Out)
+	}
+	for _, note := range s.Notes() {
+		fmt.Fprintf(a.Err, "ds4: %s\n", note)
+	}
+	return false, nil
+}
+
+// noArgs refuses operands.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument: %s", args[0])
+	}
+	return nil
+}
+
+// maxArgs accepts up to n operands.
+func maxArgs(n int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return fmt.Errorf("unexpected argument: %s", args[n])
+		}
+		return nil
+	}
+}
+
+// oneArg asks for exactly one operand.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("%s is missing", what)
+		}
+		return maxArgs(1)(cmd, args)
+	}
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	"ds4/runtime/config"
+	"ds4/runtime/engine"
+	"ds4/runtime/model"
+)
+
+// memoryReserve is left to everything that is no session: the Go heap, requests,
+// and the segments that wait for the disk.
+const memoryReserve = 128 << 20
+
+// plan says how many sessions of which size a process will hold.
+type memoryPlan struct {
+	context   int
+	session   uint64 // bytes of one
+	scratch   uint64 // bytes that all share
+	sessions  int
+	available uint64
+	source    string // where the available bytes come from
+}
+
+// String is the line that the server logs at start.
+func (p memoryPlan) String() string {
+	return fmt.Sprintf("context memory ctx=%d session=%s scratch=%s sessions=%d total=%s available=%s (%s)",
+		p.context, formatBytes(p.session), formatBytes(p.scratch), p.sessions,
+		formatBytes(p.scratch+uint64(p.sessions)*p.session), formatBytes(p.available), p.source)
+}
+
+func engineOptions(m *config.Model) engine.Options {
+	return engine.Options{ContextTokens: m.Context, ChunkTokens: m.PrefillChunk, Numerics: m.EffectiveNumerics()}
+}
+
+// planMemory decides how many sessions fit, at most want. A context of which not
+// even one session fits is an error that says what would fit: better now than
+// killed by the kernel in the middle of an answer. Weights are not counted: they
+// are mapped, and the kernel can drop their pages.
+func planMemory(mod *model.Model, m *config.Model, want int, available uint64, source string) (memoryPlan, error) {
+	opt := engineOptions(m)
+	p := memoryPlan{context: m.Context, available: available, source: source}
+	var err error
+	if p.session, p.scratch, err = engine.EstimateBytes(mod, opt); err != nil {
+		return p, &usageError{err: err}
+	}
+	p.sessions = min(want, fitting(p.session, p.scratch, available))
+	if p.sessions >= 1 {
+		return p, nil
+	}
+	largest := sort.Search(m.Context, func(n int) bool {
+		o := opt
+		o.ContextTokens = n + 1
+		session, scratch, err := engine.EstimateBytes(mod, o)
+		return err != nil || fitting(session, scratch, available) < 1
+	})
+	hint := "no context fits"
+	if largest > 0 {
+		hint = fmt.Sprintf("the largest context that fits is --ctx %d", largest)
+	}
+	return p, fmt.Errorf("--ctx %d does not fit: one session needs %s and all share %s, but %s are available (%s); %s",
+		m.Context, formatBytes(p.session), formatBytes(p.scratch), formatBytes(available), source, hint)
+}
+
+// fitting is the number of sessions that fit into the available bytes.
+func fitting(session, scratch, available uint64) int {
+	fixed := scratch + memoryReserve
+	if available <= fixed || session == 0 {
+		return 0
+	}
+	return int(min((available-fixed)/session, math.MaxInt32))
+}
+
+// memoryBudget is what sessions may take: --memory-mb, or what the system has.
+func memoryBudget(m *config.Model) (available uint64, source string) {
+	if m.MemoryMB > 0 {
+		return uint64(m.MemoryMB)<<20 + memoryReserve, "--memory-mb"
+	}
+	return availableMemory()
+}
+
+// formatBytes prints a size with a binary unit.
+func formatBytes(n uint64) string {
+	const unit = 1024
+	switch {
+	case n < unit:
+		return fmt.Sprintf("%d B", n)
+	case n < unit*unit:
+		return fmt.Sprintf("%.1f KiB", float64(n)/unit)
+	case n < unit*unit*unit:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(unit*unit))
+	}
+	return fmt.Sprintf("%.2f GiB", float64(n)/(unit*unit*unit))
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ds4/runtime/config"
+	"ds4/runtime/engine"
+	"ds4/runtime/model"
+	"ds4/runtime/model/tiny"
+)
+
+func tinyModel(t *testing.T) *model.Model {
+	t.Helper()
+	f, err := tiny.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.Load(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestPlanMemory(t *testing.T) {
+	mod := tinyModel(t)
+	m := &config.Model{Context: 4096, PrefillChunk: 64, Numerics: model.Production}
+	session, scratch, err := engine.EstimateBytes(mod, engineOptions(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := scratch + memoryReserve
+	for _, c := range []struct {
+		available uint64
+		want      int
+	}{{fixed + 10*session, 4}, {fixed + 4*session, 4}, {fixed + 4*session - 1, 3}, {fixed + session, 1}} {
+		p, err := planMemory(mod, m, 4, c.available, "test")
+		if err != nil || p.sessions != c.want {
+			t.Errorf("%d bytes: %d sessions, %v; want %d", c.available, p.sessions, err, c.want)
+		}
+	}
+	for _, available := range []uint64{0, fixed, fixed + session - 1} {
+		if p, err := planMemory(mod, m, 4, available, "test"); err == nil {
+			t.Errorf("%d bytes: %d sessions, want a refusal", available, p.sessions)
+		}
+	}
+	m.PrefillChunk = engine.MaxChunkTokens + 1
+	var usage *usageError
+	if _, err := planMemory(mod, m, 1, 1<<40, "test"); !errors.As(err, &usage) {
+		t.Errorf("a chunk beyond the engine's limit: %v", err)
+	}
+}
+
+// TestRefusalNamesWhatFits: the context that the refusal names fits, the next does not.
+func TestRefusalNamesWhatFits(t *testing.T) {
+	mod := tinyModel(t)
+	m := &config.Model{Context: 1 << 20, PrefillChunk: 64, Numerics: model.Production}
+	const available = memoryReserve + 48<<20
+	_, err := planMemory(mod, m, 1, available, "test")
+	if err == nil {
+		t.Fatal("a million tokens fit into 48 MiB")
+	}
+	found := regexp.MustCompile(`fits is --ctx (\d+)`).FindStringSubmatch(err.Error())
+	if found == nil {
+		t.Fatalf("no advice in: %v", err)
+	}
+	m.Context, _ = strconv.Atoi(found[1])
+	if _, err := planMemory(mod, m, 1, available, "test"); err != nil {
+		t.Errorf("the advice does not fit: %v", err)
+	}
+	m.Context++
+	if _, err := planMemory(mod, m, 1, available, "test"); err == nil {
+		t.Error("the advice is not the largest")
+	}
+	if _, err := planMemory(mod, m, 1, 0, "test"); err == nil || !strings.Contains(err.Error(), "no context fits") {
+		t.Errorf("nothing available: %v", err)
+	}
+}
+
+func TestMemoryBudget(t *testing.T) {
+	if n, source := memoryBudget(&config.Model{MemoryMB: 100}); n != 100<<20+memoryReserve || source != "--memory-mb" {
+		t.Errorf("%d from %s", n, source)
+	}
+	if n, source := memoryBudget(&config.Model{}); n < 1<<20 {
+		t.Errorf("this machine has %d bytes, says %s", n, source)
+	}
+}
+
+func TestFormatBytes(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", 3 << 30: "3.00 GiB"} {
+		if got := formatBytes(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ds4/runtime/config"
+	"ds4/runtime/server"
+)
+
+// serveSettings are the settings of `ds4 serve`.
+type serveSettings struct {
+	settings
+	model    config.Model
+	kv       config.KV
+	server   config.Server
+	recovery config.Recovery
+	faults   config.Faults
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	s := &serveSettings{}
+	s.AddModel(&s.model)
+	s.AddServer(&s.server)
+	s.AddKV(&s.kv)
+	s.AddRecovery(&s.recovery)
+	s.AddFaults(&s.faults)
+	s.AddOriginal()
+	return a.command("serve [options]", "serve a model over HTTP", noArgs, &s.settings,
+		func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), s) })
+}
+
+var (
+	errSignalled = errors.New("a signal asked for the end")
+	errDevice    = errors.New("the device needs a new process")
+)
+
+// serve runs the server until a signal or the device ends it. The order of the
+// start is what the log shows and clients rely on: nothing is accepted before the
+// cache is recovered.
+func (a *app) serve(ctx context.Context, s *serveSettings) error {
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer watchSignals(end)()
+
+	if s.model.Chdir != "" {
+		if err := os.Chdir(s.model.Chdir); err != nil {
+			return err
+		}
+	}
+	logger := server.NewLogger(a.Err, nil)
+	lock, err := server.AcquireInstanceLock(server.InstanceLockPath(a.getenv))
+	if err != nil {
+		var running *server.InstanceRunningError
+		if errors.As(err, &running) {
+			return &exitError{exitUsage, err}
+		}
+		return err
+	}
+	defer lock.Release()
+
+	st, err := a.newStack(ctx, stackOptions{
+		model: &s.model, kv: &s.kv, recovery: &s.recovery, faults: &s.faults,
+		sessions: s.server.Sessions, queue: s.server.Queue, tokens: s.server.Tokens,
+	}, logger.Printf, logger.Line, func(err error) { end(fmt.Errorf("%w: %w", errDevice, err)) })
+	if err != nil {
+		return startError(ctx, err)
+	}
+	err = a.listenAndServe(ctx, s, st, logger)
+	if err != nil {
+		st.close(ctx)
+	}
+	return startError(ctx, err)
+}
+
+// startError turns the interruption of a start into a silent exit.
+func startError(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errSignalled) && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// watchSignals ends the context at the first SIGINT or SIGTERM and the process at
+// the second. The result stops the watching.
+func watchSignals(end context.CancelCauseFunc) (stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case sig := <-signals:
+				if n > 0 {
+					os.Exit(exitInterrupted)
+				}
+				end(fmt.Errorf("%w: %v", errSignalled, sig))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
+
+// listenAndServe binds the address, serves until ctx ends, and shuts down.
+func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
+	cfg := server.Config{
+		Scheduler: st.sched, CacheProblem: st.cacheProblem,
+		Model: server.ModelInfo{
+			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
+			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
+		},
+		Version: versionText(), CORS: s.server.CORS, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf,
+	}
+	if st.store != nil { // a nil *Store in the interface would not be nil
+		cfg.Store = st.store
+	}
+	srv, err := server.New(cfg)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp4", net.JoinHostPort(s.server.Host, strconv.Itoa(s.server.Port)))
+	if err != nil {
+		return err
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	logger.Printf("listening on http://%s", net.JoinHostPort(s.server.Host, strconv.Itoa(port)))
+
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	return shutDown(context.Cause(ctx), s.server.ShutdownTimeout, srv, st, logger)
+}
+
+// shutDown ends requests, saves the sessions and closes everything, within the
+// time allowed. A save that does not make it costs prefill after the next start
+// and nothing else, so it is no failure of the command.
+func shutDown(why error, timeout time.Duration, srv *server.Server, st *stack, logger *server.Logger) error {
+	logger.Printf("shutting down: %v", why)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := srv.Shutdown(ctx)
+	if err = errors.Join(err, st.close(ctx)); err != nil {
+		logger.Printf("shutdown: %v", err)
+	}
+	if errors.Is(why, errDevice) {
+		return &exitError{code: exitRestart, err: why}
+	}
+	logger.Printf("bye")
+	return nil
+}

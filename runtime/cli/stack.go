@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ds4/metal"
+	"ds4/metal/cpu"
+	"ds4/runtime/chat"
+	"ds4/runtime/config"
+	"ds4/runtime/engine"
+	"ds4/runtime/kvstore"
+	"ds4/runtime/scheduler"
+	"ds4/runtime/vfs"
+)
+
+// stackOptions are the settings of everything between the model and its users.
+type stackOptions struct {
+	model    *config.Model
+	kv       *config.KV
+	recovery *config.Recovery
+	faults   *config.Faults
+	sessions int // at most
+	queue    int
+	tokens   int // output cap
+}
+
+// stack is the program put together up to the scheduler. Fields are filled in the
+// order of the start, and close takes them apart in the opposite one.
+type stack struct {
+	*weights
+	dev   metal.Device
+	eng   *engine.Engine
+	store *kvstore.Store // nil without a disk cache
+	// cacheProblem says why there is no store although one was asked for.
+	cacheProblem string
+	sched        *scheduler.Scheduler
+	memory       memoryPlan
+	maxPrefix    string // the model's text that asks for maximal effort
+}
+
+// newStack starts everything in the order that the log shows: model, device and
+// engine, memory estimate, cache recovery, scheduler. onFatal is called when only
+// a new process can help.
+func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine func(string), onFatal func(error)) (_ *stack, err error) {
+	s := &stack{}
+	defer func() {
+		if err != nil {
+			s.close(context.Background())
+		}
+	}()
+	if s.weights, err = loadModel(o.model); err != nil {
+		return nil, err
+	}
+	if err := chat.CheckVocabulary(s.tok); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
+	}
+	if v, ok := s.file.Value("tokenizer.chat_template"); ok {
+		if template, err := v.Str(); err == nil {
+			s.maxPrefix, _ = chat.FindMaxPrefix(template)
+		}
+	}
+	available, source := memoryBudget(o.model)
+	if s.memory, err = planMemory(s.model, o.model, o.sessions, available, source); err != nil {
+		return nil, err
+	}
+	if err := s.startEngine(a, o, log); err != nil {
+		return nil, err
+	}
+	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
+	log("%s", s.memory)
+	if s.memory.sessions < o.sessions {
+		log("only %d of %d sessions fit in memory", s.memory.sessions, o.sessions)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if o.kv.Dir != "" {
+		s.openStore(o, log)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.sched, err = scheduler.New(s.eng, s.tok, s.store, scheduler.Config{
+		Sessions: s.memory.sessions, QueueLimit: o.queue, DefaultTokens: o.tokens, MinCacheTokens: o.kv.MinTokens,
+		PrefillFailureLimit: o.recovery.PrefillFailureLimit, InlineRetry: o.recovery.InlineRetry,
+		FailureWindow: o.recovery.FailureWindow, DeviceFailureExit: o.recovery.DeviceFailureExit, OnFatal: onFatal,
+		Log: log, ErrLine: errLine, RecoveryOff: o.faults.Has(config.UnsafeRecoveryOff),
+	})
+	return s, err
+}
+
+// startEngine makes the device, with the fault hooks around it, and the engine.
+func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
+	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
+	if err != nil {
+		return err
+	}
+	s.dev = dev
+	wrapped, err := armFaults(o.faults, a.Environ, dev, log)
+	if err != nil {
+		return err
+	}
+	s.dev = wrapped
+	s.eng, err = engine.New(s.model, s.dev, engineOptions(o.model))
+	return err
+}
+
+// openStore opens the disk cache. A cache that cannot be used is no reason not to
+// serve: the reason is kept for whoever asks how the server is.
+func (s *stack) openStore(o stackOptions, log logFunc) {
+	kv, f := o.kv, o.faults
+	quarantine := int64(kv.QuarantineMB) << 20
+	store, err := kvstore.Open(kvstore.Options{
+		FS: vfs.OS(), Dir: kv.Dir, Identity: s.eng.Identity(s.tok.Fingerprint()), Layout: s.eng.Layout(),
+		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
+		SegmentTokens: kv.SegmentTokens, MinTokens: kv.MinTokens,
+		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
+		Log: log, Now: time.Now,
+		Unsafe: kvstore.Unsafe{
+			NoChecksum: f.Has(config.UnsafeNoChecksum), NoInflight: f.Has(config.UnsafeNoInflight),
+			NoRename: f.Has(config.UnsafeNoRename), NoConvict: f.Has(config.UnsafeNoConvict),
+		},
+	})
+	if err != nil {
+		s.cacheProblem = err.Error()
+		log("disk cache is off: %v", err)
+		return
+	}
+	s.store = store
+}
+
+// close ends the scheduler, saves what it holds within ctx, and releases the
+// rest. What still runs when ctx ends is abandoned with the process.
+func (s *stack) close(ctx context.Context) error {
+	var errs []error
+	if s.sched != nil {
+		errs = append(errs, s.sched.Shutdown(ctx))
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close(ctx))
+	}
+	if ctx.Err() != nil {
+		return errors.Join(errs...) // the worker may still use engine and weights
+	}
+	if s.eng != nil {
+		errs = append(errs, s.eng.Close())
+	}
+	if s.dev != nil {
+		errs = append(errs, s.dev.Close())
+	}
+	if s.weights != nil {
+		errs = append(errs, s.weights.close())
+	}
+	return errors.Join(errs...)
+}

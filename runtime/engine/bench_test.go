@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"ds4/runtime/model"
+)
+
+// benchTokens is an endless repetition of a golden prompt's tokens.
+func benchTokens(n int) []int32 {
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(8 + (i*2654435761>>7)%8000)
+	}
+	return out
+}
+
+// BenchmarkPrefill times whole prompts through fresh sessions.
+func BenchmarkPrefill(b *testing.B) {
+	for _, n := range []int{512, 2048} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production})
+			s := newSession(b, e)
+			tokens := benchTokens(n)
+			for b.Loop() {
+				s.Reset()
+				prefill(b, s, tokens, e.ChunkTokens())
+			}
+			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
+// BenchmarkDecode times single tokens after a prompt of the given depth.
+func BenchmarkDecode(b *testing.B) {
+	for _, depth := range []int{1, 2048} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production})
+			s := newSession(b, e)
+			prefill(b, s, benchTokens(depth), e.ChunkTokens())
+			point := s.Keep()
+			batch := []Sequence{{Session: s, Tokens: []int32{17}}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if s.Len() >= depth+64 {
+					if err := s.Rewind(point); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := e.Forward(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}

@@ -1,0 +1,426 @@
+package kvstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"syscall"
+	"time"
+
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore/segment"
+	"ds4/runtime/vfs"
+)
+
+const (
+	writePiece = 1 << 20 // bytes of one write call
+	minBackoff = time.Second
+	maxBackoff = time.Minute
+	// A full disk is somebody's problem beyond this cache: give a tenth back.
+	keepOnFullDisk = 0.9
+	// A segment that was convicted this often is not stored again.
+	maxConvictions = 2
+)
+
+// job is a segment on its way to disk, or a mark in the queue.
+type job struct {
+	id      segment.ID
+	seg     *segment.Segment
+	reason  string
+	textCRC uint32
+	mark    chan struct{} // closed when the writer gets here
+}
+
+// Save queues a segment for the writer and returns its id. A segment that is
+// already stored or queued is not written again. While the queue is full Save
+// waits, at most SaveTimeout; Stats has the time. An error means that the segment
+// will not be stored; it never concerns the request whose state it is. Writing
+// happens later and may fail without a word to the caller: Has knows.
+func (s *Store) Save(ctx context.Context, seg *Segment) (id string, err error) {
+	j, err := s.newJob(seg)
+	if err != nil {
+		return "", err
+	}
+	id = j.id.String()
+	s.mu.Lock()
+	err = s.admit(j, seg.To)
+	if err != nil || j.mark != nil {
+		s.mu.Unlock()
+		return id, err
+	}
+	s.pending[j.id] = j
+	s.saves.Add(1)
+	s.mu.Unlock()
+	defer s.saves.Done()
+	if err := s.enqueue(ctx, j); err != nil {
+		s.mu.Lock()
+		delete(s.pending, j.id)
+		s.mu.Unlock()
+		return id, err
+	}
+	return id, nil
+}
+
+// newJob checks a segment's ids. Its sections are checked by the encoder.
+func (s *Store) newJob(seg *Segment) (*job, error) {
+	var parent segment.ID
+	if seg.Parent != "" {
+		var err error
+		if parent, err = segment.ParseID(seg.Parent); err != nil {
+			return nil, fmt.Errorf("%w: parent: %v", ErrInput, err)
+		}
+	}
+	f := &segment.Segment{Identity: s.opt.Identity, Parent: parent, From: seg.From, To: seg.To,
+		CreatedNS: s.opt.Now().UnixNano(), Text: seg.Text, Tokens: seg.Tokens,
+		Raw: seg.Raw, Comp: seg.Comp, Index: seg.Index, Frontier: seg.Frontier, Logits: seg.Logits}
+	if err := f.Check(s.opt.Layout); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrInput, err)
+	}
+	j := &job{id: f.ID(), seg: f, reason: seg.Reason, textCRC: segment.Checksum(seg.Text)}
+	if j.reason == "" {
+		j.reason = "continued"
+	}
+	return j, nil
+}
+
+// admit decides whether a segment is queued. It sets j.mark if there is nothing
+// to do. The caller holds mu.
+func (s *Store) admit(j *job, to int) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if s.has(j.id) {
+		j.mark = s.quit
+		return nil
+	}
+	switch {
+	case to < s.opt.MinTokens:
+		return fmt.Errorf("%w: %d tokens, minimum %d", ErrTooShort, to, s.opt.MinTokens)
+	case s.ix.nodes[j.id] != nil:
+		return fmt.Errorf("%w: %v is being removed", ErrRefused, j.id)
+	case s.convicted[j.id].count >= maxConvictions:
+		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
+	case !j.seg.Parent.IsZero() && !s.has(j.seg.Parent):
+		return fmt.Errorf("%w: %v", ErrNoParent, j.seg.Parent)
+	case s.opt.Now().Before(s.backoff.until):
+		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
+	}
+	return nil
+}
+
+// enqueue waits for a place in the queue and counts the time.
+func (s *Store) enqueue(ctx context.Context, j *job) error {
+	select {
+	case s.queue <- j:
+		return nil
+	default:
+	}
+	start := time.Now()
+	defer func() {
+		s.mu.Lock()
+		s.count.stall += time.Since(start)
+		s.mu.Unlock()
+	}()
+	t := time.NewTimer(s.opt.SaveTimeout)
+	defer t.Stop()
+	select {
+	case s.queue <- j:
+		return nil
+	case <-t.C:
+		return fmt.Errorf("%w: no place in the write queue for %v", ErrBusy, s.opt.SaveTimeout)
+	case <-ctx.Done():
+		return fmt.Errorf("kvstore: save: %w", ctx.Err())
+	case <-s.quit:
+		return fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+}
+
+// Flush waits until everything that was queued before it is on disk or given up.
+func (s *Store) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	if err := s.usable(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.saves.Add(1)
+	s.mu.Unlock()
+	defer s.saves.Done()
+	j := &job{mark: make(chan struct{})}
+	select {
+	case s.queue <- j:
+	case <-ctx.Done():
+		return fmt.Errorf("kvstore: flush: %w", ctx.Err())
+	case <-s.quit:
+		return fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	select {
+	case <-j.mark:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kvstore: flush: %w", ctx.Err())
+	}
+}
+
+// writer writes what is queued until the queue is closed.
+func (s *Store) writer() {
+	defer close(s.writerDone)
+	for j := range s.queue {
+		if j.mark != nil {
+			close(j.mark)
+			continue
+		}
+		s.store(j)
+	}
+}
+
+// store writes one segment and says how it went. It never gives up the writer.
+func (s *Store) store(j *job) {
+	start := time.Now()
+	bytes, err := s.write(j)
+	if errors.Is(err, syscall.ENOSPC) && !s.abort.Load() {
+		s.shrink(j)
+		bytes, err = s.write(j)
+	}
+	took := time.Since(start)
+	s.mu.Lock()
+	delete(s.pending, j.id)
+	s.count.writeTime += took
+	switch {
+	case err == nil:
+		s.backoff = backoff{}
+		s.count.stored++
+		s.count.bytesWritten += bytes
+		s.count.tokensStored += int64(j.seg.To - j.seg.From)
+	case errors.Is(err, errSkip):
+		s.count.skipped++
+	default:
+		s.count.storeFailures++
+		s.backoff.delay = min(max(2*s.backoff.delay, minBackoff), maxBackoff)
+		s.backoff.until = s.opt.Now().Add(s.backoff.delay)
+		s.backoff.reason = errnoText(err)
+	}
+	pause := s.backoff.delay
+	s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.opt.Log("kv cache stored tokens=%d trimmed=0 reason=%s key=%v size=%.2f MiB save=%.1f ms",
+			j.seg.To, j.reason, j.id, inMiB(bytes), millis(took))
+		s.dropReplaced(j)
+	case errors.Is(err, errSkip):
+		s.opt.Log("kv cache store skipped (%s): %v", j.reason, err)
+	default:
+		s.opt.Log("kv cache store failed (%s): %v save=%.1f ms; next try in %v", j.reason, err, millis(took), pause)
+	}
+}
+
+// errSkip marks a segment that is not written for a reason that is no failure of
+// the disk.
+var errSkip = errors.New("skipped")
+
+// write makes room, writes the file and publishes it.
+func (s *Store) write(j *job) (int64, error) {
+	e, err := segment.Encode(s.opt.Layout, j.seg)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %v", errSkip, err)
+	}
+	s.mu.Lock()
+	gone := !j.seg.Parent.IsZero() && (s.ix.nodes[j.seg.Parent] == nil || s.ix.nodes[j.seg.Parent].leaving)
+	s.mu.Unlock()
+	if gone {
+		return 0, fmt.Errorf("%w: parent %v was not stored", errSkip, j.seg.Parent)
+	}
+	if !s.makeRoom(e.Bytes, j) {
+		return 0, fmt.Errorf("%w: size=%.2f MiB exceeds the budget of %.2f MiB", errSkip, inMiB(e.Bytes), inMiB(s.opt.BudgetBytes))
+	}
+	s.addTemp(e.Bytes)
+	defer s.addTemp(-e.Bytes)
+	if s.opt.Unsafe.NoRename {
+		err = s.writeInPlace(e)
+	} else {
+		err = s.writeDurably(e)
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.publish(j, e.Bytes)
+	return e.Bytes, nil
+}
+
+func (s *Store) addTemp(n int64) {
+	s.mu.Lock()
+	s.tmpBytes += n
+	s.mu.Unlock()
+}
+
+// writeDurably is the protocol: nothing has the segment's name before all of its
+// bytes are on the medium, and nothing is called stored before the name is.
+func (s *Store) writeDurably(e *segment.Encoded) error {
+	tmp, name := s.dir.temp(e.ID, s.pid, s.tempCount.Add(1)), s.dir.segment(e.ID)
+	if err := s.writeFile(tmp, e); err != nil {
+		_ = s.remove(tmp, e.ID.String()) // best effort: start-up removes what stays
+		return err
+	}
+	err := s.openShard(path.Dir(name))
+	if err == nil {
+		err = ptRename.Hit(s.scope(e.ID, 0))
+	}
+	if err == nil {
+		err = s.fs.Rename(tmp, name)
+	}
+	if err != nil {
+		_ = s.remove(tmp, e.ID.String())
+		return fmt.Errorf("kvstore: publish %v: %w", e.ID, err)
+	}
+	if err := s.syncShard(path.Dir(name), e.ID); err != nil {
+		// The name may be gone after a power cut. Do not count on it.
+		_ = s.remove(name, e.ID.String())
+		return err
+	}
+	return nil
+}
+
+// writeInPlace is what the protocol is there to avoid.
+func (s *Store) writeInPlace(e *segment.Encoded) error {
+	name := s.dir.segment(e.ID)
+	if err := s.openShard(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := s.writeFile(name, e); err != nil {
+		_ = s.remove(name, e.ID.String())
+		return err
+	}
+	return s.syncShard(path.Dir(name), e.ID)
+}
+
+// writeFile creates a file with the whole segment in it and syncs it.
+func (s *Store) writeFile(name string, e *segment.Encoded) error {
+	f, err := s.fs.Create(name)
+	if err != nil {
+		return fmt.Errorf("kvstore: write %v: %w", e.ID, err)
+	}
+	err = s.writeParts(f, e)
+	if err == nil && s.durable() {
+		if err = ptFsync.Hit(s.scope(e.ID, e.Bytes)); err == nil {
+			err = f.Sync()
+		}
+	}
+	// A late error of a delayed write may come with the close.
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("kvstore: write %v: %w", e.ID, err)
+	}
+	return nil
+}
+
+func (s *Store) writeParts(f vfs.File, e *segment.Encoded) error {
+	if err := ptWriteHeader.Hit(s.scope(e.ID, 0)); err != nil {
+		return err
+	}
+	at := int64(0)
+	for _, part := range e.Parts() {
+		for len(part) > 0 {
+			if s.abort.Load() {
+				return fmt.Errorf("%w: closed", ErrUnavailable)
+			}
+			if err := ptWritePayload.Hit(s.scope(e.ID, at)); err != nil {
+				return err
+			}
+			b := part[:min(len(part), writePiece)]
+			b = b[:ptWritePayload.Split(s.scope(e.ID, at), len(b))]
+			n, err := f.Write(b)
+			if err != nil {
+				return err
+			}
+			at += int64(n)
+			part = part[n:]
+		}
+	}
+	// A rule may stop the file exactly at its end.
+	return ptWritePayload.Hit(s.scope(e.ID, at))
+}
+
+// openShard makes the folder of a segment. Its own name must be durable before a
+// segment in it can be.
+func (s *Store) openShard(dir string) error {
+	if s.synced[dir] {
+		return nil
+	}
+	if err := s.fs.MkdirAll(dir); err != nil {
+		return fmt.Errorf("kvstore: %w", err)
+	}
+	if s.durable() {
+		if err := s.fs.SyncDir(s.dir.segments()); err != nil {
+			return fmt.Errorf("kvstore: sync %s: %w", s.dir.segments(), err)
+		}
+	}
+	s.synced[dir] = true
+	return nil
+}
+
+func (s *Store) syncShard(dir string, id segment.ID) error {
+	err := ptDirsync.Hit(s.scope(id, 0))
+	if err == nil && s.durable() {
+		err = s.fs.SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("kvstore: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// publish puts a written segment into the index.
+func (s *Store) publish(j *job, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.ix.nodes[j.id]; old != nil {
+		s.ix.remove(old) // its file was just replaced
+	}
+	s.ix.add(&node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, textLen: len(j.seg.Text),
+		textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS, lastUsed: s.opt.Now()})
+}
+
+// dropReplaced removes the tails that a new segment makes superfluous: same
+// parent, and its text begins with theirs.
+func (s *Store) dropReplaced(j *job) {
+	s.mu.Lock()
+	var tails []*node
+	if f := s.ix.families[j.seg.Parent]; f != nil {
+		var sum uint32
+		done := 0
+		for _, l := range f.lengths {
+			if l >= len(j.seg.Text) {
+				break
+			}
+			sum = segment.AddChecksum(sum, j.seg.Text[done:l])
+			done = l
+			for _, n := range f.byText[textKey{l, sum}] {
+				if n.to < j.seg.To && n.pins == 0 && n.offered() && s.evictable(n) &&
+					segment.MakeID(s.opt.Identity, n.parent, n.from, j.seg.Text[:l]) == n.id {
+					n.leaving = true
+					tails = append(tails, n)
+				}
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, n := range tails {
+		s.drop(n, "superseded")
+	}
+}
+
+// remove unlinks a file of the cache; one that is not there is removed.
+func (s *Store) remove(name, entry string) error {
+	err := ptUnlink.Hit(failpoint.Scope{Source: "disk", Entry: entry})
+	if err == nil {
+		err = s.fs.Remove(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) scope(id segment.ID, n int64) failpoint.Scope {
+	return failpoint.Scope{Source: "disk", Entry: id.String(), N: n}
+}

@@ -1,0 +1,434 @@
+//go:build kvready
+
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ds4/runtime/engine"
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore"
+)
+
+// admit gives waiting requests the slots that are free.
+func (s *Scheduler) admit() {
+	for !s.down && s.freeSlot() {
+		j := s.queue.take()
+		if j == nil {
+			return
+		}
+		if j.cancelled() {
+			s.cancel(j)
+			continue
+		}
+		j.started = time.Now()
+		j.answer, j.sampler = newAnswer(s.tok, j.req), newSampler(j.req)
+		s.active = append(s.active, j)
+		s.begin(j)
+	}
+}
+
+func (s *Scheduler) freeSlot() bool {
+	for _, sl := range s.slots {
+		if sl.idle() {
+			return true
+		}
+	}
+	return false
+}
+
+// dropCancelled ends the requests whose clients have gone. Their sessions stay
+// at the last chunk or token that was evaluated.
+func (s *Scheduler) dropCancelled() {
+	for _, j := range append([]*job(nil), s.active...) {
+		if j.cancelled() && j.phase != phaseRestoring { // a restore ends by itself
+			s.drop(j)
+		}
+	}
+}
+
+func (s *Scheduler) drop(j *job) {
+	if len(j.attempt.chain) > 0 && j.attempt.chunks == 0 {
+		// Nothing has proven the restored state; it is on disk anyway.
+		s.resetSlot(j.slot)
+	}
+	s.detach(j)
+	s.cancel(j)
+}
+
+// begin chooses where an attempt starts from: a live session, the disk, or
+// nothing.
+func (s *Scheduler) begin(j *job) {
+	j.plan = s.ladder.plan(j.rangeKey, s.cfg.Now())
+	s.setTokens(j, j.prompt.tokens, 0, SourceCold)
+	j.attempt.chain, j.attempt.restored = nil, 0
+	if j.plan.cold {
+		s.beginCold(j)
+		return
+	}
+	live := s.bestLive(j)
+	if chain := s.lookup(j); chain.Tokens >= live.reach+s.cfg.MinCacheTokens {
+		s.beginRestore(j, chain)
+		return
+	}
+	if live.reach == 0 {
+		s.logMiss(live.longest, len(j.prompt.tokens), live.common)
+		s.beginCold(j)
+		return
+	}
+	if err := live.slot.rewind(live.reach); err != nil {
+		s.cfg.Log("live kv cache rewind failed: %v", err)
+		s.resetSlot(live.slot)
+		s.beginCold(j)
+		return
+	}
+	s.bind(j, live.slot)
+	s.setTokens(j, live.tokens, live.reach, live.source)
+	s.beginPrefill(j)
+}
+
+// lookup finds the longest stored prefix that leaves the last token to evaluate.
+func (s *Scheduler) lookup(j *job) kvstore.Chain {
+	if j.noDisk {
+		return kvstore.Chain{}
+	}
+	last := j.prompt.tokens[len(j.prompt.tokens)-1]
+	return s.disk.lookup(j.prompt.text[:len(j.prompt.text)-len(s.tok.CacheText(nil, last))])
+}
+
+// retry lets a request try once more after its session was emptied.
+func (s *Scheduler) retry(j *job) {
+	if j.slot != nil && j.slot.job == j {
+		j.slot.job = nil
+	}
+	s.begin(j)
+}
+
+func (s *Scheduler) setTokens(j *job, tokens []int32, cached int, source string) {
+	j.attempt.tokens, j.attempt.cached, j.attempt.source = tokens, cached, source
+	// The last token of a prompt opens the answer. Before it is where the next
+	// turn will part from this one, whether or not it thinks.
+	j.attempt.mark = len(tokens) - 1
+}
+
+// liveMatch is the best live session for a prompt.
+type liveMatch struct {
+	slot    *slot
+	tokens  []int32 // to be evaluated in all
+	reach   int     // of them, already there; 0: no session is of use
+	source  string
+	longest int // of the sessions compared, for the log
+	common  int
+}
+
+func (s *Scheduler) bestLive(j *job) liveMatch {
+	var best liveMatch
+	for _, sl := range s.slots {
+		if !sl.idle() || sl.empty() {
+			continue
+		}
+		tokens, common := match(&sl.past, j.prompt, s.tok)
+		if best.reach == 0 && common >= best.common {
+			best.longest, best.common = len(sl.past.tokens), common
+		}
+		// At least the last token is evaluated, and one position stays free.
+		reach := sl.reach(min(common, len(tokens)-1))
+		if reach <= best.reach || len(tokens) >= s.eng.ContextTokens() {
+			continue
+		}
+		best.slot, best.tokens, best.reach, best.source = sl, tokens, reach, SourceMemoryText
+		if &tokens[0] == &j.prompt.tokens[0] {
+			best.source = SourceMemoryToken
+		}
+	}
+	return best
+}
+
+func (s *Scheduler) bind(j *job, sl *slot) {
+	j.slot, sl.job = sl, j
+	s.uses++
+	sl.used = s.uses
+}
+
+// claim gives j an empty session: one that is free, a new one, or that of the
+// conversation unused for longest, whose end is saved before.
+func (s *Scheduler) claim(j *job) error {
+	sl := pickSlot(s.slots)
+	if sl.sess == nil {
+		if err := s.allocate(sl); err != nil {
+			if sl = s.pickAllocated(); sl == nil {
+				return err
+			}
+		}
+	}
+	s.evict(sl)
+	if j.plan.fresh {
+		s.renew(sl)
+	}
+	if sl.sess == nil {
+		if err := s.allocate(sl); err != nil {
+			return err
+		}
+	}
+	s.bind(j, sl)
+	return nil
+}
+
+func (s *Scheduler) allocate(sl *slot) error {
+	sess, err := s.eng.NewSession()
+	if err != nil {
+		s.cfg.Log("live session not allocated: %v", err)
+		return err
+	}
+	sl.sess = sess
+	return nil
+}
+
+// pickAllocated is pickSlot among the slots that have memory.
+func (s *Scheduler) pickAllocated() *slot {
+	var list []*slot
+	for _, sl := range s.slots {
+		if sl.sess != nil {
+			list = append(list, sl)
+		}
+	}
+	return pickSlot(list)
+}
+
+// evict saves what a slot holds and empties it.
+func (s *Scheduler) evict(sl *slot) {
+	if sl.empty() {
+		return
+	}
+	s.saveLive(s.ctx, sl, "evict")
+	s.resetSlot(sl)
+}
+
+// renew gives the slot a new session object.
+func (s *Scheduler) renew(sl *slot) {
+	if sl.sess != nil {
+		sl.sess.Release()
+		sl.sess = nil
+	}
+	sl.clear()
+}
+
+// resetSlot empties a session and everything that is known of it, together.
+func (s *Scheduler) resetSlot(sl *slot) {
+	if sl == nil {
+		return
+	}
+	if err := pointReset.Hit(failpoint.Scope{}); err != nil {
+		s.cfg.Log("session reset failed, session dropped: %v", err)
+		s.renew(sl)
+		return
+	}
+	if sl.sess != nil {
+		sl.sess.Reset()
+	}
+	sl.clear()
+}
+
+func (s *Scheduler) beginCold(j *job) {
+	if err := s.claim(j); err != nil {
+		s.refuse(j, err)
+		return
+	}
+	s.beginPrefill(j)
+}
+
+// refuse ends a request for which there is no memory.
+func (s *Scheduler) refuse(j *job, err error) {
+	s.count.add(func(c *Stats) { c.Failures[classResource]++ })
+	s.detach(j)
+	s.logFailure(j, err.Error())
+	s.trip(oneLine(err.Error()))
+	s.endFailed(j, s.unavailable(s.breaker.reason, s.breaker.retryAfter(s.cfg.Now())))
+}
+
+// beginPrefill starts the evaluation of what the prompt still lacks.
+func (s *Scheduler) beginPrefill(j *job) {
+	j.phase = phasePrefill
+	j.attempts++
+	j.attempt.chunks, j.attempt.prefill = 0, 0
+	if len(j.slot.past.tokens) == j.attempt.mark {
+		j.slot.keep()
+	}
+	s.count.add(func(c *Stats) { c.PrefillAttempts++ })
+	s.logStart(j)
+	sc := failpoint.Scope{Source: j.scopeSource(), Range: j.rangeKey, N: int64(j.attempts)}
+	if n := len(j.attempt.chain); n > 0 {
+		sc.Entry = j.attempt.chain[n-1]
+	}
+	if err := s.hitBegin(sc); err != nil {
+		s.jobFailed(j, stagePrefill, err)
+	}
+}
+
+// hitBegin is the fault point before a prompt; a panic there is one of the pass.
+func (s *Scheduler) hitBegin(sc failpoint.Scope) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = s.panicError(v)
+		}
+	}()
+	return pointBegin.Hit(sc)
+}
+
+// restored is the end of a restore.
+type restored struct {
+	job  *job
+	got  kvstore.Restored
+	took time.Duration
+	err  error
+	lost bool // the restore never came back; it keeps the session
+}
+
+// restoreGrace is how long a restore that was told to end may take to do so.
+const restoreGrace = 2 * time.Second
+
+// beginRestore reads a chain from disk into a session, beside the worker, so
+// that other requests go on.
+func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
+	unpin := s.disk.pin(chain)
+	err := s.claim(j)
+	if err != nil {
+		unpin()
+		s.refuse(j, err)
+		return
+	}
+	if err := s.disk.begin(j, chain); err != nil {
+		// Without the marker a restore that kills the process would do so for ever.
+		unpin()
+		s.cfg.Log("kv cache not used: in-flight marker: %v", err)
+		s.fallBack(j)
+		return
+	}
+	j.phase = phaseRestoring
+	limit := max(s.cfg.RestoreMin, s.pace.estimate(chain.Tokens))
+	ctx, cancel := context.WithTimeout(j.ctx, limit)
+	stopAbandon := context.AfterFunc(s.ctx, cancel)
+	stopShutdown := make(chan struct{})
+	go func() { // a shutdown does not wait for the disk
+		select {
+		case <-s.stop:
+			cancel()
+		case <-stopShutdown:
+		}
+	}()
+	sess := j.slot.sess
+	go func() {
+		defer cancel()
+		defer unpin()
+		defer stopAbandon()
+		defer close(stopShutdown)
+		s.restore(ctx, j, sess, chain)
+	}()
+}
+
+// restore runs beside the worker and reports to it exactly once. Until then the
+// session is its own.
+func (s *Scheduler) restore(ctx context.Context, j *job, sess *engine.Session, chain kvstore.Chain) {
+	start := time.Now()
+	ended := make(chan restored, 1)
+	go func() {
+		got, err := s.disk.restore(ctx, sess, chain)
+		ended <- restored{job: j, got: got, took: time.Since(start), err: err}
+	}()
+	select {
+	case r := <-ended:
+		s.restores <- r
+		return
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(restoreGrace)
+	defer grace.Stop()
+	select {
+	case r := <-ended:
+		s.restores <- r
+	case <-grace.C:
+		s.restores <- restored{job: j, took: time.Since(start), err: fmt.Errorf("scheduler: restore stands still: %w", ctx.Err()), lost: true}
+		<-ended
+		sess.Release()
+	}
+}
+
+// endRestores carries on with requests whose restore has ended.
+func (s *Scheduler) endRestores() {
+	for {
+		select {
+		case r := <-s.restores:
+			s.endRestore(r)
+		default:
+			return
+		}
+	}
+}
+
+func (s *Scheduler) endRestore(r restored) {
+	j := r.job
+	sl := j.slot
+	j.restoreTime += r.took
+	s.count.add(func(c *Stats) { c.RestoreTime += r.took })
+	if r.lost {
+		sl.sess = nil
+	}
+	if s.stopping() || j.cancelled() {
+		s.abandonRestore(j)
+		return
+	}
+	if r.err != nil {
+		// Not a failure for the client as long as the prompt can be evaluated.
+		s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		s.fallBack(j)
+		return
+	}
+	h := history{}
+	h.append(r.got.Tokens, s.tok.CacheText)
+	tokens, common := match(&h, j.prompt, s.tok)
+	if n := len(h.tokens); common < n || n >= len(tokens) || len(tokens) >= s.eng.ContextTokens() {
+		s.shorten(j, &h, min(common, len(tokens)-1))
+		return
+	}
+	sl.past = h
+	sl.saved = s.disk.ends(r.got.Chain, &h, s.cfg.SegmentTokens)
+	s.setTokens(j, tokens, len(h.tokens), SourceDisk)
+	j.attempt.chain, j.attempt.restored = r.got.Chain.IDs, len(h.tokens)
+	s.beginPrefill(j)
+}
+
+// abandonRestore ends a restore that nobody wants any more.
+func (s *Scheduler) abandonRestore(j *job) {
+	s.resetSlot(j.slot)
+	s.detach(j)
+	if s.stopping() {
+		s.endForShutdown(j)
+		return
+	}
+	s.cancel(j)
+}
+
+// shorten handles a chain whose text is the prompt's but whose last tokens are
+// not: it was cut inside a word. What ends before the difference is tried, once.
+func (s *Scheduler) shorten(j *job, h *history, common int) {
+	s.disk.end(j)
+	s.resetSlot(j.slot)
+	chain := s.disk.lookup(j.prompt.text[:h.textLen(common)])
+	if j.shortened || chain.Tokens < s.cfg.MinCacheTokens || chain.Tokens > common {
+		s.fallBack(j)
+		return
+	}
+	j.shortened = true
+	j.slot.job = nil
+	s.beginRestore(j, chain)
+}
+
+// fallBack goes on without the disk after a restore that did not work out.
+func (s *Scheduler) fallBack(j *job) {
+	s.disk.end(j)
+	s.resetSlot(j.slot)
+	j.noDisk = true
+	s.retry(j)
+}

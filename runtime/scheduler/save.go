@@ -1,0 +1,99 @@
+//go:build kvready
+
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore"
+)
+
+// maxSegments bounds, in full segments, what one segment may hold. Longer ones
+// would arise where the store lost what came before; they cost too much to copy.
+const maxSegments = 8
+
+// saveSegment saves a full segment if the request's session stands at its end.
+func (s *Scheduler) saveSegment(j *job) {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 {
+		s.save(j.ctx, j.slot, "continued")
+	}
+}
+
+// saveTail saves what lies beyond the last full segment of a session that is
+// long enough.
+func (s *Scheduler) saveTail(ctx context.Context, sl *slot, reason string) {
+	if sl.sess.Len() >= s.cfg.MinCacheTokens {
+		s.save(ctx, sl, reason)
+	}
+}
+
+// saveLive saves a session that is about to go: its end, or, if reasoning stands
+// there that no later prompt will repeat, the place before.
+func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) {
+	if sl.sess == nil || sl.sess.Len() == 0 || sl.sess.Len() != len(sl.past.tokens) {
+		return // there is nothing, or it is not what it seems
+	}
+	if n := len(sl.points); sl.hidden && n > 0 {
+		if err := sl.rewind(sl.points[n-1].Len()); err != nil {
+			return
+		}
+	}
+	s.saveTail(ctx, sl, reason)
+}
+
+// saveAll saves the live sessions at shutdown.
+func (s *Scheduler) saveAll(ctx context.Context) {
+	for _, sl := range s.slots {
+		if !sl.idle() || sl.empty() || ctx.Err() != nil {
+			continue
+		}
+		if err := pointShutdownSave.Hit(failpoint.Scope{}); err != nil {
+			s.cfg.Log("kv cache store failed (shutdown): %v", err)
+			continue
+		}
+		s.saveLive(ctx, sl, "shutdown")
+	}
+}
+
+// save hands the store a copy of what the session added since the last segment.
+// It waits while the writer is behind; that wait is measured.
+func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
+	to := sl.sess.Len()
+	if n := len(sl.saved); !s.disk.writable() || n > 0 && sl.saved[n-1].at == to {
+		return
+	}
+	base := s.saveBase(sl, to)
+	if to-base.at > maxSegments*s.cfg.SegmentTokens {
+		return
+	}
+	x, err := sl.sess.Export(base.at)
+	if err != nil {
+		s.cfg.Log("kv cache store failed (%s): %v", reason, err)
+		return
+	}
+	start := time.Now()
+	id, err := s.disk.save(ctx, &kvstore.Segment{
+		Parent: base.id, From: x.From, To: x.To,
+		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
+		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier, Logits: x.Logits,
+	})
+	stall := time.Since(start)
+	s.count.add(func(c *Stats) { c.SaveStall += stall })
+	if err == nil {
+		sl.saved = append(sl.saved, savedEnd{at: to, id: id, parent: to%s.cfg.SegmentTokens == 0})
+	} // the store has said why not
+}
+
+// saveBase is where the next segment of a session begins: the end of the last
+// segment that may have children and that the store still has, else the start.
+func (s *Scheduler) saveBase(sl *slot, to int) savedEnd {
+	for i := len(sl.saved) - 1; i >= 0; i-- {
+		if e := sl.saved[i]; e.parent && e.at < to && s.disk.has(e.id) {
+			return e
+		}
+	}
+	return savedEnd{}
+}

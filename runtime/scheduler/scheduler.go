@@ -1,0 +1,471 @@
+//go:build kvready
+
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"ds4/metal"
+	"ds4/runtime/chat"
+	"ds4/runtime/engine"
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore"
+	"ds4/runtime/sample"
+	"ds4/runtime/tokenizer"
+)
+
+var (
+	pointBegin        = failpoint.New("prefill.begin")
+	pointReset        = failpoint.New("session.reset")
+	pointShutdownSave = failpoint.New("shutdown.save")
+)
+
+// Scheduler serves requests on one engine. Its methods may be called from any
+// goroutine.
+type Scheduler struct {
+	eng      *engine.Engine
+	tok      *tokenizer.Tokenizer
+	disk     disk
+	cfg      Config
+	identity [32]byte
+
+	queue    queue
+	count    *counters
+	gate     atomic.Pointer[gate]
+	wake     chan struct{} // of size 1: the worker has something to do
+	commands chan func()
+	readers  sync.WaitGroup // goroutines that pass events on
+
+	ctx      context.Context // of all device work; ends when a shutdown may wait no longer
+	abandon  context.CancelFunc
+	stop     chan struct{} // closed: the worker must end
+	stopOnce sync.Once
+	stopCtx  context.Context // set before stop is closed
+	done     chan struct{}   // closed: the worker has ended
+
+	worker
+}
+
+// worker is what the worker goroutine alone touches.
+type worker struct {
+	slots     []*slot
+	active    []*job // requests that hold a slot
+	turns     int    // of prefilling requests
+	uses      uint64
+	chunk     int // tokens of one step; halved when the recovery policy asks for it
+	ladder    *ladder
+	breaker   breaker
+	policy    metal.History
+	down      bool // the device takes no work before a canary rebuilt it
+	uncured   int  // device failures in a row that a cold attempt did not cure
+	fatal     bool // OnFatal was called
+	restores  chan restored
+	pace      pace
+	lastWhine time.Time
+}
+
+// gate is what Submit sees of the breaker.
+type gate struct {
+	reason string
+	next   time.Time
+}
+
+// New starts a scheduler. The store may be nil: then nothing is saved or
+// restored. Engine, tokenizer and store stay the caller's to close, after
+// Shutdown.
+func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error) {
+	if err := chat.CheckVocabulary(tok); err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	if tok.Vocab() > eng.Model().Vocab {
+		return nil, fmt.Errorf("scheduler: the tokenizer has %d tokens, the model %d", tok.Vocab(), eng.Model().Vocab)
+	}
+	cfg = cfg.withDefaults()
+	s := &Scheduler{
+		eng: eng, tok: tok, cfg: cfg, identity: tok.Fingerprint(),
+		disk:     disk{store: store, off: cfg.RecoveryOff},
+		queue:    queue{limit: cfg.QueueLimit},
+		count:    newCounters(),
+		wake:     make(chan struct{}, 1),
+		commands: make(chan func()),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	s.ctx, s.abandon = context.WithCancel(context.Background())
+	s.worker = worker{
+		chunk:    eng.ChunkTokens(),
+		ladder:   newLadder(cfg.PrefillFailureLimit, cfg.FailureWindow),
+		restores: make(chan restored, cfg.Sessions),
+		pace:     pace{min: cfg.WatchdogMin},
+	}
+	for range cfg.Sessions {
+		s.slots = append(s.slots, &slot{})
+	}
+	// The first session exists before the first request, so that a context that
+	// does not fit in memory shows at start.
+	var err error
+	if s.slots[0].sess, err = eng.NewSession(); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	go s.run()
+	return s, nil
+}
+
+// Submit queues a request. Errors at once: *ContextLengthError, ErrQueueFull,
+// ErrShuttingDown, ErrRequest, *FailureError with code device_unavailable.
+// Cancelling ctx cancels the request at the next chunk or token, or at once while
+// it waits; that is never a failure. The channel is closed after EventDone or
+// EventError; the reader must drain it or cancel ctx.
+func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error) {
+	j, err := s.newJob(ctx, r)
+	if err == nil {
+		err = s.checkGate()
+	}
+	if err == nil {
+		err = s.enqueue(j)
+	}
+	if err != nil {
+		s.count.add(func(st *Stats) { st.Requests["rejected"]++ })
+		return nil, err
+	}
+	s.readers.Add(1)
+	go func() {
+		defer s.readers.Done()
+		j.out.run(ctx)
+	}()
+	s.signal()
+	return j.out.ch, nil
+}
+
+// enqueue puts j into the queue, and watches for its client to go.
+func (s *Scheduler) enqueue(j *job) error {
+	j.unwatch = context.AfterFunc(j.ctx, func() {
+		if s.queue.remove(j) {
+			s.cancel(j)
+		}
+		s.signal() // whoever runs it should look
+	})
+	if err := s.queue.put(j); err != nil {
+		j.unwatch()
+		return err
+	}
+	return nil
+}
+
+func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
+	if err := checkRequest(r); err != nil {
+		return nil, err
+	}
+	text := r.Prompt.CacheText()
+	j := &job{
+		ctx: ctx, req: r, out: newOutbox(), submitted: time.Now(),
+		prompt:   target{text: text, tokens: chat.Tokens(s.tok, r.Prompt)},
+		rangeKey: rangeKeyOf(s.identity, text, r.Prompt.RangeEnd),
+	}
+	if n, limit := len(j.prompt.tokens), s.eng.ContextTokens(); n >= limit {
+		return nil, &ContextLengthError{PromptTokens: n, ContextTokens: limit}
+	} else if n == 0 {
+		return nil, fmt.Errorf("scheduler: %w: the prompt is empty", ErrRequest)
+	}
+	j.maxTokens = r.MaxTokens
+	if j.maxTokens <= 0 {
+		j.maxTokens = s.cfg.DefaultTokens
+	}
+	return j, nil
+}
+
+func checkRequest(r *Request) error {
+	if len(r.Stop) > maxStops {
+		return fmt.Errorf("scheduler: %w: %d stop strings, the limit is %d", ErrRequest, len(r.Stop), maxStops)
+	}
+	for _, stop := range r.Stop {
+		if len(stop) > maxStopBytes {
+			return fmt.Errorf("scheduler: %w: a stop string of %d bytes, the limit is %d", ErrRequest, len(stop), maxStopBytes)
+		}
+		if !utf8.ValidString(stop) {
+			return fmt.Errorf("scheduler: %w: a stop string is not UTF-8", ErrRequest)
+		}
+	}
+	if err := r.Sampling.Validate(); err != nil {
+		return fmt.Errorf("scheduler: %w: %w", ErrRequest, err)
+	}
+	return nil
+}
+
+func (s *Scheduler) checkGate() error {
+	g := s.gate.Load()
+	if g == nil {
+		return nil
+	}
+	return s.unavailable(g.reason, g.next.Sub(s.cfg.Now()))
+}
+
+func (s *Scheduler) unavailable(reason string, after time.Duration) *FailureError {
+	return &FailureError{
+		Code: CodeDeviceUnavailable, Retryable: true, Limit: s.cfg.PrefillFailureLimit,
+		Message:    fmt.Sprintf("%s device unavailable: %s", s.backend(), reason),
+		RetryAfter: max(after, time.Second),
+	}
+}
+
+// backend is the word for the device in error messages.
+func (s *Scheduler) backend() string { return s.eng.Device().Name() }
+
+// signal wakes the worker.
+func (s *Scheduler) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// do runs f on the worker goroutine and waits for it.
+func (s *Scheduler) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case s.commands <- func() { defer close(ran); f() }:
+		<-ran
+		return nil
+	case <-s.stop:
+		return ErrShuttingDown
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ClearKV empties the disk store, the idle live sessions and the failure ladder.
+// Requests that run are not disturbed.
+func (s *Scheduler) ClearKV(ctx context.Context) error {
+	var err error
+	if doErr := s.do(ctx, func() {
+		for _, sl := range s.slots {
+			if sl.idle() {
+				s.resetSlot(sl)
+			} else {
+				sl.saved = nil // what it would continue is gone
+			}
+		}
+		s.ladder.forget()
+		err = s.disk.clear()
+	}); doErr != nil {
+		return doErr
+	}
+	return err
+}
+
+// Stats returns counters and gauges, for metrics.
+func (s *Scheduler) Stats() Stats {
+	st := s.count.snapshot()
+	st.QueueDepth = s.queue.len()
+	st.BreakerOpen = s.gate.Load() != nil
+	return st
+}
+
+// Health tells how the scheduler is.
+func (s *Scheduler) Health() Health {
+	select {
+	case <-s.stop:
+		return Health{State: HealthStopping, Reasons: []string{ErrShuttingDown.Error()}}
+	default:
+	}
+	h := Health{State: HealthOK}
+	if why := s.disk.trouble(); why != "" {
+		h.State, h.Reasons = HealthDegradedCache, []string{why}
+	}
+	if g := s.gate.Load(); g != nil {
+		h.State = HealthDegradedDevice
+		h.Reasons = append([]string{"device: " + g.reason}, h.Reasons...)
+		h.RetryAfter = max(g.next.Sub(s.cfg.Now()), time.Second)
+	}
+	return h
+}
+
+// Shutdown ends all requests with ErrShuttingDown, those that run at their next
+// chunk or token, then saves the live sessions. When ctx ends it gives up
+// whatever is not done and returns its error. Closing the store, which finishes
+// the writing, is left to the caller. Calls after the first wait for it.
+func (s *Scheduler) Shutdown(ctx context.Context) error {
+	s.stopOnce.Do(func() {
+		s.stopCtx = ctx
+		close(s.stop)
+	})
+	for _, j := range s.queue.close(ErrShuttingDown) {
+		s.endForShutdown(j)
+	}
+	stopAfter := context.AfterFunc(ctx, s.abandon)
+	defer stopAfter()
+	ended := make(chan struct{})
+	go func() {
+		<-s.done
+		s.readers.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("scheduler: shutdown: %w", ctx.Err())
+	}
+}
+
+// run is the worker.
+func (s *Scheduler) run() {
+	defer close(s.done)
+	defer s.abandon()
+	for !s.stopping() {
+		if !s.turn() {
+			s.rest()
+		}
+	}
+	s.finish()
+}
+
+func (s *Scheduler) stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// turn does what there is to do, one device step at most, and reports whether
+// there was anything. A panic in it fails the requests that run, not the process.
+func (s *Scheduler) turn() (busy bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(v)
+			busy = true
+		}
+	}()
+	s.runCommand()
+	s.endRestores()
+	s.dropCancelled()
+	s.admit()
+	if s.breaker.due(s.cfg.Now()) {
+		s.canary()
+		return true
+	}
+	busy = s.step()
+	s.gauges()
+	return busy
+}
+
+func (s *Scheduler) runCommand() {
+	select {
+	case f := <-s.commands:
+		f()
+	default:
+	}
+}
+
+// rest waits until something may be there to do.
+func (s *Scheduler) rest() {
+	var timer <-chan time.Time
+	if s.breaker.open {
+		t := time.NewTimer(max(s.breaker.next.Sub(s.cfg.Now()), 0))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-s.wake:
+	case <-timer:
+	case <-s.stop:
+	case r := <-s.restores:
+		s.restores <- r // endRestores takes it: the channel has room for all
+	case f := <-s.commands:
+		f()
+	}
+}
+
+func (s *Scheduler) gauges() {
+	failing, longest := s.ladder.failing()
+	live := 0
+	for _, sl := range s.slots {
+		if !sl.empty() {
+			live++
+		}
+	}
+	s.count.add(func(st *Stats) {
+		st.ActiveRequests, st.LiveSessions = len(s.active), live
+		st.RangesFailing, st.MaxStreak = failing, longest
+	})
+}
+
+// finish ends everything at shutdown.
+func (s *Scheduler) finish() {
+	for _, j := range s.queue.close(ErrShuttingDown) {
+		s.endForShutdown(j)
+	}
+	s.awaitRestores()
+	for _, j := range append([]*job(nil), s.active...) {
+		if j.phase == phaseRestoring { // it stands still, and has the session
+			s.endForShutdown(j)
+			continue
+		}
+		s.detach(j)
+		s.endForShutdown(j)
+	}
+	s.saveAll(s.stopCtx)
+	for _, sl := range s.slots {
+		if sl.sess != nil && sl.idle() {
+			sl.sess.Release()
+			sl.sess = nil
+		}
+	}
+}
+
+// awaitRestores waits for the restores that were told to end, within the time of
+// the shutdown.
+func (s *Scheduler) awaitRestores() {
+	for _, j := range append([]*job(nil), s.active...) {
+		if j.phase != phaseRestoring {
+			continue
+		}
+		select {
+		case r := <-s.restores:
+			s.endRestore(r)
+		case <-s.stopCtx.Done():
+			return
+		}
+	}
+}
+
+// endForShutdown tells a client that no answer will come.
+func (s *Scheduler) endForShutdown(j *job) {
+	if j.phase != phaseQueued {
+		s.logFinish(j, FinishError, "shutdown requested")
+	}
+	s.end(j, Event{Kind: EventError, Err: ErrShuttingDown}, "shutdown")
+}
+
+// cancel ends a request whose client has gone.
+func (s *Scheduler) cancel(j *job) {
+	if j.phase != phaseQueued {
+		s.logFinish(j, FinishError, "cancelled")
+	}
+	s.count.add(func(st *Stats) { st.Cancelled++ })
+	s.end(j, Event{Kind: EventError, Err: context.Cause(j.ctx)}, "cancelled")
+}
+
+// end sends the last event of a request.
+func (s *Scheduler) end(j *job, e Event, outcome string) {
+	j.phase = phaseDone
+	j.unwatch()
+	s.count.add(func(st *Stats) { st.Requests[outcome]++ })
+	j.out.put(e)
+}
+
+// oneLine makes an error text fit a log line.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | ")
+}
+
+func newSampler(r *Request) *sample.Sampler { return sample.New(r.Sampling) }

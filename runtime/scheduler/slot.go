@@ -1,0 +1,119 @@
+//go:build kvready
+
+package scheduler
+
+import (
+	"slices"
+
+	"ds4/runtime/engine"
+)
+
+// maxPoints is how many places to come back to a live session keeps: the ends of
+// its last prompts. Each costs a window of rows and one row of logits.
+const maxPoints = 2
+
+// slot is one live session and what is known of its past.
+type slot struct {
+	sess   *engine.Session // nil: nothing is allocated
+	past   history
+	points []*engine.Point // ascending
+	saved  []savedEnd      // ascending
+	job    *job            // nil: idle
+	used   uint64          // larger is more recent
+	// hidden says that reasoning follows the last point: a later prompt will not
+	// repeat it, so the point is the better place to save.
+	hidden bool
+}
+
+// savedEnd is the end of a segment that the store has, or has in its queue. Full
+// segments are parents of what follows, tails are not.
+type savedEnd struct {
+	at     int
+	id     string
+	parent bool
+}
+
+func (sl *slot) idle() bool { return sl.job == nil }
+
+// empty reports whether the slot holds nothing worth keeping.
+func (sl *slot) empty() bool { return len(sl.past.tokens) == 0 }
+
+// reach returns how far a prompt can go with the slot if the two share common
+// positions: all of it, or back to a kept point.
+func (sl *slot) reach(common int) int {
+	if n := len(sl.past.tokens); n <= common {
+		return n
+	}
+	best := 0
+	for _, p := range sl.points {
+		if p.Len() <= common {
+			best = p.Len()
+		}
+	}
+	return best
+}
+
+// rewind takes the session back to n positions, which reach has promised.
+func (sl *slot) rewind(n int) error {
+	if n == len(sl.past.tokens) {
+		return nil
+	}
+	for _, p := range sl.points {
+		if p.Len() == n {
+			if err := sl.sess.Rewind(p); err != nil {
+				return err
+			}
+			sl.forgetAfter(n)
+			return nil
+		}
+	}
+	return engine.ErrPoint
+}
+
+func (sl *slot) forgetAfter(n int) {
+	sl.past.truncate(n)
+	sl.points = slices.DeleteFunc(sl.points, func(p *engine.Point) bool { return p.Len() > n })
+	sl.saved = slices.DeleteFunc(sl.saved, func(e savedEnd) bool { return e.at > n })
+	sl.hidden = false
+}
+
+// clear forgets everything that is known of the session; the caller empties the
+// session itself. Tokens, points and bindings to the store go together.
+func (sl *slot) clear() {
+	sl.past, sl.points, sl.saved, sl.hidden = history{}, nil, nil, false
+}
+
+// keep remembers the present position.
+func (sl *slot) keep() {
+	if n := len(sl.points); n > 0 && sl.points[n-1].Len() == sl.sess.Len() {
+		return
+	}
+	if len(sl.points) == maxPoints {
+		sl.points = slices.Delete(sl.points, 0, 1)
+	}
+	sl.points = append(sl.points, sl.sess.Keep())
+}
+
+// pickSlot chooses the idle slot that a request without a live prefix gets: one
+// that holds nothing, else one that does not exist yet, else the one unused for
+// longest. nil if all are busy.
+func pickSlot(slots []*slot) *slot {
+	var best *slot
+	for _, sl := range slots {
+		if sl.idle() && (best == nil || sl.cost() < best.cost() || sl.cost() == best.cost() && sl.used < best.used) {
+			best = sl
+		}
+	}
+	return best
+}
+
+// cost orders slots by what taking them loses.
+func (sl *slot) cost() int {
+	switch {
+	case !sl.empty():
+		return 2 // a conversation
+	case sl.sess == nil:
+		return 1 // memory
+	}
+	return 0
+}
