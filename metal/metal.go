@@ -7,7 +7,7 @@
 //
 // The package promises: after the first CommandError a Device is poisoned, and
 // every later Commit fails with ErrPoisoned until Rebuild. It does not retry and
-// does not decide; RecoveryPolicy says what a caller should do about an error.
+// does not decide; History (policy.go) says what a caller should do about an error.
 package metal
 
 import (
