@@ -114,7 +114,7 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 		RerunPrefix: f.rerunPrefix(),
 		Progress:    p.at,
 		OnResult: func(r *reports.Result) error {
-			r.Rerun = rerunLine(r.Rerun, r.Scenario, paths[r.Scenario], serverArgs)
+			r.Rerun = rerunLine(r.Rerun, r.Scenario, paths[r.Scenario])
 			p.finished(r)
 			return out.add(r)
 		},
@@ -172,16 +172,13 @@ func (f *runFlags) rerunPrefix() string {
 	return prefix
 }
 
-// rerunLine completes the line that package run made, which knows scenarios by
-// name and not the server's flags.
-func rerunLine(line, id, path string, serverArgs []string) string {
-	if line == "" {
-		return ""
+// rerunLine names the file in the line that package run made, which knows
+// scenarios by their id only.
+func rerunLine(line, id, path string) string {
+	if path == "" {
+		return line
 	}
-	if path != "" {
-		line = strings.Replace(line, " "+id+" ", " "+shellWord(path)+" ", 1)
-	}
-	return line + dashed(serverArgs)
+	return strings.Replace(line, " "+id+" ", " "+shellWord(path)+" ", 1)
 }
 
 // dashed is the end of a command line that hands flags to the server.

@@ -84,22 +84,16 @@ func TestShellWord(t *testing.T) {
 
 func TestRerunLine(t *testing.T) {
 	const line = "ds4bench run kill --seed 7 --repeat 1"
-	tests := []struct {
-		path   string
-		server []string
-		want   string
-	}{
-		{"", nil, line},
-		{"./my dir/kill.yaml", nil, "ds4bench run './my dir/kill.yaml' --seed 7 --repeat 1"},
-		{"", []string{"--threads", "2"}, line + " -- --threads 2"},
-	}
-	for _, tt := range tests {
-		if got := rerunLine(line, "kill", tt.path, tt.server); got != tt.want {
-			t.Errorf("%q, want %q", got, tt.want)
+	for path, want := range map[string]string{
+		"":                   line,
+		"./my dir/kill.yaml": "ds4bench run './my dir/kill.yaml' --seed 7 --repeat 1",
+	} {
+		if got := rerunLine(line, "kill", path); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := rerunLine("", "kill", "", []string{"x"}); got != "" {
-		t.Errorf("no line became %q", got)
+	if got := dashed([]string{"--threads", "2 3"}); got != " -- --threads '2 3'" {
+		t.Errorf("%q", got)
 	}
 }
 
