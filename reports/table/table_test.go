@@ -34,6 +34,24 @@ func TestResultsGolden(t *testing.T) {
 	golden(t, "details.txt", buf.Bytes())
 }
 
+func TestAbout(t *testing.T) {
+	full := read(t, "results.jsonl").Runs[0].Run
+	tests := []struct {
+		run  reports.Run
+		want string
+	}{
+		{full, "ds4 0.1.0 with ds4-tiny on scalar; linux/amd64, Example CPU 2.0GHz, 2 cores, avx avx2 fma; seed 7\n\n"},
+		{reports.Run{Host: reports.Host{OS: "linux", Arch: "arm64", Cores: 1}, Server: reports.Server{Target: "http://x\x1b"}},
+			"server at http://x\ufffd; linux/arm64, 1 core; seed 0\n\n"},
+	}
+	for _, tt := range tests {
+		var buf bytes.Buffer
+		if err := About(&buf, tt.run); err != nil || buf.String() != tt.want {
+			t.Errorf("%q, %v, want %q", buf.String(), err, tt.want)
+		}
+	}
+}
+
 func TestSpeedGolden(t *testing.T) {
 	f := read(t, "speed.jsonl")
 	for style, name := range map[Style]string{Text: "speed.txt", Markdown: "speed.md"} {

@@ -100,9 +100,14 @@ func joined(runs []reports.Log) []reports.Result {
 	return all
 }
 
-// renderTables writes one table of scenarios and one of speed, as far as there is
-// something for them.
+// renderTables writes what each run was, then one table of all scenarios and one
+// of speed, as far as there is something for them.
 func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
+	for _, r := range runs {
+		if err := table.About(w, r.Run); err != nil {
+			return err
+		}
+	}
 	var verdicts, speed []reports.Result
 	for _, r := range joined(runs) {
 		if len(r.Frontiers) > 0 {
@@ -119,11 +124,11 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 			return err
 		}
 	}
-	if len(speed) > 0 {
-		if len(verdicts) > 0 {
-			fmt.Fprintln(w)
-		}
-		return errors.Join(table.Speed(w, style, speed), table.Details(w, speed))
+	if len(speed) == 0 {
+		return nil
 	}
-	return nil
+	if len(verdicts) > 0 {
+		fmt.Fprintln(w)
+	}
+	return errors.Join(table.Speed(w, style, speed), table.Details(w, speed))
 }

@@ -133,7 +133,7 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 	closeErr := out.close(f.output, ctx.Err() != nil)
 	w := cmd.OutOrStdout()
 	if len(rs) > 0 {
-		if err := errors.Join(table.Results(w, style, rs), table.Details(w, rs)); err != nil {
+		if err := errors.Join(table.About(w, out.log.Run), table.Results(w, style, rs), table.Details(w, rs)); err != nil {
 			return infrastructure(err)
 		}
 	}

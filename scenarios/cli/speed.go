@@ -127,7 +127,7 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 	}
 	w := cmd.OutOrStdout()
 	if rs := out.log.Results; len(rs) > 0 {
-		if err := errors.Join(table.Speed(w, style, rs), table.Details(w, rs)); err != nil {
+		if err := errors.Join(table.About(w, out.log.Run), table.Speed(w, style, rs), table.Details(w, rs)); err != nil {
 			return infrastructure(err)
 		}
 	}
