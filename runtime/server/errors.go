@@ -12,6 +12,9 @@ import (
 	"ds4/runtime/scheduler"
 )
 
+// errPanic: a handler panicked; the log has the rest.
+var errPanic = errors.New("internal error")
+
 // errNoEnd: the scheduler closed a request without saying how it ended. It promises
 // not to.
 var errNoEnd = errors.New("the request ended without a result")

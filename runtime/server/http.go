@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -42,11 +43,19 @@ func (s *Server) answerError(rec *recorder, err error) {
 	if e == nil || rec.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	if e.status == http.StatusInternalServerError && e.Code == "" {
+	if e.status == http.StatusInternalServerError && e.Code == "" && !errors.Is(err, errPanic) {
 		s.cfg.Log("request failed: %v", err)
 	}
 	if err := s.writeError(rec, e); err != nil {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// logPanic reports a panic of a handler, one line of the stack at a time.
+func (s *Server) logPanic(route string, p any) {
+	s.cfg.Log("panic in %s: %v", route, p)
+	for line := range strings.Lines(string(debug.Stack())) {
+		s.cfg.Log("%s", strings.TrimRight(line, "\n"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -14,7 +15,10 @@ import (
 	"ds4/runtime/scheduler"
 )
 
-const metricPrefix = "ds4_"
+const (
+	metricPrefix  = "ds4_"
+	scrapeTimeout = 10 * time.Second // for a client to take the whole page
+)
 
 // metrics exports the counters of the scheduler and of the disk cache as they are at
 // the moment of a scrape, and counts HTTP requests itself. The registry is our own:
@@ -49,6 +53,10 @@ func newMetrics(s *Server) *metrics {
 
 // handle serves GET /metrics.
 func (m *metrics) handle(w http.ResponseWriter, r *http.Request) error {
+	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
 	m.page.ServeHTTP(w, r)
 	return nil
 }

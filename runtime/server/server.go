@@ -21,7 +21,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -187,8 +186,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) route(w http.ResponseWriter, r *http.Request) (route string, err error) {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			s.cfg.Log("panic in %s: %v\n%s", route, p, debug.Stack())
-			err = fmt.Errorf("internal error")
+			s.logPanic(route, p)
+			err = errPanic
 		}
 	}()
 	h := w.Header()
