@@ -103,7 +103,7 @@ func (s *Store) choose(free int64) []*node {
 
 // makeRoom evicts until need bytes fit into the budget, and reports whether they
 // do. It evicts nothing for a segment that is too big on its own.
-func (s *Store) makeRoom(need int64, _ *job) bool {
+func (s *Store) makeRoom(need int64) bool {
 	for {
 		s.mu.Lock()
 		over := s.used() + need - s.opt.BudgetBytes

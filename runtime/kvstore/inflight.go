@@ -177,7 +177,7 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		name := path.Join(s.dir.inflight(), e.Name)
 		switch {
 		case e.Type.IsDir():
-			s.foreign += s.sizeOf(name)
+			s.addForeign(s.sizeOf(name))
 		case !e.Type.IsRegular() || vfs.IsTemp(e.Name) || len(names) >= maxMarkers:
 			s.sweep(name)
 		default:

@@ -84,9 +84,7 @@ func (l *load) run(ctx context.Context, begin func(to int) (Target, error)) erro
 		return fmt.Errorf("kvstore: restore: begin: %w", err)
 	}
 	l.target = target
-	workers := 1 + l.s.opt.Readers
-	l.feeding.Add(workers)
-	l.s.stuck.Add(0)
+	l.feeding.Add(1 + l.s.opt.Readers)
 	go l.feed()
 	for range l.s.opt.Readers {
 		go l.read()
@@ -99,10 +97,7 @@ func (l *load) run(ctx context.Context, begin func(to int) (Target, error)) erro
 	select {
 	case <-done:
 	case <-ctx.Done():
-		if !l.kill() {
-			<-done // everything had ended at the same moment
-			break
-		}
+		l.kill()
 		target.Abort()
 		l.s.stuck.Add(1)
 		go func() {
@@ -126,11 +121,10 @@ func (l *load) run(ctx context.Context, begin func(to int) (Target, error)) erro
 }
 
 // kill makes the target unreachable for the readers.
-func (l *load) kill() bool {
+func (l *load) kill() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dead = true
-	return true
 }
 
 func (l *load) allTokens() []int32 {

@@ -96,4 +96,3 @@ func (s *Store) noteJournalBytes() {
 	s.journalBytes = n
 	s.mu.Unlock()
 }
-

@@ -73,9 +73,9 @@ type Store struct {
 	jailBytes int64
 	// Files that are there whatever is evicted.
 	journalBytes int64
-	backoff   backoff
-	verdicts  Verdicts
-	count     counters
+	backoff      backoff
+	verdicts     Verdicts
+	count        counters
 }
 
 // conviction is what the journal knows about a guilty segment.

@@ -231,7 +231,7 @@ func (s *Store) write(j *job) (int64, error) {
 	if gone {
 		return 0, fmt.Errorf("%w: parent %v was not stored", errSkip, j.seg.Parent)
 	}
-	if !s.makeRoom(e.Bytes, j) {
+	if !s.makeRoom(e.Bytes) {
 		return 0, fmt.Errorf("%w: size=%.2f MiB exceeds the budget of %.2f MiB", errSkip, inMiB(e.Bytes), inMiB(s.opt.BudgetBytes))
 	}
 	s.addTemp(e.Bytes)

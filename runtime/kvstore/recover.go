@@ -1,0 +1,480 @@
+package kvstore
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"sort"
+	"time"
+
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore/journal"
+	"ds4/runtime/kvstore/segment"
+	"ds4/runtime/vfs"
+)
+
+const (
+	maxJailed     = 1 << 16 // files of the quarantine in memory; more are removed
+	maxDepth      = 16      // of foreign folders when their size is taken
+	maxScanErrors = 5       // lines about files that cannot be read
+)
+
+// Verdicts is what recovery found.
+type Verdicts struct {
+	Scanned    int   // files with a segment's name
+	OK         int   // in the index now
+	Stale      int   // of another identity or version: removed
+	Corrupt    int   // damaged or torn: quarantined
+	Unreadable int   // left alone, ignored
+	Orphan     int   // parent gone: removed
+	Poisoned   int   // too many strikes, or convicted: quarantined
+	FreedBytes int64 // removed, quarantine not counted
+	Time       time.Duration
+}
+
+// recover looks at everything under the folder and leaves a store that works.
+// Nothing else touches the folder meanwhile. It needs no engine and no device.
+func (s *Store) recover() {
+	start := time.Now()
+	err := s.prepare()
+	if err == nil {
+		err = s.recoverSegments()
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.disabled = errnoText(err)
+		s.mu.Unlock()
+		s.opt.Log("kv cache off: %s", errnoText(err))
+		return
+	}
+	s.mu.Lock()
+	s.ready = true
+	s.verdicts.OK = len(s.ix.nodes)
+	s.verdicts.Time = time.Since(start)
+	v, readOnly := s.verdicts, s.readOnly
+	s.mu.Unlock()
+	if readOnly != "" {
+		s.opt.Log("kv cache is read-only: %s; lookups only", readOnly)
+	}
+	s.opt.Log("kv recovery scanned=%d ok=%d stale=%d corrupt=%d orphan=%d poisoned=%d freed=%.2f MiB %.3f s",
+		v.Scanned, v.OK, v.Stale, v.Corrupt, v.Orphan, v.Poisoned, inMiB(v.FreedBytes), v.Time.Seconds())
+}
+
+// prepare creates the folders and takes the lock. An error means that not even
+// reading is possible.
+func (s *Store) prepare() error {
+	if err := ptOpen.Hit(failpoint.Scope{Source: "disk"}); err != nil {
+		return err
+	}
+	dir := string(s.dir)
+	mkErr := s.fs.MkdirAll(dir)
+	fi, err := s.fs.Lstat(dir)
+	if err != nil {
+		return errors.Join(mkErr, err)
+	}
+	if mkErr != nil && !fi.IsDir() {
+		return mkErr
+	}
+	readOnly := ""
+	if s.lock, readOnly = s.takeLock(); readOnly == "" {
+		for _, sub := range []string{s.dir.segments(), s.dir.tmp(), s.dir.inflight(), s.dir.quarantine()} {
+			if err := s.fs.MkdirAll(sub); err != nil {
+				readOnly = errnoText(err)
+				break
+			}
+		}
+	}
+	if readOnly == "" && s.durable() {
+		if err := errors.Join(s.fs.SyncDir(dir), s.fs.SyncDir(path.Dir(dir))); err != nil {
+			s.opt.Log("kv cache folder cannot be synced: %s", errnoText(err))
+		}
+	}
+	s.mu.Lock()
+	s.readOnly = readOnly
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Store) recoverSegments() error {
+	if err := s.sweepTemps(); err != nil {
+		return err
+	}
+	s.loadJail()
+	if err := s.scan(); err != nil {
+		return err
+	}
+	s.countForeign()
+	s.loadJournal()
+	if s.readOnly != "" {
+		s.forgetUnusable()
+		return nil
+	}
+	guilty := s.knownGuilty()
+	poisoned, err := s.applyMarkers()
+	if err != nil {
+		s.opt.Log("kv cache in-flight markers cannot be read: %s", errnoText(err))
+	}
+	for _, n := range append(guilty, poisoned...) {
+		s.verdicts.Poisoned++
+		s.imprison(n, "poisoned", "the process died, or the device failed, with it restored")
+	}
+	s.dropOrphans()
+	s.trimJail()
+	before := s.ix.bytes
+	s.makeRoom(0)
+	s.verdicts.FreedBytes += before - s.ix.bytes
+	return nil
+}
+
+// sweepTemps removes what dead writers left. The lock is ours, so all of them
+// are dead.
+func (s *Store) sweepTemps() error {
+	if s.readOnly != "" {
+		return nil
+	}
+	err := s.fs.ReadDir(s.dir.tmp(), func(e vfs.Entry) error {
+		name := path.Join(s.dir.tmp(), e.Name)
+		if e.Type.IsDir() {
+			s.addForeign(s.sizeOf(name))
+			return nil
+		}
+		s.sweep(name)
+		return nil
+	})
+	return ignoreMissing(err)
+}
+
+// sweep removes a file that nobody needs and counts what it frees.
+func (s *Store) sweep(name string) bool {
+	size := s.sizeOf(name)
+	if s.readOnly != "" {
+		return false
+	}
+	if err := s.remove(name, ""); err != nil {
+		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", path.Base(name), errnoText(err))
+		s.addForeign(size)
+		return false
+	}
+	s.verdicts.FreedBytes += size
+	return true
+}
+
+// scan judges every file of the segments folder.
+func (s *Store) scan() error {
+	var shards []string
+	err := s.fs.ReadDir(s.dir.segments(), func(e vfs.Entry) error {
+		switch {
+		case e.Type.IsDir() && isShard(e.Name):
+			shards = append(shards, e.Name)
+		default:
+			s.addForeign(s.sizeOf(path.Join(s.dir.segments(), e.Name)))
+		}
+		return nil
+	})
+	if err := ignoreMissing(err); err != nil {
+		return err
+	}
+	sort.Strings(shards)
+	unreadable := 0
+	complain := func(name string, err error) {
+		s.verdicts.Unreadable++
+		if unreadable++; unreadable <= maxScanErrors {
+			s.opt.Log("kv cache cannot read %s: %s; ignored", name, oneLine(err.Error()))
+		}
+	}
+	for _, shard := range shards {
+		err := ptScan.Hit(failpoint.Scope{Source: "disk"})
+		if err == nil {
+			err = s.fs.ReadDir(s.dir.shard(shard), func(e vfs.Entry) error {
+				s.scanEntry(shard, e, complain)
+				return nil
+			})
+		}
+		if err != nil {
+			complain(s.dir.shard(shard), err)
+		}
+	}
+	if unreadable > maxScanErrors {
+		s.opt.Log("kv cache cannot read %d more", unreadable-maxScanErrors)
+	}
+	return nil
+}
+
+func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error)) {
+	name := path.Join(s.dir.shard(shard), e.Name)
+	size := s.sizeOf(name)
+	id, ok := parseSegmentName(shard, e.Name)
+	if !ok || len(s.ix.nodes) >= maxNodes {
+		s.addForeign(size)
+		return
+	}
+	s.verdicts.Scanned++
+	if !e.Type.IsRegular() {
+		// It would be in the way of a segment with this name.
+		s.verdicts.Corrupt++
+		s.isolate(&node{id: id, bytes: size}, "notfile", vfs.ErrNotRegular)
+		return
+	}
+	n, err := s.judge(name, id)
+	switch {
+	case err == nil:
+		s.mu.Lock()
+		s.ix.add(n)
+		s.mu.Unlock()
+	case errors.Is(err, segment.ErrIdentity), errors.Is(err, segment.ErrVersion):
+		s.verdicts.Stale++
+		s.sweep(name)
+	case errors.Is(err, segment.ErrTorn):
+		s.verdicts.Corrupt++
+		s.isolate(&node{id: id, bytes: size}, "torn", err)
+	case isFormat(err):
+		s.verdicts.Corrupt++
+		s.isolate(&node{id: id, bytes: size}, "corrupt", err)
+	default:
+		s.addForeign(size)
+		complain(name, err)
+	}
+}
+
+// isolate quarantines a file that never made it into the index.
+func (s *Store) isolate(n *node, why string, cause error) {
+	if s.readOnly == "" {
+		s.imprison(n, why, cause.Error())
+	}
+}
+
+// judge reads as much of a file as Validate says and returns its node.
+func (s *Store) judge(name string, id segment.ID) (*node, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	r := segment.Reader{R: tap{f, id.String(), ptHeaderRead}, Size: size,
+		NoChecksum: s.opt.Unsafe.NoChecksum || s.opt.Validate == ValidateOff}
+	h, err := r.Header()
+	if err != nil {
+		return nil, err
+	}
+	if h.Identity != s.opt.Identity {
+		return nil, segment.ErrIdentity
+	}
+	in, err := r.Info(h, &s.opt.Layout)
+	if err != nil {
+		return nil, err
+	}
+	if s.opt.Validate == ValidateFull {
+		r.R = tap{f, id.String(), ptPayloadRead}
+		got, err := r.Verify(in, &s.opt.Layout)
+		if err == nil && got != id && !r.NoChecksum {
+			err = segment.ErrCorrupt
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
+		bytes: size, createdNS: h.CreatedNS, lastUsed: time.Unix(0, h.CreatedNS)}, nil
+}
+
+// loadJournal applies what the journal knows about segments that are there.
+func (s *Store) loadJournal() {
+	good, bad, err := journal.Read(s.fs, s.dir.journal(), func(r journal.Record) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if r.Kind == journal.Strike && r.Key != 0 && len(s.markKeys) < maxMarkers {
+			s.markKeys[r.Key] = struct{}{}
+		}
+		if r.Kind == journal.Convicted {
+			s.remember(r.ID, conviction{int(r.Count), r.TimeNS})
+			return
+		}
+		n := s.ix.nodes[r.ID]
+		if n == nil {
+			return
+		}
+		switch r.Kind {
+		case journal.Touched:
+			n.hits, n.lastUsed = float64(r.Count)/1000, time.Unix(0, r.TimeNS)
+		case journal.Strike:
+			// A strike of an earlier file with this name does not count.
+			if r.TimeNS >= n.createdNS {
+				n.strikes = int(r.Count)
+			}
+		case journal.Cleared:
+			n.strikes = 0
+		}
+	})
+	if err != nil {
+		s.opt.Log("kv cache journal cannot be read: %s", errnoText(err))
+		bad++ // rewrite it before anything is appended
+	}
+	if s.readOnly != "" {
+		return
+	}
+	s.journal = journal.NewWriter(s.fs, s.dir.journal(), good, bad)
+	s.mu.Lock()
+	s.journalMost = journalSlack*len(s.journalRecords()) + journalMin
+	s.mu.Unlock()
+	s.noteJournalBytes()
+}
+
+// knownGuilty returns what should have been in quarantine: convicted files that
+// could not be moved, or that came back after a power cut.
+func (s *Store) knownGuilty() []*node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*node
+	for _, n := range s.ix.nodes {
+		if c, ok := s.convicted[n.id]; n.strikes >= strikeLimit || ok && n.createdNS < c.atNS {
+			n.leaving = true
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// forgetUnusable is the reader's form of quarantine.
+func (s *Store) forgetUnusable() {
+	for _, n := range s.knownGuilty() {
+		s.mu.Lock()
+		s.ix.remove(n)
+		s.mu.Unlock()
+		s.verdicts.Poisoned++
+	}
+}
+
+// dropOrphans removes segments that no lookup can reach: a segment before them
+// is gone, or does not end where they begin.
+func (s *Store) dropOrphans() {
+	s.mu.Lock()
+	reached := map[segment.ID]bool{}
+	open := []segment.ID{{}}
+	for len(open) > 0 {
+		id := open[len(open)-1]
+		open = open[:len(open)-1]
+		end := 0
+		if n := s.ix.nodes[id]; n != nil {
+			end = n.to
+		}
+		f := s.ix.families[id]
+		if f == nil {
+			continue
+		}
+		for _, list := range f.byText {
+			for _, n := range list {
+				if n.from == end {
+					reached[n.id] = true
+					open = append(open, n.id)
+				}
+			}
+		}
+	}
+	var orphans []*node
+	for id, n := range s.ix.nodes {
+		if !reached[id] {
+			orphans = append(orphans, n)
+		}
+	}
+	s.mu.Unlock()
+	for _, n := range orphans {
+		s.mu.Lock()
+		s.ix.remove(n)
+		s.mu.Unlock()
+		s.verdicts.Orphan++
+		s.sweep(s.dir.segment(n.id))
+	}
+}
+
+// loadJail lists the quarantine.
+func (s *Store) loadJail() {
+	notes := map[string]int64{}
+	var list []jailed
+	err := s.fs.ReadDir(s.dir.quarantine(), func(e vfs.Entry) error {
+		name := path.Join(s.dir.quarantine(), e.Name)
+		size := s.sizeOf(name)
+		unix, ok := parseQuarantined(e.Name)
+		switch {
+		case vfs.IsTemp(e.Name) && e.Type.IsRegular():
+			s.sweep(name)
+		case !ok:
+			s.addForeign(size)
+		case path.Ext(e.Name) == ".json" && len(notes) < maxJailed:
+			notes[e.Name] = size
+		case path.Ext(e.Name) == segmentExt && len(list) < maxJailed:
+			list = append(list, jailed{base: e.Name, unix: unix, bytes: size})
+		default:
+			s.sweep(name)
+		}
+		return nil
+	})
+	if ignoreMissing(err) != nil {
+		s.opt.Log("kv cache quarantine cannot be read: %s", errnoText(err))
+	}
+	var bytes int64
+	for i := range list {
+		q := &list[i]
+		q.bytes += notes[noteName(q.base)]
+		delete(notes, noteName(q.base))
+		bytes += q.bytes
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].unix < list[j].unix })
+	s.mu.Lock()
+	s.jailed, s.jailBytes = list, bytes
+	s.mu.Unlock()
+	for base := range notes { // their file is gone
+		s.sweep(path.Join(s.dir.quarantine(), base))
+	}
+}
+
+// countForeign takes the size of what is not ours: it counts, but stays.
+func (s *Store) countForeign() {
+	own := map[string]bool{"LOCK": true, "journal": true, "segments": true, "tmp": true, "inflight": true, "quarantine": true}
+	err := s.fs.ReadDir(string(s.dir), func(e vfs.Entry) error {
+		name := path.Join(string(s.dir), e.Name)
+		switch {
+		case own[e.Name]:
+		case vfs.IsTemp(e.Name) && e.Type.IsRegular():
+			s.sweep(name)
+		default:
+			s.addForeign(s.sizeOf(name))
+		}
+		return nil
+	})
+	if err != nil {
+		s.opt.Log("kv cache folder cannot be listed: %s", errnoText(err))
+	}
+}
+
+// sizeOf returns the bytes of a file, or of everything in a folder; 0 for what
+// cannot be looked at.
+func (s *Store) sizeOf(name string) int64 { return sizeOf(s.fs, name, maxDepth) }
+
+func sizeOf(fsys vfs.FS, name string, depth int) int64 {
+	fi, err := fsys.Lstat(name)
+	if err != nil {
+		return 0
+	}
+	if !fi.IsDir() {
+		return fi.Size()
+	}
+	var sum int64
+	if depth > 0 {
+		_ = fsys.ReadDir(name, func(e vfs.Entry) error {
+			sum += sizeOf(fsys, path.Join(name, e.Name), depth-1)
+			return nil
+		})
+	}
+	return sum
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
