@@ -1,13 +1,9 @@
-//go:build kvready
-
 package scheduler
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"ds4/runtime/engine"
 	"ds4/runtime/failpoint"
 	"ds4/runtime/kvstore"
 )
@@ -283,18 +279,13 @@ type restored struct {
 	got  kvstore.Restored
 	took time.Duration
 	err  error
-	lost bool // the restore never came back; it keeps the session
 }
-
-// restoreGrace is how long a restore that was told to end may take to do so.
-const restoreGrace = 2 * time.Second
 
 // beginRestore reads a chain from disk into a session, beside the worker, so
 // that other requests go on.
 func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
-	unpin := s.disk.pin(chain)
-	err := s.claim(j)
-	if err != nil {
+	unpin := s.disk.pin(chain) // making room must not cost what is wanted
+	if err := s.claim(j); err != nil {
 		unpin()
 		s.refuse(j, err)
 		return
@@ -302,57 +293,28 @@ func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
 	if err := s.disk.begin(j, chain); err != nil {
 		// Without the marker a restore that kills the process would do so for ever.
 		unpin()
-		s.cfg.Log("kv cache not used: in-flight marker: %v", err)
+		s.cfg.Log("kv cache not used: %v", err)
 		s.fallBack(j)
 		return
 	}
 	j.phase = phaseRestoring
 	limit := max(s.cfg.RestoreMin, s.pace.estimate(chain.Tokens))
 	ctx, cancel := context.WithTimeout(j.ctx, limit)
-	stopAbandon := context.AfterFunc(s.ctx, cancel)
-	stopShutdown := make(chan struct{})
+	sess := j.slot.sess // the restore's own until its end is reported
+	go func() {
+		start := time.Now()
+		got, err := s.disk.restore(ctx, sess, chain)
+		unpin()
+		s.restores <- restored{job: j, got: got, took: time.Since(start), err: err}
+		cancel()
+	}()
 	go func() { // a shutdown does not wait for the disk
 		select {
 		case <-s.stop:
 			cancel()
-		case <-stopShutdown:
+		case <-ctx.Done():
 		}
 	}()
-	sess := j.slot.sess
-	go func() {
-		defer cancel()
-		defer unpin()
-		defer stopAbandon()
-		defer close(stopShutdown)
-		s.restore(ctx, j, sess, chain)
-	}()
-}
-
-// restore runs beside the worker and reports to it exactly once. Until then the
-// session is its own.
-func (s *Scheduler) restore(ctx context.Context, j *job, sess *engine.Session, chain kvstore.Chain) {
-	start := time.Now()
-	ended := make(chan restored, 1)
-	go func() {
-		got, err := s.disk.restore(ctx, sess, chain)
-		ended <- restored{job: j, got: got, took: time.Since(start), err: err}
-	}()
-	select {
-	case r := <-ended:
-		s.restores <- r
-		return
-	case <-ctx.Done():
-	}
-	grace := time.NewTimer(restoreGrace)
-	defer grace.Stop()
-	select {
-	case r := <-ended:
-		s.restores <- r
-	case <-grace.C:
-		s.restores <- restored{job: j, took: time.Since(start), err: fmt.Errorf("scheduler: restore stands still: %w", ctx.Err()), lost: true}
-		<-ended
-		sess.Release()
-	}
 }
 
 // endRestores carries on with requests whose restore has ended.
@@ -372,9 +334,6 @@ func (s *Scheduler) endRestore(r restored) {
 	sl := j.slot
 	j.restoreTime += r.took
 	s.count.add(func(c *Stats) { c.RestoreTime += r.took })
-	if r.lost {
-		sl.sess = nil
-	}
 	if s.stopping() || j.cancelled() {
 		s.abandonRestore(j)
 		return
@@ -413,7 +372,7 @@ func (s *Scheduler) abandonRestore(j *job) {
 // shorten handles a chain whose text is the prompt's but whose last tokens are
 // not: it was cut inside a word. What ends before the difference is tried, once.
 func (s *Scheduler) shorten(j *job, h *history, common int) {
-	s.disk.end(j)
+	s.disk.dismissed(j)
 	s.resetSlot(j.slot)
 	chain := s.disk.lookup(j.prompt.text[:h.textLen(common)])
 	if j.shortened || chain.Tokens < s.cfg.MinCacheTokens || chain.Tokens > common {
@@ -427,7 +386,7 @@ func (s *Scheduler) shorten(j *job, h *history, common int) {
 
 // fallBack goes on without the disk after a restore that did not work out.
 func (s *Scheduler) fallBack(j *job) {
-	s.disk.end(j)
+	s.disk.dismissed(j)
 	s.resetSlot(j.slot)
 	j.noDisk = true
 	s.retry(j)

@@ -1,5 +1,3 @@
-//go:build kvready
-
 package scheduler
 
 import (
@@ -55,7 +53,7 @@ func (d *disk) save(ctx context.Context, seg *kvstore.Segment) (string, error) {
 	return d.store.Save(ctx, seg)
 }
 
-// begin writes the marker of a restore, end removes it.
+// begin writes the marker of a restore.
 func (d *disk) begin(j *job, c kvstore.Chain) error {
 	if d.off {
 		return nil
@@ -71,10 +69,20 @@ func (d *disk) begin(j *job, c kvstore.Chain) error {
 	return nil
 }
 
-func (d *disk) end(j *job) {
+// proven removes the marker because work on the restored state succeeded;
+// dismissed because nobody will know: cancelled, shut down, or judged by the
+// ladder.
+func (d *disk) proven(j *job) {
 	if in := d.inflight[j]; in != nil {
 		delete(d.inflight, j)
-		in.End()
+		in.Done()
+	}
+}
+
+func (d *disk) dismissed(j *job) {
+	if in := d.inflight[j]; in != nil {
+		delete(d.inflight, j)
+		in.Cancel()
 	}
 }
 
@@ -112,9 +120,6 @@ func (d *disk) trouble() string {
 	}
 	if ok, reason := d.store.Health(); !ok {
 		return "kv cache: " + reason
-	}
-	if readOnly, reason := d.store.ReadOnly(); readOnly {
-		return "kv cache is read-only: " + reason
 	}
 	return ""
 }

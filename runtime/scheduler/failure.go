@@ -1,5 +1,3 @@
-//go:build kvready
-
 package scheduler
 
 import (
@@ -223,7 +221,7 @@ func (s *Scheduler) jobFailed(j *job, st stage, err error) {
 	}
 	s.disk.release(evicted)
 	s.disk.withhold(v.withhold, oneLine(err.Error()))
-	s.disk.end(j)
+	s.disk.dismissed(j)
 	s.resetSlot(j.slot)
 	if v.clear {
 		s.cfg.Log("prefill failure limit reached range=%s failures=%d action=cleared withheld=%d error=%q",
@@ -305,18 +303,13 @@ func (s *Scheduler) endFailed(j *job, err error) {
 	s.end(j, Event{Kind: EventError, Err: err}, FinishError)
 }
 
-// settle carries out what the ladder concludes from a success.
-func (s *Scheduler) settle(a acquittal, j *job) {
+// settle carries out what the ladder concludes from a success. The store logs it.
+func (s *Scheduler) settle(a acquittal) {
 	if len(a.convict) > 0 {
-		s.cfg.Log("kv chain convicted range=%s segments=%d last=%s: it failed and a cold prefill worked",
-			j.shortRange(), len(a.convict), a.convict[len(a.convict)-1])
 		s.count.add(func(c *Stats) { c.Convicted++ })
-		s.disk.convict(a.convict, "a prefill that started from it failed, a cold one worked")
+		s.disk.convict(a.convict, "work on it failed, a cold prefill of the same prompt succeeded")
 	}
-	if len(a.release) > 0 {
-		s.cfg.Log("kv chain released range=%s segments=%d: cold prefill failed too", j.shortRange(), len(a.release))
-		s.disk.release(a.release)
-	}
+	s.disk.release(a.release)
 }
 
 // canary tries the device with a few tokens in a session of its own.
@@ -338,10 +331,7 @@ func (s *Scheduler) canary() {
 	s.policy = s.policy.Success()
 	s.count.add(func(c *Stats) { c.CanaryPassed++ })
 	s.cfg.Log("device canary passed, breaker closed")
-	if ids := s.ladder.recovered(); len(ids) > 0 {
-		s.cfg.Log("kv chain released segments=%d: the device was at fault", len(ids))
-		s.disk.release(ids)
-	}
+	s.disk.release(s.ladder.recovered())
 }
 
 // tryDevice makes a new device if the old one is unusable, and evaluates
@@ -412,7 +402,7 @@ func (s *Scheduler) panicked(v any) {
 			continue // the restore still owns the session; its end is handled later
 		}
 		s.count.add(func(c *Stats) { c.Failures[classInternal]++ })
-		s.disk.end(j)
+		s.disk.dismissed(j)
 		s.resetSlot(j.slot)
 		s.detach(j)
 		s.endFailed(j, &FailureError{

@@ -1,5 +1,3 @@
-//go:build kvready
-
 package scheduler
 
 import (

@@ -1,5 +1,3 @@
-//go:build kvready
-
 package scheduler
 
 import (
@@ -40,7 +38,6 @@ type Scheduler struct {
 	gate     atomic.Pointer[gate]
 	wake     chan struct{} // of size 1: the worker has something to do
 	commands chan func()
-	readers  sync.WaitGroup // goroutines that pass events on
 
 	ctx      context.Context // of all device work; ends when a shutdown may wait no longer
 	abandon  context.CancelFunc
@@ -135,11 +132,7 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 		s.count.add(func(st *Stats) { st.Requests["rejected"]++ })
 		return nil, err
 	}
-	s.readers.Add(1)
-	go func() {
-		defer s.readers.Done()
-		j.out.run(ctx)
-	}()
+	go j.out.run(ctx)
 	s.signal()
 	return j.out.ch, nil
 }
@@ -290,7 +283,8 @@ func (s *Scheduler) Health() Health {
 // Shutdown ends all requests with ErrShuttingDown, those that run at their next
 // chunk or token, then saves the live sessions. When ctx ends it gives up
 // whatever is not done and returns its error. Closing the store, which finishes
-// the writing, is left to the caller. Calls after the first wait for it.
+// the writing, is left to the caller, and so is draining the channels of Submit.
+// Calls after the first wait for it.
 func (s *Scheduler) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		s.stopCtx = ctx
@@ -301,14 +295,8 @@ func (s *Scheduler) Shutdown(ctx context.Context) error {
 	}
 	stopAfter := context.AfterFunc(ctx, s.abandon)
 	defer stopAfter()
-	ended := make(chan struct{})
-	go func() {
-		<-s.done
-		s.readers.Wait()
-		close(ended)
-	}()
 	select {
-	case <-ended:
+	case <-s.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("scheduler: shutdown: %w", ctx.Err())

@@ -1,5 +1,3 @@
-//go:build kvready
-
 package scheduler
 
 import (
@@ -206,7 +204,7 @@ func (s *Scheduler) account(b batch, took time.Duration) {
 // can go.
 func (s *Scheduler) proven(j *job) {
 	s.uncured = 0
-	s.disk.end(j)
+	s.disk.proven(j)
 }
 
 // prefilled carries on after a chunk of a prompt was evaluated.
@@ -236,7 +234,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		return
 	}
 	s.logPrompt(j, "prompt done "+seconds(j.attempt.prefill))
-	s.settle(s.ladder.succeed(j.rangeKey, stagePrefill, j.cold()), j)
+	s.settle(s.ladder.succeed(j.rangeKey, stagePrefill, j.cold()))
 	s.count.add(func(st *Stats) {
 		st.Reuse[j.attempt.source]++
 		st.CachedTokens += uint64(j.attempt.cached)
@@ -253,7 +251,7 @@ func (s *Scheduler) decoded(j *job) {
 	sl.past.sampledEnd = len(sl.past.tokens)
 	j.alone = false
 	s.uncured = 0
-	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()), j)
+	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
 	s.saveSegment(j)
 	id := j.sampler.Sample(sl.sess.Logits())
 	if id == sample.NoToken {
@@ -320,7 +318,7 @@ func (s *Scheduler) complete(j *job, reason string) {
 
 // detach takes a request off its slot, which stays as it is.
 func (s *Scheduler) detach(j *job) {
-	s.disk.end(j)
+	s.disk.dismissed(j)
 	if i := slices.Index(s.active, j); i >= 0 {
 		s.active = slices.Delete(s.active, i, i+1)
 	}
