@@ -133,3 +133,7 @@ func systemText(messages []Message) string {
 	}
 	return strings.Join(parts, systemSeparator)
 }
+
+// TemplateRevision is part of the identity of cached state. Raise it when Render
+// gives other tokens for the same conversation.
+const TemplateRevision = 1
