@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ds4/reports"
+)
+
+// built compiles both programs as a user does, into one directory: ds4bench then
+// finds ds4 beside itself.
+func built(t *testing.T) (ds4bench, ds4 string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds and runs servers")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"ds4bench", "ds4"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "ds4/cmd/"+name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+	}
+	return filepath.Join(dir, "ds4bench"), filepath.Join(dir, "ds4")
+}
+
+// runBench runs ds4bench in a directory of its own and returns what it left.
+func runBench(t *testing.T, bench string, wantExit int, args ...string) (stdout, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bench, args...)
+	cmd.Dir = dir
+	var out, diag bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diag
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != wantExit {
+		t.Fatalf("ds4bench %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, wantExit, out.String(), diag.String())
+	}
+	return out.String(), dir
+}
+
+// A scenario from the command line to the reports, against real servers.
+func TestRunEndToEnd(t *testing.T) {
+	bench, ds4 := built(t)
+	out, dir := runBench(t, bench, ExitPass, "run", "stale-kv-after-kill9", "--repeat", "1", "--junit", "r.xml", "--csv", "r.csv")
+	if !strings.Contains(out, "stale-kv-after-kill9  pass        1/1  recovered") || !strings.Contains(out, "results in results/") {
+		t.Errorf("printed\n%s", out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "results", "*.jsonl"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("results files %v, %v", files, err)
+	}
+	f, err := reports.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, run := f.Results()[0], f.Runs[0]
+	if len(r.Checks) != len(reports.StandardFive()) || r.Seed != 1 || len(r.Timeline) == 0 || r.Rerun == "" {
+		t.Errorf("result %+v", r)
+	}
+	if run.End == nil || run.End.Interrupted || run.Run.Server.Path != ds4 || run.Run.Server.Version == "" || run.Run.Server.Model != "ds4-tiny" {
+		t.Errorf("run %+v, end %+v", run.Run, run.End)
+	}
+	for _, m := range []string{reports.MetricPrefillTPS, reports.MetricRestoredTokens, reports.MetricReprefilledTokens, reports.MetricRecovery} {
+		if len(r.Metrics[m].Samples) == 0 {
+			t.Errorf("no sample of %s", m)
+		}
+	}
+	for _, name := range []string{"r.xml", "r.csv"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left := running(t, ds4); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+}
+
+func TestSpeedEndToEnd(t *testing.T) {
+	bench, ds4 := built(t)
+	out, dir := runBench(t, bench, ExitPass, "speed", "--frontiers", "256,512,768", "--samples", "2", "--decode-tokens", "8", "--out", "s.jsonl")
+	f, err := reports.ReadFile(filepath.Join(dir, "s.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Results()) != 2 || f.Runs[0].Run.Server.KernelSet == "" {
+		t.Fatalf("%d rounds, server %+v", len(f.Results()), f.Runs[0].Run.Server)
+	}
+	for _, r := range f.Results() {
+		from := 0
+		for _, row := range r.Frontiers {
+			if row.PrefillTPS <= 0 || row.DecodeTPS <= 0 || row.DecodeTokens != 8 {
+				t.Errorf("row %+v", row)
+			}
+			if from > 0 && row.EvaluatedTokens > row.ContextTokens-from {
+				t.Errorf("%d tokens evaluated at %d after %d: the row covers more than what is new", row.EvaluatedTokens, row.ContextTokens, from)
+			}
+			from = row.ContextTokens
+		}
+	}
+	if !strings.Contains(out, "prefill cost:") {
+		t.Errorf("no fit in\n%s", out)
+	}
+	if left := running(t, ds4); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+}
+
+// Ctrl-C: a report of what there is, exit 3, no process left.
+func TestInterrupt(t *testing.T) {
+	bench, ds4 := built(t)
+	cmd := exec.Command(bench, "run", "stale-kv-after-kill9", "--out", "r.jsonl")
+	cmd.Dir = t.TempDir()
+	var out, diag bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diag
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	deadline := time.After(time.Minute)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for len(running(t, ds4, "serve")) == 0 {
+		select {
+		case <-poll.C:
+		case err := <-done:
+			t.Fatalf("ended before it started a server: %v\n%s", err, diag.String())
+		case <-deadline:
+			cmd.Process.Kill()
+			t.Fatal("no server was started")
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		cmd.Process.Signal(syscall.SIGKILL)
+		t.Fatal("still there 30 s after an interrupt")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != ExitInconclusive || !strings.Contains(diag.String(), "stopped early") {
+		t.Errorf("exit %d, said %q", code, diag.String())
+	}
+	if left := running(t, ds4); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+	f, err := reports.ReadFile(filepath.Join(cmd.Dir, "r.jsonl"))
+	if err != nil || f.Runs[0].End == nil || !f.Runs[0].End.Interrupted {
+		t.Errorf("results %+v, %v", f, err)
+	}
+}
+
+// running lists processes of a binary, those with the given first argument.
+func running(t *testing.T, binary string, arg ...string) []string {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append([]string{binary}, arg...)
+	var found []string
+	for _, path := range entries {
+		text, err := os.ReadFile(path) // a process that has just ended reads as an error, a zombie as nothing
+		if err == nil && strings.HasPrefix(string(text), strings.Join(want, "\x00")+"\x00") {
+			found = append(found, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return found
+}
