@@ -31,6 +31,7 @@ const codeContextLength = "context_length_exceeded"
 const (
 	retryShutdown  = time.Second // the next process is up about then
 	retryQueueFull = time.Second // a place in the queue is free about then
+	retryKV        = 5 * time.Second
 )
 
 // errorBody is what every error looks like to a client, as a response or as the data

@@ -132,49 +132,6 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// schedulerStats and schedulerMaps are the numbers of the scheduler.
-var schedulerStats = []stat[scheduler.Stats]{
-	gauge("queue_depth", "Requests that wait.", func(s scheduler.Stats) float64 { return float64(s.QueueDepth) }),
-	gauge("active_requests", "Requests that hold a session.", func(s scheduler.Stats) float64 { return float64(s.ActiveRequests) }),
-	gauge("live_sessions", "Sessions in memory that hold tokens.", func(s scheduler.Stats) float64 { return float64(s.LiveSessions) }),
-	counter("cancelled_total", "Requests whose client went away.", func(s scheduler.Stats) float64 { return float64(s.Cancelled) }),
-
-	counter("prefill_tokens_total", "Prompt tokens that the backend evaluated.", func(s scheduler.Stats) float64 { return float64(s.PrefillTokens) }),
-	counter("prefill_seconds_total", "Backend time of prefill.", func(s scheduler.Stats) float64 { return s.PrefillTime.Seconds() }),
-	counter("prefill_chunks_total", "Chunks of prefill that completed.", func(s scheduler.Stats) float64 { return float64(s.PrefillChunks) }),
-	counter("prefill_attempts_total", "Prompts given to the device.", func(s scheduler.Stats) float64 { return float64(s.PrefillAttempts) }),
-	counter("decode_tokens_total", "Sampled tokens that the backend evaluated.", func(s scheduler.Stats) float64 { return float64(s.DecodeTokens) }),
-	counter("decode_seconds_total", "Backend time of decode.", func(s scheduler.Stats) float64 { return s.DecodeTime.Seconds() }),
-	counter("cached_tokens_total", "Prompt tokens reused from memory or disk.", func(s scheduler.Stats) float64 { return float64(s.CachedTokens) }),
-	counter("restored_tokens_total", "Prompt tokens reused from disk.", func(s scheduler.Stats) float64 { return float64(s.RestoredTokens) }),
-	counter("restore_seconds_total", "Time spent on restores from disk.", func(s scheduler.Stats) float64 { return s.RestoreTime.Seconds() }),
-	counter("save_stall_seconds_total", "Time the model waited for the segment writer.", func(s scheduler.Stats) float64 { return s.SaveStall.Seconds() }),
-
-	counter("inline_retries_total", "Cold retries inside a request.", func(s scheduler.Stats) float64 { return float64(s.InlineRetries) }),
-	counter("contexts_cleared_total", "Context ranges cleared at the failure limit.", func(s scheduler.Stats) float64 { return float64(s.LimitReached) }),
-	counter("chains_convicted_total", "Stored prefixes found guilty by a cold success.", func(s scheduler.Stats) float64 { return float64(s.Convicted) }),
-	gauge("failure_streak", "Longest streak of failures of one context range.", func(s scheduler.Stats) float64 { return float64(s.MaxStreak) }),
-	gauge("failing_ranges", "Context ranges with a streak.", func(s scheduler.Stats) float64 { return float64(s.RangesFailing) }),
-	gauge("breaker_open", "1 while new requests are refused because the device fails.", func(s scheduler.Stats) float64 { return truth(s.BreakerOpen) }),
-	counter("breaker_opened_total", "How often the breaker opened.", func(s scheduler.Stats) float64 { return float64(s.BreakerOpened) }),
-	counter("device_rebuilds_total", "How often the device was rebuilt after an error.", func(s scheduler.Stats) float64 { return float64(s.DeviceRebuilds) }),
-}
-
-var schedulerMaps = []statMap[scheduler.Stats]{
-	counters("requests_total", "outcome", "Requests that ended, by outcome.", func(s scheduler.Stats) map[string]float64 {
-		return numbers(s.Requests, "stop", "length", "error", "cancelled", "rejected", "shutdown")
-	}),
-	counters("prefills_total", "source", "Prefills that completed, by where the prefix came from.", func(s scheduler.Stats) map[string]float64 {
-		return numbers(s.Reuse, scheduler.SourceCold, scheduler.SourceMemoryToken, scheduler.SourceMemoryText, scheduler.SourceDisk)
-	}),
-	counters("failures_total", "class", "Failures, by class.", func(s scheduler.Stats) map[string]float64 {
-		return numbers(s.Failures, "device", "resource", "restore", "internal")
-	}),
-	counters("canaries_total", "result", "Trial prefills while the breaker is open.", func(s scheduler.Stats) map[string]float64 {
-		return map[string]float64{"passed": float64(s.CanaryPassed), "failed": float64(s.CanaryFailed)}
-	}),
-}
-
 // stateCollector asks the scheduler and the store when it is scraped.
 type stateCollector struct {
 	s      *Server
@@ -195,6 +152,12 @@ func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, x := range schedulerMaps {
 		ch <- x.desc
 	}
+	for _, x := range storeStats {
+		ch <- x.desc
+	}
+	for _, x := range storeMaps {
+		ch <- x.desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -211,5 +174,15 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, x := range schedulerMaps {
 		x.send(ch, snapshot)
+	}
+	if c.s.cfg.Store == nil {
+		return
+	}
+	kv := c.s.cfg.Store.Stats()
+	for _, x := range storeStats {
+		x.send(ch, kv)
+	}
+	for _, x := range storeMaps {
+		x.send(ch, kv)
 	}
 }
