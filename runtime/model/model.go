@@ -125,17 +125,25 @@ func (l *loader) matrix(name string, rows, cols, count int) *Matrix {
 	if t == nil {
 		return nil
 	}
-	if !t.Type.Supported() || t.Type == quant.I32 {
-		l.fail(fmt.Errorf("model: tensor %s has type %s: %w", name, t.Type, ErrUnsupported))
+	if !l.floating(t) {
 		return nil
 	}
 	return &Matrix{Name: name, Type: t.Type, Rows: rows, Cols: cols, Count: max(count, 1), Data: t.Data}
 }
 
+// floating refuses tensors that do not hold numbers with a fraction.
+func (l *loader) floating(t *gguf.Tensor) bool {
+	ok := t.Type.Supported() && t.Type != quant.I32
+	if !ok {
+		l.fail(fmt.Errorf("model: tensor %s has type %s: %w", t.Name, t.Type, ErrUnsupported))
+	}
+	return ok
+}
+
 // floats decodes a small tensor of any float type.
 func (l *loader) floats(name string, dims ...int) []float32 {
 	t := l.tensor(name, dims...)
-	if t == nil {
+	if t == nil || !l.floating(t) {
 		return nil
 	}
 	n := 1

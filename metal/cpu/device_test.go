@@ -1,0 +1,275 @@
+package cpu
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"ds4/metal"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Kernels of the tests.
+var (
+	visits  [1000]atomic.Int32
+	holding = make(chan struct{})
+)
+
+func init() {
+	kernels["test_visit"] = func(g *Group) { visits[g.X+10*g.Y].Add(1) }
+	kernels["test_panic"] = func(g *Group) {
+		if g.X == 3 {
+			panic("kernel bug")
+		}
+	}
+	kernels["test_touch"] = func(g *Group) { g.bytes(0)[8192]++ }
+	kernels["test_hold"] = func(g *Group) { <-holding }
+	kernels["test_add"] = func(g *Group) { g.f32(0)[g.X] += argsOf[metal.NormArgs](g).Eps }
+}
+
+func newDevice(t testing.TB, threads int) *Device {
+	t.Helper()
+	d, err := New(Options{Threads: threads})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// runKernel commits one dispatch and waits for it.
+func runKernel(t testing.TB, d *Device, kernel string, groups metal.Size, args []byte, bufs ...metal.Binding) error {
+	t.Helper()
+	p, err := d.Pipeline(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.NewCommandBuffer("test work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	c.Marker(kernel)
+	c.Dispatch(p, groups, args, bufs...)
+	if err := c.Commit(); err != nil {
+		return err
+	}
+	return c.Wait(t.Context())
+}
+
+func TestEveryGroupRunsOnce(t *testing.T) {
+	for _, threads := range []int{1, 2, 3, 8} {
+		d := newDevice(t, threads)
+		for range 50 {
+			for i := range visits {
+				visits[i].Store(0)
+			}
+			if err := runKernel(t, d, "test_visit", metal.Size{X: 10, Y: 100}, nil); err != nil {
+				t.Fatal(err)
+			}
+			for i := range visits {
+				if n := visits[i].Load(); n != 1 {
+					t.Fatalf("%d threads: group %d ran %d times", threads, i, n)
+				}
+			}
+		}
+	}
+}
+
+func TestDispatchesRunInOrder(t *testing.T) {
+	d := newDevice(t, 3)
+	b, err := d.NewBuffer(4*64, "numbers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Release()
+	p, err := d.Pipeline("test_add")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.NewCommandBuffer("sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := metal.NormArgs{Eps: 1}
+	for range 200 {
+		c.Dispatch(p, metal.Size{X: 64}, metal.ArgBytes(&args), metal.Binding{Buffer: b})
+	}
+	if err := errors.Join(c.Commit(), c.Wait(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	c.Release()
+	for i, v := range view[float32](&Group{binds: []binding{{data: b.Bytes()}}}, 0) {
+		if v != 200 {
+			t.Fatalf("value %d is %v, want 200", i, v)
+		}
+	}
+}
+
+func TestPanicPoisonsUntilRebuild(t *testing.T) {
+	d := newDevice(t, 2)
+	err := runKernel(t, d, "test_panic", metal.Size{X: 64}, nil)
+	var ce *metal.CommandError
+	if !errors.As(err, &ce) || ce.Code != metal.CodeInternal || ce.LastOp != "test_panic" || !strings.Contains(ce.Error(), "Metal test work failed: Internal Error (kernel panic: kernel bug)") {
+		t.Fatalf("error %v (%+v)", err, ce)
+	}
+	if err := runKernel(t, d, "test_visit", metal.Size{X: 1}, nil); !errors.Is(err, metal.ErrPoisoned) || !errors.As(err, &ce) {
+		t.Errorf("after a failure: %v, want ErrPoisoned and its cause", err)
+	}
+	old, err := d.Pipeline("test_visit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rebuild(metal.RebuildQueue); err != nil {
+		t.Fatal(err)
+	}
+	if err := runKernel(t, d, "test_visit", metal.Size{X: 1}, nil); err != nil {
+		t.Errorf("after Rebuild: %v", err)
+	}
+	c, err := d.NewCommandBuffer("stale")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Dispatch(old, metal.Size{X: 1}, nil)
+	if err := c.Commit(); !errors.Is(err, metal.ErrStale) {
+		t.Errorf("pipeline of an older generation: %v, want ErrStale", err)
+	}
+	c.Release()
+}
+
+// TestTruncatedMapping shortens a file under its mapping: the kernel faults, the
+// process does not.
+func TestTruncatedMapping(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weights")
+	if err := os.WriteFile(path, make([]byte, 16384), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mem, err := unix.Mmap(int(f.Fd()), 0, 16384, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t, 2)
+	b, err := d.WrapBytes(mem, "weights")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = runKernel(t, d, "test_touch", metal.Size{X: 1}, nil, metal.Binding{Buffer: b})
+	var ce *metal.CommandError
+	if !errors.As(err, &ce) || ce.Code != metal.CodePageFault {
+		t.Fatalf("error %v, want a page fault", err)
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	d := newDevice(t, 2)
+	p, err := d.Pipeline("test_hold")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.NewCommandBuffer("held")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Dispatch(p, metal.Size{X: 1}, nil)
+	if err := c.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v, want the context's", err)
+	}
+	holding <- struct{}{}
+	if err := c.Wait(t.Context()); err != nil {
+		t.Errorf("second wait: %v", err)
+	}
+	c.Release()
+}
+
+func TestMisuse(t *testing.T) {
+	d := newDevice(t, 1)
+	if _, err := d.Pipeline("no such kernel"); !errors.Is(err, metal.ErrUnknownKernel) {
+		t.Errorf("unknown kernel: %v", err)
+	}
+	if _, err := d.NewBuffer(1<<60, "huge"); !errors.Is(err, metal.ErrOutOfMemory) {
+		t.Errorf("huge buffer: %v", err)
+	}
+	if _, err := New(Options{Threads: -1}); err == nil {
+		t.Error("negative threads are accepted")
+	}
+	c, err := d.NewCommandBuffer("twice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(t.Context()); err == nil {
+		t.Error("waiting before Commit succeeds")
+	}
+	if err := errors.Join(c.Commit(), c.Wait(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Commit(); err == nil {
+		t.Error("a second Commit succeeds")
+	}
+	c.Release()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.NewCommandBuffer("late"); err == nil {
+		t.Error("a closed device takes work")
+	}
+}
+
+func TestDispatchDoesNotAllocate(t *testing.T) {
+	d := newDevice(t, 2)
+	b, err := d.NewBuffer(4*64, "numbers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Release()
+	p, err := d.Pipeline("test_add")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := metal.NormArgs{Eps: 1}
+	binds := []metal.Binding{{Buffer: b}}
+	ctx := context.Background()
+	step := func() {
+		c, err := d.NewCommandBuffer("sum")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			c.Dispatch(p, metal.Size{X: 64}, metal.ArgBytes(&args), binds...)
+		}
+		if err := errors.Join(c.Commit(), c.Wait(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		c.Release()
+	}
+	step()
+	if n := testing.AllocsPerRun(100, step); n >= 1 {
+		t.Errorf("%.2f allocations per command buffer", n)
+	}
+}
