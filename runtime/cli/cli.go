@@ -151,6 +151,19 @@ func (a *app) rootCommand() *cobra.Command {
 	return root
 }
 
+// group makes a command that only has commands below it.
+func group(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("unknown command: %s %s", name, args[0]), cmd}
+			}
+			return &usageError{errors.New("no command given"), cmd}
+		},
+	}
+}
+
 // settings is a command's set of settings with the file that may fill them.
 type settings struct {
 	config.Set

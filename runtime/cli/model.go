@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -18,16 +17,7 @@ import (
 )
 
 func (a *app) modelCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "model", Short: "inspect model files",
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("unknown command: model %s", args[0]), cmd}
-			}
-			return &usageError{fmt.Errorf("no command given"), cmd}
-		},
-	}
+	cmd := group("model", "inspect model files")
 	cmd.AddCommand(a.modelInfoCommand())
 	return cmd
 }
@@ -51,9 +41,7 @@ func (a *app) modelInfoCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(a.Out)
-				enc.SetIndent("", "  ")
-				return enc.Encode(info)
+				return writeIndented(a.Out, info)
 			}
 			return info.print(a.Out)
 		})

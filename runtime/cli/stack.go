@@ -84,7 +84,8 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 		return nil, err
 	}
 	s.sched, err = scheduler.New(s.eng, s.tok, s.store, scheduler.Config{
-		Sessions: s.memory.sessions, QueueLimit: o.queue, DefaultTokens: o.tokens, MinCacheTokens: o.kv.MinTokens,
+		Sessions: s.memory.sessions, QueueLimit: o.queue, DefaultTokens: o.tokens,
+		MinCacheTokens: o.kv.MinTokens, SegmentTokens: o.kv.SegmentTokens,
 		PrefillFailureLimit: o.recovery.PrefillFailureLimit, InlineRetry: o.recovery.InlineRetry,
 		FailureWindow: o.recovery.FailureWindow, DeviceFailureExit: o.recovery.DeviceFailureExit, OnFatal: onFatal,
 		Log: log, ErrLine: errLine, RecoveryOff: o.faults.Has(config.UnsafeRecoveryOff),
@@ -114,10 +115,10 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 	kv, f := o.kv, o.faults
 	quarantine := int64(kv.QuarantineMB) << 20
 	store, err := kvstore.Open(kvstore.Options{
-		FS: vfs.OS(), Dir: kv.Dir, Identity: s.eng.Identity(s.tok.Fingerprint()), Layout: s.eng.Layout(),
+		FS: vfs.OS, Dir: kv.Dir, Identity: s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision), Layout: s.eng.Layout(),
 		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
-		SegmentTokens: kv.SegmentTokens, MinTokens: kv.MinTokens,
-		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
+		MinTokens: kv.MinTokens,
+		Validate:  kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
 		Log: log, Now: time.Now,
 		Unsafe: kvstore.Unsafe{
 			NoChecksum: f.Has(config.UnsafeNoChecksum), NoInflight: f.Has(config.UnsafeNoInflight),
