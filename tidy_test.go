@@ -49,7 +49,7 @@ var arrows = []struct {
 	// The engine knows the layout of a segment, not the store and not a file.
 	{"runtime/engine", []string{"metal/...", "runtime/model/...", "runtime/kvstore/segment"}},
 	{"runtime/kvstore/segment", nil},
-	{"runtime/kvstore", []string{"runtime/vfs", "runtime/failpoint", "runtime/kvstore/segment"}},
+	{"runtime/kvstore", []string{"runtime/vfs", "runtime/failpoint", "runtime/kvstore/..."}},
 	{"runtime/scheduler", []string{"metal", "runtime/chat", "runtime/engine", "runtime/failpoint",
 		"runtime/kvstore/...", "runtime/model", "runtime/sample", "runtime/tokenizer"}},
 	{"runtime/server", []string{"metal", "runtime/chat", "runtime/failpoint", "runtime/kvstore", "runtime/sample",
@@ -113,7 +113,7 @@ var externals = []struct {
 	{"runtime/engine", []string{"golang.org/x/sys/"}},
 	{"runtime/model", nil},
 	{"runtime/gguf", []string{"golang.org/x/sys/"}},
-	{"runtime/kvstore", nil},
+	{"runtime/kvstore", []string{"golang.org/x/sys/"}},
 	{"runtime/vfs", []string{"golang.org/x/sys/"}},
 	{"runtime/failpoint", nil},
 }
