@@ -57,7 +57,7 @@ func (s *Store) Withhold(ids []string, why string) {
 	}
 	last := list[len(list)-1]
 	s.opt.Log("kv cache withheld key=%v tokens=%d segments=%d why=%q", last.id, last.to, len(list), why)
-	s.keep(true, func() { s.note(true, recs...) })
+	s.sentence(recs, nil, "", why)
 }
 
 // Release ends a probation without a verdict: the device was the suspect. The
@@ -78,7 +78,7 @@ func (s *Store) Release(ids []string) {
 	s.mu.Unlock()
 	if len(recs) > 0 {
 		s.opt.Log("kv cache released segments=%d", len(recs))
-		s.keep(true, func() { s.note(true, recs...) })
+		s.sentence(recs, nil, "", "")
 	}
 }
 
@@ -112,14 +112,29 @@ func (s *Store) Convict(ids []string, why string) {
 	for _, n := range guilty {
 		s.opt.Log("kv cache convicted key=%v tokens=%d strikes=%d why=%q", n.id, n.to, n.strikes, why)
 	}
-	if len(recs) > 0 {
-		s.keep(true, func() {
-			s.note(true, recs...)
-			for _, n := range guilty {
-				s.imprison(n, "convicted", why)
-			}
-		})
+	s.sentence(recs, guilty, "convicted", why)
+}
+
+// sentence brings strikes and verdicts to disk. A process that may not write
+// just forgets the guilty.
+func (s *Store) sentence(recs []journal.Record, guilty []*node, word, why string) {
+	s.mu.Lock()
+	readOnly := s.readOnly != ""
+	if readOnly {
+		for _, n := range guilty {
+			s.ix.remove(n)
+		}
 	}
+	s.mu.Unlock()
+	if readOnly || len(recs) == 0 {
+		return
+	}
+	s.keep(true, func() {
+		s.note(true, recs...)
+		for _, n := range guilty {
+			s.imprison(n, word, why)
+		}
+	})
 }
 
 // convict marks a node and remembers the conviction. The caller holds mu.
@@ -153,12 +168,7 @@ func (s *Store) Strike(ids []string, why string) {
 		return
 	}
 	s.opt.Log("kv cache strike key=%s segments=%d quarantined=%d why=%q", ids[len(ids)-1], len(recs), len(poisoned), why)
-	s.keep(true, func() {
-		s.note(true, recs...)
-		for _, n := range poisoned {
-			s.imprison(n, "poisoned", why)
-		}
-	})
+	s.sentence(recs, poisoned, "poisoned", why)
 }
 
 // strike adds a strike to each node and returns what the journal must know and
@@ -193,7 +203,7 @@ func (s *Store) condemn(n *node, why string, cause error) {
 	s.count.corrupt++
 	readOnly := s.readOnly != ""
 	if readOnly {
-		s.ix.remove(n) // the owner of the folder will see for itself
+		s.ix.remove(n) // whoever may write will see for itself
 	}
 	s.mu.Unlock()
 	if !readOnly {
