@@ -126,7 +126,9 @@ func (d *dialogue) answer(ctx context.Context, text string, signals <-chan os.Si
 	for {
 		select {
 		case err := <-done:
-			drain(signals) // a second key press of the same wish
+			if again := drain(signals); again && stopped {
+				return errInterrupted
+			}
 			switch {
 			case interrupted(ctx, err):
 				fmt.Fprintln(d.Err, "[stopped]")
@@ -146,13 +148,14 @@ func (d *dialogue) answer(ctx context.Context, text string, signals <-chan os.Si
 	}
 }
 
-// drain drops signals that have come already.
-func drain(signals <-chan os.Signal) {
+// drain takes the signals that have come already and reports whether there were any.
+func drain(signals <-chan os.Signal) (any bool) {
 	for {
 		select {
 		case <-signals:
+			any = true
 		default:
-			return
+			return any
 		}
 	}
 }
@@ -178,13 +181,16 @@ func (a *app) newInput() *input {
 	} else {
 		in.read = boundedLines(a.In)
 	}
-	go func() {
-		for range in.ask {
-			text, err := in.read()
-			in.got <- inputLine{text, err}
-		}
-	}()
+	go in.serve()
 	return in
+}
+
+// serve reads one line per question until close.
+func (in *input) serve() {
+	for range in.ask {
+		text, err := in.read()
+		in.got <- inputLine{text, err}
+	}
 }
 
 // useTerminal edits lines on the terminal.
