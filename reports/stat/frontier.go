@@ -3,6 +3,7 @@ package stat
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"ds4/reports"
 )
@@ -19,7 +20,7 @@ type Frontier struct {
 
 // Frontiers summarises speed rounds by frontier, in growing order, and fits the
 // growth of prefill cost through their medians. The fit is absent (nil) with
-// fewer than three frontiers. Warnings name their frontier; those of the rounds
+// fewer than three frontiers. Warnings name their frontiers; those of the rounds
 // themselves are not repeated.
 func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings []string, err error) {
 	byFrontier := make(map[int][]reports.Frontier)
@@ -29,29 +30,51 @@ func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings
 		}
 	}
 	var intervals []Interval
+	var doubts warningList
 	for _, tokens := range sortedKeys(byFrontier) {
 		row, err := frontier(tokens, byFrontier[tokens])
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("frontier %d: %w", tokens, err)
 		}
-		for _, text := range row.Prefill.Warnings {
-			warnings = append(warnings, fmt.Sprintf("prefill at %d tokens: %s", tokens, text))
-		}
-		if row.HasDecode {
-			for _, text := range row.Decode.Warnings {
-				warnings = append(warnings, fmt.Sprintf("decode at %d tokens: %s", tokens, text))
-			}
-		}
+		doubts.add(fmt.Sprintf("prefill at %d", tokens), row.Prefill.Warnings)
+		doubts.add(fmt.Sprintf("decode at %d", tokens), row.Decode.Warnings)
 		rows = append(rows, row)
 		if row.Prefill.Median > 0 && row.ContextTokens > row.FromTokens {
 			intervals = append(intervals, Interval{row.FromTokens, row.ContextTokens, 1000 / row.Prefill.Median})
 		}
 	}
+	warnings = doubts.lines()
 	if g, err := FitGrowth(intervals); err == nil {
 		fit = &g
 		warnings = append(warnings, g.Warnings...)
 	}
 	return rows, fit, warnings, nil
+}
+
+// warningList collects equal warnings of several places into one line each.
+type warningList struct {
+	texts  []string // in the order of appearance
+	places map[string][]string
+}
+
+func (l *warningList) add(place string, texts []string) {
+	for _, text := range texts {
+		if l.places == nil {
+			l.places = make(map[string][]string)
+		}
+		if l.places[text] == nil {
+			l.texts = append(l.texts, text)
+		}
+		l.places[text] = append(l.places[text], place)
+	}
+}
+
+func (l *warningList) lines() []string {
+	var out []string
+	for _, text := range l.texts {
+		out = append(out, strings.Join(l.places[text], ", ")+": "+text)
+	}
+	return out
 }
 
 // frontier summarises the samples of one frontier.

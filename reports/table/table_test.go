@@ -69,7 +69,7 @@ func TestSpeedWithOneSample(t *testing.T) {
 	if err := Speed(&buf, Text, read(t, "speed.jsonl").Results()[:1]); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(buf.String(), "1 samples, an interval of the median needs 6") {
+	if !strings.Contains(buf.String(), "prefill at 512, decode at 512, prefill at 2048, decode at 2048, prefill at 4096, decode at 4096: 1 samples, an interval of the median needs 6") {
 		t.Errorf("no warning in\n%s", buf.String())
 	}
 }
