@@ -198,7 +198,7 @@ func (s *Scheduler) evict(sl *slot) {
 	if sl.empty() {
 		return
 	}
-	s.saveLive(s.ctx, sl, "evict")
+	s.saveLive(s.ctx, sl, reasonEvict)
 	s.resetSlot(sl)
 }
 

@@ -88,6 +88,10 @@ func (s *Scheduler) repair(err error) (again bool, wait time.Duration) {
 		return false, 0
 	}
 	s.cfg.ErrLine("ds4: " + ce.Error())
+	if s.cfg.RecoveryOff {
+		s.rebuild(metal.RebuildQueue)
+		return false, 0
+	}
 	d, h := s.policy.Next(ce, s.cfg.Now())
 	s.policy = h
 	s.cfg.Log("device error %s action=%s reason=%q", ce.Detail(), d.Action, d.Reason)

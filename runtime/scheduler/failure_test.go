@@ -106,22 +106,19 @@ func TestLimitClearsTheContext(t *testing.T) {
 // TestEveryRecoverableCode: each error that the policy calls recoverable, with
 // each effect on what was computed, costs at most a retry and never the answer.
 func TestEveryRecoverableCode(t *testing.T) {
-	q := ask(chat.None, words(1, 70))
+	q := ask(chat.None, "hello there")
+	q.MaxTokens = 3
 	want := cold(t, q)
 	for _, code := range metal.Codes() {
-		if !metal.Recoverable(code) {
+		if code == metal.CodeNone || !metal.Recoverable(code) {
 			continue
 		}
 		for i, effect := range []string{"none", "all", "partial", "scramble"} {
 			if testing.Short() && int(code)%4 != i {
 				continue
 			}
-			n := 0 // CodeNone cannot be said by number
-			if n = int(code); code == metal.CodeNone {
-				n = int(metal.CodeInternal)
-			}
 			t.Run(fmt.Sprintf("%v/%s", code, effect), func(t *testing.T) {
-				r := newRig(t, rigOptions{faults: fmt.Sprintf("at=wait,label=layer 3,phase=prefill,code=%d,effect=%s,times=1", n, effect)})
+				r := newRig(t, rigOptions{faults: fmt.Sprintf("at=wait,label=layer 3,phase=prefill,code=%d,effect=%s,times=1", code, effect)})
 				a := r.run(q)
 				if a.err != nil {
 					a = r.good(q)
@@ -142,7 +139,7 @@ func TestEncodedAgain(t *testing.T) {
 	text := `text="Internal Error (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)"`
 	for _, phase := range []string{"prefill", "decode"} {
 		r := newRig(t, rigOptions{faults: "at=wait,label=layer 2,effect=scramble,times=1,phase=" + phase + "," + text})
-		q := ask(chat.None, words(1, 70))
+		q := ask(chat.None, "hello there")
 		a := r.good(q)
 		if want := cold(t, q); a.text != want.text || a.result.Attempts != 1 {
 			t.Errorf("%s: got %q %+v, cold %q", phase, a.text, a.result, want.text)
@@ -170,10 +167,10 @@ func TestDecodeFailureEndsTheStream(t *testing.T) {
 // TestFailureSparesOthers: a chunk that fails takes its own request down, not
 // the answers that share the pass, whatever the error did to the outputs.
 func TestFailureSparesOthers(t *testing.T) {
-	r := newRig(t, rigOptions{faults: "at=wait,label=layer 4,phase=prefill,chunk=4,effect=scramble,times=1"})
+	r := newRig(t, rigOptions{faults: "at=wait,label=layer 4,phase=prefill,chunk=3,effect=scramble,times=1"})
 	long := ask(chat.None, "What does strings.Cut do?")
-	long.MaxTokens, long.IgnoreEOS = 150, true
-	victim := ask(chat.None, words(1, 300))
+	long.MaxTokens, long.IgnoreEOS = 60, true
+	victim := ask(chat.None, words(1, 200))
 	want := cold(t, long)
 	ch := r.start(t.Context(), long)
 	r.log.wait("prompt done", 1)
@@ -190,7 +187,7 @@ func TestFailureSparesOthers(t *testing.T) {
 func TestSharedDecodeFailureIsIsolated(t *testing.T) {
 	r := newRig(t, rigOptions{faults: "at=wait,label=layer 4,phase=decode,n=20,effect=scramble,times=1"})
 	a, b := ask(chat.None, "What does strings.Cut do?"), ask(chat.None, "Who are you?")
-	a.MaxTokens, a.IgnoreEOS, b.MaxTokens, b.IgnoreEOS = 120, true, 120, true
+	a.MaxTokens, a.IgnoreEOS, b.MaxTokens, b.IgnoreEOS = 40, true, 40, true
 	wantA, wantB := cold(t, a), cold(t, b)
 	chA, chB := r.start(t.Context(), a), r.start(t.Context(), b)
 	gotA, gotB := collect(chA), collect(chB)
@@ -256,8 +253,10 @@ func arm(t *testing.T, r *rig, rules ...string) {
 	if err := failpoint.Arm(list, r.log.printf); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(failpoint.Disarm)
+	t.Cleanup(disarm)
 }
+
+func disarm() { failpoint.Disarm() }
 
 func TestFailpoints(t *testing.T) {
 	r := newRig(t, rigOptions{})

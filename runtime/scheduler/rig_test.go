@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"ds4/metal"
 	"ds4/metal/cpu"
 	"ds4/metal/fault"
 	"ds4/runtime/chat"
@@ -160,10 +159,15 @@ type logbook struct {
 	mu    sync.Mutex
 	lines []string
 	more  chan struct{}
+	also  *logbook // gets every line too
 }
 
 func (l *logbook) printf(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
+	if l.also != nil {
+		l.also.printf("%s", line)
+		return
+	}
 	if os.Getenv("DS4_TEST_LOG") != "" {
 		fmt.Fprintln(os.Stderr, "  |", line)
 	}
@@ -300,21 +304,34 @@ func (r *rig) bad(q *Request) *FailureError {
 	return f
 }
 
-// cold is the answer of a scheduler that has nothing to reuse.
+// cold is the answer of a scheduler that has nothing to reuse. Each is computed
+// once.
 func cold(t *testing.T, q *Request) reply {
 	t.Helper()
+	key := fmt.Sprintf("%s %d %v %v", q.Prompt.CacheText(), q.MaxTokens, q.IgnoreEOS, q.Stop)
+	if a, ok := controls.Load(key); ok {
+		return a.(reply)
+	}
 	r := newRig(t, rigOptions{})
 	defer r.down()
-	return r.good(q)
+	a := r.good(q)
+	controls.Store(key, a)
+	return a
 }
 
-// words is a text of about n tokens, different for each seed.
+var controls sync.Map // of reply
+
+// words is a text of n tokens or a little more, different for each seed.
 func words(seed, n int) string {
-	var b strings.Builder
-	for i := range n / 2 {
-		fmt.Fprintf(&b, "%s%d ", []string{"alpha", "beta", "gamma", "delta", "list", "map"}[(seed*7+i*i+i)%6], (seed+i*3)%10)
+	l, err := embedded()
+	if err != nil {
+		panic(err)
 	}
-	return b.String()
+	var b strings.Builder
+	for i := 0; ; i++ {
+		if i%8 == 0 && len(l.tok.Encode(b.String())) >= n {
+			return b.String()
+		}
+		fmt.Fprintf(&b, "%s ", []string{"return", "the", "list", "value", "of", "map", "string", "new"}[(seed*7+i*i+i/3)%8])
+	}
 }
-
-var _ metal.Device = metal.Device(nil)

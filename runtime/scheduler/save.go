@@ -9,6 +9,14 @@ import (
 	"ds4/runtime/kvstore"
 )
 
+// Reasons of a save, as the store logs them.
+const (
+	reasonContinued = "continued" // a full segment
+	reasonCold      = "cold"      // the end of a prompt that reused nothing
+	reasonEvict     = "evict"
+	reasonShutdown  = "shutdown"
+)
+
 // maxSegments bounds, in full segments, what one segment may hold. Longer ones
 // would arise where the store lost what came before; they cost too much to copy.
 const maxSegments = 8
@@ -16,7 +24,7 @@ const maxSegments = 8
 // saveSegment saves a full segment if the request's session stands at its end.
 func (s *Scheduler) saveSegment(j *job) {
 	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 {
-		s.save(j.ctx, j.slot, "continued")
+		s.save(j.ctx, j.slot, reasonContinued)
 	}
 }
 
@@ -52,7 +60,7 @@ func (s *Scheduler) saveAll(ctx context.Context) {
 			s.cfg.Log("kv cache store failed (shutdown): %v", err)
 			continue
 		}
-		s.saveLive(ctx, sl, "shutdown")
+		s.saveLive(ctx, sl, reasonShutdown)
 	}
 }
 
@@ -81,15 +89,21 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 	stall := time.Since(start)
 	s.count.add(func(c *Stats) { c.SaveStall += stall })
 	if err == nil {
-		sl.saved = append(sl.saved, savedEnd{at: to, id: id, parent: to%s.cfg.SegmentTokens == 0})
+		sl.saved = append(sl.saved, savedEnd{
+			at: to, id: id, parent: to%s.cfg.SegmentTokens == 0, prompt: reason == reasonCold,
+		})
 	} // the store has said why not
 }
 
 // saveBase is where the next segment of a session begins: the end of the last
-// segment that may have children and that the store still has, else the start.
+// full segment that the store still has, else the start. A tail may also begin
+// where the session's last prompt ended, if that was saved: so both the same
+// prompt and the next turn find their place.
 func (s *Scheduler) saveBase(sl *slot, to int) savedEnd {
+	tail := to%s.cfg.SegmentTokens != 0
 	for i := len(sl.saved) - 1; i >= 0; i-- {
-		if e := sl.saved[i]; e.parent && e.at < to && s.disk.has(e.id) {
+		e := sl.saved[i]
+		if e.at < to && (e.parent || e.prompt && tail) && s.disk.has(e.id) {
 			return e
 		}
 	}

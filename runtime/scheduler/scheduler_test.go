@@ -67,7 +67,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 	var requests []*Request
 	var want []reply
 	for i := range 4 {
-		q := ask(chat.None, words(i, 40+30*i))
+		q := ask(chat.None, words(i, 20+25*i))
 		q.MaxTokens = 20
 		requests, want = append(requests, q), append(want, cold(t, q))
 	}
@@ -122,7 +122,7 @@ func TestSharedPrefixKeepsBoth(t *testing.T) {
 
 func TestCancelIsNoFailure(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	q := ask(chat.None, words(1, 400))
+	q := ask(chat.None, words(1, 250))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ch := r.start(ctx, q)
@@ -150,7 +150,7 @@ func TestCancelIsNoFailure(t *testing.T) {
 
 func TestCancelWhileQueued(t *testing.T) {
 	r := newRig(t, rigOptions{config: func(c *Config) { c.Sessions = 1 }})
-	busy := r.start(t.Context(), ask(chat.None, words(1, 500)))
+	busy := r.start(t.Context(), ask(chat.None, words(1, 300)))
 	r.log.wait("prompt start", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := r.start(ctx, ask(chat.None, words(2, 50)))
@@ -186,7 +186,7 @@ func TestSubmitRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	first := r.start(t.Context(), ask(chat.None, words(1, 500)))
+	first := r.start(t.Context(), ask(chat.None, words(1, 300)))
 	r.log.wait("prompt start", 1)
 	second := r.start(t.Context(), ask(chat.None, "hi"))
 	if _, err := r.Submit(t.Context(), ask(chat.None, "ho")); !errors.Is(err, ErrQueueFull) {
@@ -208,14 +208,14 @@ func TestLengthAndStop(t *testing.T) {
 	if a := r.good(q); a.result.Finish != FinishLength || a.result.CompletionTokens != 5 || !strings.HasPrefix(full.text, a.text) {
 		t.Errorf("length: %+v %+v", a, a.result)
 	}
-	words := strings.Fields(full.text)
-	stop := words[len(words)/2]
+	list := strings.Fields(full.text)
+	stop := list[len(list)/2]
 	q.MaxTokens, q.Stop = 60, []string{"never in there", stop}
 	if a, want := r.good(q), full.text[:strings.Index(full.text, stop)]; a.text != want || a.result.Finish != FinishStop {
 		t.Errorf("stop %q: %q (%s), want %q", stop, a.text, a.result.Finish, want)
 	}
 	// Generation ends where the context ends.
-	q = ask(chat.None, strings.Repeat("a ", testContext-40))
+	q = ask(chat.None, words(1, testContext-40))
 	q.IgnoreEOS, q.MaxTokens = true, 1000
 	a := r.good(q)
 	if res := a.result; res.Finish != FinishLength || res.PromptTokens+res.CompletionTokens != testContext+1 {
@@ -226,7 +226,7 @@ func TestLengthAndStop(t *testing.T) {
 
 func TestShutdown(t *testing.T) {
 	r := newRig(t, rigOptions{config: func(c *Config) { c.Sessions = 1 }})
-	running := r.start(t.Context(), ask(chat.None, words(1, 600)))
+	running := r.start(t.Context(), ask(chat.None, words(1, 400)))
 	r.log.wait("prefill chunk", 1)
 	var waiting []<-chan Event
 	for range 4 {

@@ -23,12 +23,12 @@ type slot struct {
 	hidden bool
 }
 
-// savedEnd is the end of a segment that the store has, or has in its queue. Full
-// segments are parents of what follows, tails are not.
+// savedEnd is the end of a segment that the store has, or has in its queue.
 type savedEnd struct {
 	at     int
 	id     string
-	parent bool
+	parent bool // a full segment: what follows continues it
+	prompt bool // a tail at the end of a prompt: a later tail may continue it
 }
 
 func (sl *slot) idle() bool { return sl.job == nil }
