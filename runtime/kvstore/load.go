@@ -22,6 +22,9 @@ const (
 	gapBytes = 32 << 10
 )
 
+// readBuffers are the readers' pieces; a restore needs a few of them for a moment.
+var readBuffers = sync.Pool{New: func() any { return new([readPiece]byte) }}
+
 // load is one attempt to read a chain into a target. The readers copy into the
 // target only under mu and only while the load lives, so that the target is
 // nobody's any more as soon as run returns, even if a read of a dead disk has
@@ -319,7 +322,9 @@ func group(parts []part) [][]part {
 // read carries out tasks until there are no more.
 func (l *load) read() {
 	defer l.feeding.Done()
-	buf := make([]byte, readPiece)
+	pooled := readBuffers.Get().(*[readPiece]byte)
+	defer readBuffers.Put(pooled)
+	buf := pooled[:]
 	for t := range l.tasks {
 		if l.wanted(t.at) {
 			if err := l.readTask(t, buf); err != nil {

@@ -125,6 +125,19 @@ func (t talk) segment(parent string, from, to int) *kvstore.Segment {
 	return s
 }
 
+// truths remembers the true states: many tests look at the same talk.
+var truths sync.Map
+
+func (t talk) truth() *kvstore.Segment {
+	key := string(t.text())
+	if s, ok := truths.Load(key); ok {
+		return s.(*kvstore.Segment)
+	}
+	s := t.segment("", 0, len(t))
+	truths.Store(key, s)
+	return s
+}
+
 func bytesClone(t talk) []int32 { return append([]int32(nil), t...) }
 
 // session is a restore target. Whoever writes to it after Abort or Commit is
@@ -208,7 +221,7 @@ func (s *session) wrong(t talk) error {
 			return fmt.Errorf("token %d is %d, want %d", i, id, t[i])
 		}
 	}
-	want := t.segment("", 0, s.to)
+	want := t[:s.to].truth()
 	var logits []byte
 	for _, v := range want.Logits {
 		logits = binary.LittleEndian.AppendUint32(logits, math.Float32bits(v))

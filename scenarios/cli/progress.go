@@ -16,24 +16,29 @@ import (
 )
 
 // progress tells a waiting person what goes on: on a terminal one line that is
-// rewritten, elsewhere only a line for each finished repetition.
+// rewritten, elsewhere a line for each finished repetition and now and then one
+// in between, so that a log shows that something moves.
 type progress struct {
 	w     io.Writer
 	width int // columns of the terminal, 0 if it is none
 
 	mu   sync.Mutex
-	last time.Time // when the line was last rewritten
+	last time.Time // when the line was last written
 	open bool      // the line is on the screen
 }
 
-// redraw is the least time between two versions of the progress line.
-const redraw = 100 * time.Millisecond
+// The least time between two versions of the progress line: redraw on a
+// terminal, heartbeat elsewhere.
+const (
+	redraw    = 100 * time.Millisecond
+	heartbeat = 20 * time.Second
+)
 
 func newProgress(w io.Writer) *progress {
-	p := &progress{w: w}
+	p := &progress{w: w, last: time.Now()}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			p.width = max(width, 20)
+			p.width, p.last = max(width, 20), time.Time{} // a terminal shows the first line at once
 		}
 	}
 	return p
@@ -48,14 +53,23 @@ func (p *progress) at(g run.Progress) {
 	p.line(fmt.Sprintf("[%d/%d] %s #%d  %s  %.1f s%s", g.Index+1, g.Total, g.Scenario, g.Repetition, g.Step, g.Elapsed.Seconds(), rate))
 }
 
-// line shows a text in place of the one before. Off a terminal it does nothing.
+// line shows a text in place of the one before, if that was not too recent.
 func (p *progress) line(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.width == 0 || time.Since(p.last) < redraw {
+	pause := redraw
+	if p.width == 0 {
+		pause = heartbeat
+	}
+	if time.Since(p.last) < pause {
 		return
 	}
-	p.last, p.open = time.Now(), true
+	p.last = time.Now()
+	if p.width == 0 {
+		fmt.Fprintln(p.w, table.Printable(text))
+		return
+	}
+	p.open = true
 	r := []rune(table.Printable(text))
 	if len(r) >= p.width {
 		r = append(r[:p.width-2], '…')
@@ -73,7 +87,7 @@ func (p *progress) clear() {
 func (p *progress) clearLocked() {
 	if p.open {
 		fmt.Fprint(p.w, "\r\x1b[K")
-		p.open, p.last = false, time.Time{}
+		p.open = false
 	}
 }
 
@@ -82,6 +96,7 @@ func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clearLocked()
+	p.last = time.Now()
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 

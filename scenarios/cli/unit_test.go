@@ -102,8 +102,14 @@ func TestProgressOffATerminal(t *testing.T) {
 	p := newProgress(&buf)
 	p.at(run.Progress{Scenario: "s", Repetition: 1, Total: 2, Step: "chat", Elapsed: time.Second})
 	if buf.Len() > 0 {
-		t.Errorf("a progress line went to a file: %q", buf.String())
+		t.Errorf("a progress line went to a file at once: %q", buf.String())
 	}
+	p.last = time.Now().Add(-heartbeat)
+	p.at(run.Progress{Scenario: "s", Repetition: 1, Total: 2, Step: "chat", Elapsed: time.Second})
+	if got, want := buf.String(), "[1/2] s #1  chat  1.0 s\n"; got != want {
+		t.Errorf("heartbeat %q, want %q", got, want)
+	}
+	buf.Reset()
 	r := result(reports.Fail)
 	r.Failures = []string{"got \x1b[31mred"}
 	r.Outcome, r.DurationMS = "wrong", 1500

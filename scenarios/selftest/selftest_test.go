@@ -1,0 +1,80 @@
+package selftest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ds4/metal/quant"
+	"ds4/reports"
+	"ds4/runtime/gguf"
+	"ds4/runtime/kvstore"
+	"ds4/runtime/model/tiny"
+	"ds4/scenarios"
+)
+
+func memoryScenario() *scenarios.Scenario {
+	return &scenarios.Scenario{ID: "m", Title: "t", Lane: scenarios.LaneMemory, Memory: &scenarios.Memory{Segments: 6, Crashes: 150}}
+}
+
+func TestMemoryPasses(t *testing.T) {
+	for seed := range uint64(3) {
+		res := Memory(t.Context(), memoryScenario(), seed)
+		if res.Verdict != reports.Pass || res.Metrics["crashes"].Samples[0] != 150 {
+			t.Errorf("seed %d: %s %v", seed, res.Verdict, res.Failures)
+		}
+	}
+}
+
+// The lane must notice a store that is broken.
+func TestMemoryNotices(t *testing.T) {
+	for name, b := range map[string]Broken{
+		"no sync":                    {NoSync: true},
+		"no rename, no checksum":     {NoSync: true, Unsafe: kvstore.Unsafe{NoRename: true, NoChecksum: true}},
+		"no checksum and no syncing": {NoSync: true, Unsafe: kvstore.Unsafe{NoChecksum: true}},
+	} {
+		res := memory(t.Context(), memoryScenario(), 1, b)
+		if res.Verdict != reports.Fail {
+			t.Errorf("%s: %s", name, res.Verdict)
+		} else {
+			t.Logf("%s: %s", name, strings.Join(res.Failures, " "))
+		}
+	}
+}
+
+// The other model must be one: same shapes, other weights, every time the same.
+func TestOtherModel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "other.gguf")
+	if err := OtherModel(path, 5); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	orig, err := tiny.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range orig.Tensors() {
+		b, ok := f.Tensor(a.Name)
+		if !ok || b.Offset != a.Offset || b.Type != a.Type {
+			t.Fatalf("tensor %s is missing or has moved", a.Name)
+		}
+		if same := bytes.Equal(a.Data, b.Data); same != (a.Type != quant.Q8_0) {
+			t.Errorf("tensor %s of type %s: equal %t", a.Name, a.Type, same)
+		}
+	}
+	again := path + "2"
+	if err := OtherModel(again, 5); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := os.ReadFile(path)
+	y, _ := os.ReadFile(again)
+	if !bytes.Equal(x, y) {
+		t.Error("the same seed makes another file")
+	}
+}
