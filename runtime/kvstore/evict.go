@@ -8,8 +8,11 @@ import (
 	"ds4/runtime/kvstore/segment"
 )
 
-// overheadBytes is kept free in the budget for lock file and markers.
-const overheadBytes = 64 << 10
+// What the budget keeps free for lock file, markers and a journal that grows.
+const (
+	overheadBytes   = 64 << 10 // at least
+	markerAllowance = 16 << 10 // beyond the journal
+)
 
 // used returns the bytes under the folder. The caller holds mu.
 func (s *Store) used() int64 {
@@ -18,7 +21,7 @@ func (s *Store) used() int64 {
 
 // fixed returns the bytes that evicting segments does not free.
 func (s *Store) fixed() int64 {
-	return s.tmpBytes + s.jailBytes + s.foreign + s.journalBytes + overheadBytes
+	return s.tmpBytes + s.jailBytes + s.foreign + max(overheadBytes, s.journalBytes+markerAllowance)
 }
 
 // evictable reports whether a node may go: nothing on disk or in the queue
@@ -102,7 +105,8 @@ func (s *Store) choose(free int64) []*node {
 }
 
 // makeRoom evicts until need bytes fit into the budget, and reports whether they
-// do. It evicts nothing for a segment that is too big on its own.
+// do. The quarantine goes last, and no segment goes for one that is too big on
+// its own.
 func (s *Store) makeRoom(need int64) bool {
 	for {
 		s.mu.Lock()
@@ -116,7 +120,7 @@ func (s *Store) makeRoom(need int64) bool {
 			list = s.choose(over)
 		}
 		s.mu.Unlock()
-		if len(list) == 0 {
+		if len(list) == 0 && !s.releaseOldest() {
 			return false
 		}
 		for _, n := range list {

@@ -274,18 +274,30 @@ func noteName(file string) string { return strings.TrimSuffix(file, segmentExt) 
 func (s *Store) trimJail() {
 	for {
 		s.mu.Lock()
-		if s.jailBytes <= s.opt.QuarantineBytes || len(s.jailed) == 0 {
-			s.mu.Unlock()
+		fits := s.jailBytes <= s.opt.QuarantineBytes
+		s.mu.Unlock()
+		if fits || !s.releaseOldest() {
 			return
 		}
-		oldest := s.jailed[0]
-		s.jailed = s.jailed[1:]
-		s.jailBytes -= oldest.bytes
-		s.mu.Unlock()
-		if err := s.removeJailed(oldest); err != nil {
-			s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", oldest.base, errnoText(err))
-		}
 	}
+}
+
+// releaseOldest removes the oldest file of the quarantine; false if there is
+// none.
+func (s *Store) releaseOldest() bool {
+	s.mu.Lock()
+	if len(s.jailed) == 0 {
+		s.mu.Unlock()
+		return false
+	}
+	oldest := s.jailed[0]
+	s.jailed = s.jailed[1:]
+	s.jailBytes -= oldest.bytes
+	s.mu.Unlock()
+	if err := s.removeJailed(oldest); err != nil {
+		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", oldest.base, errnoText(err))
+	}
+	return true
 }
 
 // takeJail empties the list of the quarantine.

@@ -193,11 +193,25 @@ func (s *Store) scan() error {
 		if err != nil {
 			complain(s.dir.shard(shard), err)
 		}
+		s.syncFound(s.dir.shard(shard))
 	}
+	s.syncFound(s.dir.segments())
 	if unreadable > maxScanErrors {
 		s.opt.Log("kv cache cannot read %d more", unreadable-maxScanErrors)
 	}
 	return nil
+}
+
+// syncFound makes the names that a scan has seen durable. A process that was
+// killed between rename and sync leaves a segment that is good, but that a power
+// cut could still take: what builds on it must not.
+func (s *Store) syncFound(dir string) {
+	if s.readOnly != "" || !s.durable() {
+		return
+	}
+	if err := s.fs.SyncDir(dir); ignoreMissing(err) != nil {
+		s.opt.Log("kv cache folder cannot be synced: %s", errnoText(err))
+	}
 }
 
 func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error)) {

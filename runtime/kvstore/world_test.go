@@ -237,9 +237,17 @@ func (s *session) wrong(t talk) error {
 	return nil
 }
 
+// tester is what testing.T and rapid.T have in common.
+type tester interface {
+	Helper()
+	Cleanup(func())
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // world is a store under test, with everything around it.
 type world struct {
-	t    testing.TB
+	t    tester
 	fs   vfs.FS
 	opt  kvstore.Options
 	s    *kvstore.Store
@@ -250,7 +258,7 @@ type world struct {
 }
 
 // newWorld opens a store. Options may be changed before.
-func newWorld(t testing.TB, fsys vfs.FS, change ...func(*kvstore.Options)) *world {
+func newWorld(t tester, fsys vfs.FS, change ...func(*kvstore.Options)) *world {
 	t.Helper()
 	w := &world{t: t, fs: fsys, now: time.Unix(1_700_000_000, 0), tick: time.Millisecond}
 	w.opt = kvstore.Options{FS: fsys, Dir: dir, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1,
@@ -454,7 +462,7 @@ func (w *world) overwrite(name string, change func([]byte) []byte) {
 	put(w.t, w.fs, name, change(bytes.Clone(b)))
 }
 
-func put(t testing.TB, fsys vfs.FS, name string, data []byte) {
+func put(t tester, fsys vfs.FS, name string, data []byte) {
 	t.Helper()
 	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -484,7 +492,7 @@ func (w *world) arm(texts ...string) {
 // fired returns how often the i-th armed rule has fired.
 func fired(i int) int { return failpoint.Status()[i].Fired }
 
-func size(t testing.TB, fsys vfs.FS, name string) int64 {
+func size(t tester, fsys vfs.FS, name string) int64 {
 	t.Helper()
 	fi, err := fsys.Lstat(name)
 	if err != nil {
