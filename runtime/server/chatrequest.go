@@ -19,11 +19,10 @@ const (
 	maxEffortBytes = 32
 )
 
-// Model names that choose a thinking mode, as clients of DeepSeek's own API do.
-const (
-	aliasChat     = "deepseek-chat"
-	aliasReasoner = "deepseek-reasoner"
-)
+// aliasChat is the model name by which clients of DeepSeek's own API ask for answers
+// without thinking. Its counterpart, deepseek-reasoner, asks for what every other name
+// gets.
+const aliasChat = "deepseek-chat"
 
 // chatRequest is the body of POST /v1/chat/completions, checked. A nil pointer is a
 // field that the client left out or sent as null.
@@ -163,7 +162,7 @@ func (q *chatRequest) mode() (chat.Mode, error) {
 	case q.model == aliasChat:
 		return chat.None, nil
 	}
-	return mode, nil // deepseek-reasoner and every other name
+	return mode, nil
 }
 
 // params is what the client asked for, defaults filled in.

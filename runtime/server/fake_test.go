@@ -18,9 +18,9 @@ type fakeScheduler struct {
 	stats  scheduler.Stats
 	clear  func(context.Context) error
 	down   func(context.Context) error
+	health scheduler.Health // zero: ok
 
 	mu       sync.Mutex
-	health   scheduler.Health
 	requests []*scheduler.Request
 }
 
@@ -32,18 +32,10 @@ func (f *fakeScheduler) Submit(ctx context.Context, r *scheduler.Request) (<-cha
 }
 
 func (f *fakeScheduler) Health() scheduler.Health {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.health.State == "" {
 		return scheduler.Health{State: scheduler.HealthOK}
 	}
 	return f.health
-}
-
-func (f *fakeScheduler) setHealth(h scheduler.Health) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.health = h
 }
 
 func (f *fakeScheduler) Stats() scheduler.Stats { return f.stats }

@@ -79,7 +79,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 	body, err := io.ReadAll(&patientReader{
 		body: http.MaxBytesReader(w, r.Body, maxBodyBytes), rc: rc, end: time.Now().Add(maxBodyDuration),
 	})
-	// Without this the deadline would look like a disconnect later on.
+	// The next read is net/http's own, which watches for a disconnect and would take
+	// an old deadline for one. It happens to clear it itself today.
 	if rerr := rc.SetReadDeadline(time.Time{}); rerr != nil && !errors.Is(rerr, http.ErrNotSupported) && err == nil {
 		err = rerr
 	}

@@ -64,10 +64,3 @@ func (l *Logger) put(stamp bool, message string) {
 	// A log that cannot be written (closed pipe, full disk) must not stop the server.
 	_, _ = l.w.Write(l.line)
 }
-
-// Write makes the logger usable as the output of a log.Logger, which net/http wants
-// for its own complaints.
-func (l *Logger) Write(p []byte) (int, error) {
-	l.Printf("%s", p)
-	return len(p), nil
-}
