@@ -18,7 +18,7 @@ race:
 
 # Logits, token ids and prompts against reference data.
 golden:
-	go test -count=1 -run 'Golden|Reference|Determin' ./runtime/engine ./runtime/tokenizer ./runtime/chat
+	go test -count=1 -run 'Golden|DS4Reference|BitIdentical|History|Canonical' ./runtime/engine ./runtime/tokenizer ./runtime/chat
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./runtime/engine ./metal/...

@@ -20,6 +20,9 @@ func oracle(t testing.TB, m *model.Model, tokens []int32, n model.Numerics) [][]
 
 // TestBitIdentical runs the embedded model over chunk sizes, threads and batches.
 func TestBitIdentical(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of tokens of the embedded model")
+	}
 	m := tinyModel(t)
 	// Long enough for the indexer to select (128 of n/4 rows) and for several
 	// windows of 128.
@@ -59,6 +62,9 @@ func TestBitIdentical(t *testing.T) {
 // sizes, threads, company in the batch, rewinds, and restores from segments cut
 // at random places. The logits must be those of the plain road, bit for bit.
 func TestHistoryProperty(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hundreds of random histories")
+	}
 	for _, c := range []struct {
 		spec   synth.Spec
 		length int // tokens; the K-quants of the second are slow to decode

@@ -66,6 +66,9 @@ type compared struct {
 
 func compareGolden(t *testing.T, n model.Numerics) compared {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("thousands of positions of the embedded model")
+	}
 	m := tinyModel(t)
 	e := newEngine(t, m, 0, Options{ContextTokens: 4096, Numerics: n})
 	want := floatRowsOf(t, "testdata/golden/logits.f32", m.Vocab)
