@@ -88,6 +88,7 @@ Start here:
   ds4bench run stale-kv-after-kill9   one of them
   ds4bench list                       what there is
   ds4bench speed                      prefill and decode throughput
+  ds4bench selftest                   proof that scenarios notice a broken server
 
 Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 3 inconclusive (a fault that never fired, no server, interrupted).`,
@@ -102,7 +103,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport())
+	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport(), newSelftest())
 	return root
 }
 

@@ -15,6 +15,7 @@ import (
 	"ds4/reports/table"
 	"ds4/scenarios"
 	"ds4/scenarios/run"
+	"ds4/scenarios/selftest"
 )
 
 // runFlags are those of ds4bench run.
@@ -111,8 +112,8 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 	opt := run.Options{
 		Server: srv.path, Target: srv.target, Repeat: f.repeat, Seed: f.seed,
 		KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
-		RerunPrefix: f.rerunPrefix(),
-		Progress:    p.at,
+		RerunPrefix: f.rerunPrefix(), Memory: selftest.Memory, OtherModel: selftest.OtherModel,
+		Progress: p.at,
 		OnResult: func(r *reports.Result) error {
 			r.Rerun = rerunLine(r.Rerun, r.Scenario, paths[r.Scenario])
 			p.finished(r)
