@@ -31,11 +31,12 @@ func TestMemoryPasses(t *testing.T) {
 // The lane must notice a store that is broken.
 func TestMemoryNotices(t *testing.T) {
 	for name, b := range map[string]Broken{
-		"no sync":                    {NoSync: true},
-		"no rename, no checksum":     {NoSync: true, Unsafe: kvstore.Unsafe{NoRename: true, NoChecksum: true}},
-		"no checksum and no syncing": {NoSync: true, Unsafe: kvstore.Unsafe{NoChecksum: true}},
+		"no sync":                   {NoSync: true},
+		"no rename and no checksum": {Unsafe: kvstore.Unsafe{NoRename: true, NoChecksum: true}},
 	} {
-		res := memory(t.Context(), memoryScenario(), 1, b)
+		s := memoryScenario()
+		s.Memory.Crashes = 3000
+		res := memory(t.Context(), s, 1, b)
 		if res.Verdict != reports.Fail {
 			t.Errorf("%s: %s", name, res.Verdict)
 		} else {
