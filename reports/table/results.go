@@ -91,7 +91,11 @@ func detail(b *strings.Builder, r reports.Result) {
 	}
 	b.WriteByte('\n')
 	for _, text := range r.Failures {
-		fmt.Fprintf(b, "    %s\n", Printable(text))
+		indent := "    "
+		for line := range strings.Lines(text) { // a failure may quote answers and logs
+			fmt.Fprintf(b, "%s%s\n", indent, strings.TrimRight(Printable(line), " "))
+			indent = "      "
+		}
 	}
 	for _, f := range r.Faults {
 		if f.Armed > 0 && f.Fired == 0 {

@@ -107,7 +107,8 @@ func (p *progress) finished(r *reports.Result) {
 		words = append(words, r.Outcome)
 	}
 	if r.Verdict == reports.Fail && len(r.Failures) > 0 {
-		words = append(words, r.Failures[0])
+		first, _, _ := strings.Cut(r.Failures[0], "\n")
+		words = append(words, first)
 	} else if r.Reason != "" {
 		words = append(words, r.Reason)
 	}
