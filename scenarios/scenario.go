@@ -37,7 +37,7 @@ type Scenario struct {
 	Catches  []string `json:"catches,omitempty" jsonschema:"switches of broken servers that this scenario must catch"`
 	Server   Server   `json:"server,omitzero"`
 	Repeat   int      `json:"repeat,omitempty" jsonschema:"repetitions, each with its own seed; 1 if absent"`
-	Deadline Duration `json:"deadline,omitzero" jsonschema:"for one repetition; 3m if absent"`
+	Deadline Duration `json:"deadline,omitzero" jsonschema:"for one repetition; 8m if absent"`
 	Memory   *Memory  `json:"memory,omitempty" jsonschema:"what lane memory does instead of steps"`
 	Steps    []Step   `json:"steps,omitempty"`
 	Expect   []Expect `json:"expect"`
@@ -123,7 +123,7 @@ type Chat struct {
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
-	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 60s if absent"`
+	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 2m if absent"`
 }
 
 // Abandon says when the client hangs up; whichever comes first.

@@ -215,7 +215,14 @@ func TestNthOperationFails(t *testing.T) {
 	}
 	runs := 0
 	for _, op := range errfs.Ops() {
-		for _, f := range []fault{{err: errfs.ErrNoSpace, short: true}, {err: errfs.ErrIO}, {err: errfs.ErrIO, every: true}} {
+		faults := []fault{{err: errfs.ErrIO}, {err: errfs.ErrIO, every: true}}
+		switch op {
+		case errfs.OpWrite, errfs.OpSync, errfs.OpClose, errfs.OpCreate, errfs.OpRename:
+			faults = append(faults, fault{err: errfs.ErrNoSpace, short: true})
+		case errfs.OpRead:
+			faults[0].short = true
+		}
+		for _, f := range faults {
 			for n := 1; ; n++ {
 				rule := errfs.Rule{Op: op, Nth: n, Err: f.err, Short: f.short, Every: f.every}
 				fired := false
@@ -227,8 +234,8 @@ func TestNthOperationFails(t *testing.T) {
 				if !fired {
 					break
 				}
-				if f.every && n > 3 {
-					n += 5 // from the n-th on: a coarser sweep will do
+				if f.every {
+					n += n / 2 // everything from the n-th on: a coarser sweep will do
 				}
 			}
 		}

@@ -217,13 +217,15 @@ func (s *Store) applyMarker(name string) []*node {
 		}
 	}
 	recs, poisoned := s.strike(nodes, key)
+	s.markKeys[key] = struct{}{} // before the note, which may rewrite the journal
 	s.mu.Unlock()
 	s.note(true, recs...)
-	s.markKeys[key] = struct{}{}
 	s.opt.Log("kv cache strike segments=%d quarantined=%d why=%q", len(nodes), len(poisoned),
 		fmt.Sprintf("a process died in phase %s of a restore, started %s, same boot %v", m.Phase, m.Start.Format(time.RFC3339), !otherBoot))
 	if s.sweep(name) {
+		s.mu.Lock()
 		delete(s.markKeys, key)
+		s.mu.Unlock()
 	}
 	return poisoned
 }

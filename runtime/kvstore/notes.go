@@ -67,7 +67,7 @@ func (s *Store) journalRecords() []journal.Record {
 		}
 	}
 	for id, c := range s.convicted {
-		recs = append(recs, journal.Record{Kind: journal.Convicted, ID: id, Count: uint32(c.count), TimeNS: c.atNS})
+		recs = append(recs, journal.Record{Kind: journal.Convicted, ID: id, Count: uint32(c.count), TimeNS: c.createdNS})
 	}
 	for key := range s.markKeys {
 		recs = append(recs, journal.Record{Kind: journal.Strike, Key: key})

@@ -89,7 +89,6 @@ func (s *Store) Convict(ids []string, why string) {
 	if s.opt.Unsafe.NoConvict || len(ids) == 0 {
 		return
 	}
-	now := s.opt.Now()
 	s.mu.Lock()
 	var recs []journal.Record
 	var guilty []*node
@@ -103,7 +102,7 @@ func (s *Store) Convict(ids []string, why string) {
 		n.withheld = false
 		recs = append(recs, s.strikeRecord(n, 0))
 		if n.id.String() == ids[len(ids)-1] || n.strikes >= strikeLimit {
-			recs = append(recs, s.convict(n, now))
+			recs = append(recs, s.convict(n))
 			guilty = append(guilty, n)
 		}
 	}
@@ -138,11 +137,11 @@ func (s *Store) sentence(recs []journal.Record, guilty []*node, word, why string
 }
 
 // convict marks a node and remembers the conviction. The caller holds mu.
-func (s *Store) convict(n *node, now time.Time) journal.Record {
+func (s *Store) convict(n *node) journal.Record {
 	n.leaving = true
-	c := conviction{s.convicted[n.id].count + 1, now.UnixNano()}
+	c := conviction{s.convicted[n.id].count + 1, n.createdNS}
 	s.remember(n.id, c)
-	return journal.Record{Kind: journal.Convicted, ID: n.id, Count: uint32(c.count), TimeNS: c.atNS}
+	return journal.Record{Kind: journal.Convicted, ID: n.id, Count: uint32(c.count), TimeNS: c.createdNS}
 }
 
 // remember keeps a conviction, within bounds. The caller holds mu.
@@ -181,15 +180,16 @@ func (s *Store) strike(nodes []*node, key uint64) (recs []journal.Record, poison
 		n.strikes++
 		recs = append(recs, s.strikeRecord(n, key))
 		if n.strikes >= strikeLimit {
-			recs = append(recs, s.convict(n, s.opt.Now()))
+			recs = append(recs, s.convict(n))
 			poisoned = append(poisoned, n)
 		}
 	}
 	return recs, poisoned
 }
 
+// strikeRecord names the very file: a later one of the same segment is innocent.
 func (s *Store) strikeRecord(n *node, key uint64) journal.Record {
-	return journal.Record{Kind: journal.Strike, ID: n.id, Count: uint32(n.strikes), TimeNS: s.opt.Now().UnixNano(), Key: key}
+	return journal.Record{Kind: journal.Strike, ID: n.id, Count: uint32(n.strikes), TimeNS: n.createdNS, Key: key}
 }
 
 // condemn quarantines a segment whose bytes are bad.

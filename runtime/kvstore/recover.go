@@ -315,8 +315,7 @@ func (s *Store) loadJournal() {
 		case journal.Touched:
 			n.hits, n.lastUsed = float64(r.Count)/1000, time.Unix(0, r.TimeNS)
 		case journal.Strike:
-			// A strike of an earlier file with this name does not count.
-			if r.TimeNS >= n.createdNS {
+			if r.TimeNS == n.createdNS { // not of an earlier file with this name
 				n.strikes = int(r.Count)
 			}
 		case journal.Cleared:
@@ -344,7 +343,7 @@ func (s *Store) knownGuilty() []*node {
 	defer s.mu.Unlock()
 	var list []*node
 	for _, n := range s.ix.nodes {
-		if c, ok := s.convicted[n.id]; n.strikes >= strikeLimit || ok && n.createdNS < c.atNS {
+		if c, ok := s.convicted[n.id]; n.strikes >= strikeLimit || ok && n.createdNS == c.createdNS {
 			n.leaving = true
 			list = append(list, n)
 		}

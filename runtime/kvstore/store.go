@@ -80,8 +80,8 @@ type Store struct {
 
 // conviction is what the journal knows about a guilty segment.
 type conviction struct {
-	count int
-	atNS  int64
+	count     int
+	createdNS int64 // of the guilty file: tells it from a later one of the same name
 }
 
 // backoff is the pause after a failed write.

@@ -119,7 +119,8 @@ type Config struct {
 	// given up for a cold prefill, default 5s; the limit grows with the time that
 	// the prefill would take.
 	RestoreMin time.Duration
-	// Log writes one log line, without prefix and stamp.
+	// Log writes one log line, without prefix and stamp. Like ErrLine it is called
+	// from any goroutine.
 	Log func(format string, args ...any)
 	// ErrLine writes a backend error on a line of its own, as it is. Default: Log.
 	ErrLine func(line string)

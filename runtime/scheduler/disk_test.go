@@ -22,10 +22,10 @@ import (
 	"ds4/runtime/vfs"
 )
 
-// layout is the embedded model's, for stores.
+// layout is that of the random model, for stores.
 func layout(t *testing.T) segment.Layout {
 	t.Helper()
-	l, err := embedded()
+	l, err := random()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"ds4/metal"
 	"ds4/runtime/engine"
@@ -59,145 +58,6 @@ func (s *Scheduler) stepFailed(b batch, err error) {
 		for _, j := range b.decodes {
 			j.alone = true
 		}
-	}
-	if s.down {
-		s.failActive()
-	}
-}
-
-// pause leaves the device alone for a while; a shutdown ends it.
-func (s *Scheduler) pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-s.stop:
-	}
-}
-
-// repair carries out the recovery policy's decision about a failed pass. again
-// says that the same pass should be tried once more, after wait.
-func (s *Scheduler) repair(err error) (again bool, wait time.Duration) {
-	ce := commandError(err)
-	if ce == nil {
-		// Not the device's: encode from a clean state all the same.
-		s.rebuild(metal.RebuildQueue)
-		return false, 0
-	}
-	s.cfg.ErrLine("ds4: " + ce.Error())
-	if s.cfg.RecoveryOff {
-		s.rebuild(metal.RebuildQueue)
-		return false, 0
-	}
-	d, h := s.policy.Next(ce, s.cfg.Now())
-	s.policy = h
-	s.cfg.Log("device error %s action=%s reason=%q", ce.Detail(), d.Action, d.Reason)
-	if d.HalveWork {
-		s.chunk = max(s.chunk/2, min(minChunk, s.chunk))
-	}
-	if d.FreeMemory {
-		s.freeMemory()
-	}
-	switch level := d.Level(); {
-	case level == 0:
-		s.down = true
-		s.trip(d.Reason)
-		if d.Action&metal.ActExit != 0 && s.cfg.DeviceFailureExit > 0 {
-			s.die(err)
-		}
-		return false, 0
-	case !s.rebuild(level):
-		return false, 0
-	}
-	if d.RefuseAdmissions {
-		s.trip(d.Reason)
-	}
-	// The engine has kept every session as it was before the pass, so encoding it
-	// again needs no other state, whatever else the policy would allow to drop.
-	return d.Action&metal.ActReencode != 0, d.Wait
-}
-
-// minChunk is as far as halving the work per pass goes.
-const minChunk = 32
-
-// commandError finds the device's error in err; a hang counts as a timeout. nil
-// if it is something else.
-func commandError(err error) *metal.CommandError {
-	var ce *metal.CommandError
-	switch {
-	case errors.As(err, &ce):
-		return ce
-	case errors.Is(err, errHang), errors.Is(err, engine.ErrBusy):
-		return metal.NewCommandError("prefill", metal.CodeTimeout, metal.CodeTimeout.Message())
-	case errors.Is(err, metal.ErrOutOfMemory):
-		return metal.NewCommandError("prefill", metal.CodeOutOfMemory, metal.CodeOutOfMemory.Message())
-	}
-	return nil
-}
-
-// rebuild makes the device usable again; if that fails only a canary may try.
-func (s *Scheduler) rebuild(level metal.Level) bool {
-	s.count.add(func(st *Stats) { st.DeviceRebuilds++ })
-	if err := s.eng.Rebuild(level); err != nil {
-		s.down = true
-		s.trip(oneLine(err.Error()))
-		return false
-	}
-	s.down = false
-	return true
-}
-
-// freeMemory releases idle sessions, saved before as at any eviction.
-func (s *Scheduler) freeMemory() {
-	for _, sl := range s.slots {
-		if sl.idle() && sl.sess != nil {
-			s.evict(sl)
-			sl.sess.Release()
-			sl.sess = nil
-		}
-	}
-}
-
-// trip opens the breaker and refuses what waits.
-func (s *Scheduler) trip(reason string) {
-	now := s.cfg.Now()
-	if s.breaker.trip(reason, now) {
-		s.cfg.Log("device breaker open reason=%q next canary in %s", reason, seconds(s.breaker.retryAfter(now)))
-		s.count.add(func(st *Stats) { st.BreakerOpened++ })
-	}
-	s.showGate()
-	for _, j := range s.queue.drain() {
-		s.endFailed(j, s.unavailable(reason, s.breaker.retryAfter(now)))
-	}
-}
-
-func (s *Scheduler) showGate() {
-	if !s.breaker.open {
-		s.gate.Store(nil)
-		return
-	}
-	s.gate.Store(&gate{reason: s.breaker.reason, next: s.breaker.next})
-}
-
-// failActive ends what runs on a device that takes no work.
-func (s *Scheduler) failActive() {
-	for _, j := range append([]*job(nil), s.active...) {
-		if j.phase == phasePrefill || j.phase == phaseDecode {
-			s.detach(j)
-			s.logFailure(j, s.breaker.reason)
-			s.endFailed(j, s.unavailable(s.breaker.reason, s.breaker.retryAfter(s.cfg.Now())))
-		}
-	}
-}
-
-func (s *Scheduler) die(err error) {
-	if !s.fatal {
-		s.fatal = true
-		s.cfg.Log("device is beyond repair in this process error=%q", oneLine(err.Error()))
-		go s.cfg.OnFatal(err)
 	}
 }
 
@@ -316,86 +176,6 @@ func (s *Scheduler) settle(a acquittal) {
 	s.disk.release(a.release)
 }
 
-// canary tries the device with a few tokens in a session of its own.
-func (s *Scheduler) canary() {
-	err := s.tryDevice()
-	if s.ctx.Err() != nil {
-		return
-	}
-	now := s.cfg.Now()
-	s.breaker.result(err == nil, now)
-	s.showGate()
-	if err != nil {
-		s.count.add(func(c *Stats) { c.CanaryFailed++ })
-		s.cfg.Log("device canary failed next in %s error=%q", seconds(s.breaker.retryAfter(now)), oneLine(err.Error()))
-		s.countUncured(err)
-		return
-	}
-	s.uncured = 0
-	s.policy = s.policy.Success()
-	s.count.add(func(c *Stats) { c.CanaryPassed++ })
-	s.cfg.Log("device canary passed, breaker closed")
-	s.disk.release(s.ladder.recovered())
-}
-
-// tryDevice makes a new device if the old one is unusable, and evaluates
-// canaryTokens in a scratch session.
-func (s *Scheduler) tryDevice() (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = s.panicError(v)
-		}
-	}()
-	if s.down && !s.rebuild(metal.RebuildDevice) {
-		return errors.New(s.breaker.reason)
-	}
-	sess, release, err := s.scratchSession()
-	if err != nil {
-		return err
-	}
-	defer release()
-	tokens := make([]int32, min(canaryTokens, s.eng.ContextTokens(), s.chunk))
-	for i := range tokens {
-		tokens[i] = s.tok.BOS()
-	}
-	metal.SetScope(s.eng.Device(), metal.Scope{Phase: "canary", Source: scopeCold})
-	_, err = s.forward([]engine.Sequence{{Session: sess, Tokens: tokens}})
-	if err == nil && !anyFinite(sess.Logits()) {
-		err = errGarbage
-	}
-	if err != nil {
-		if ce := commandError(err); ce != nil {
-			s.cfg.ErrLine("ds4: " + ce.Error())
-		}
-		// Whatever the error asks for, the next canary starts with a new device.
-		s.down = true
-	}
-	return err
-}
-
-// scratchSession returns an empty idle session, or a new one.
-func (s *Scheduler) scratchSession() (*engine.Session, func(), error) {
-	for _, sl := range s.slots {
-		if sl.idle() && sl.empty() && sl.sess != nil {
-			return sl.sess, sl.sess.Reset, nil
-		}
-	}
-	sess, err := s.eng.NewSession()
-	if err != nil {
-		return nil, nil, err
-	}
-	return sess, sess.Release, nil
-}
-
-func anyFinite(logits []float32) bool {
-	for _, x := range logits {
-		if x-x == 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // panicked ends all running requests after a panic outside of a pass: nothing
 // that they stand on can be trusted.
 func (s *Scheduler) panicked(v any) {
@@ -407,7 +187,9 @@ func (s *Scheduler) panicked(v any) {
 		}
 		s.count.add(func(c *Stats) { c.Failures[classInternal]++ })
 		s.disk.dismissed(j)
-		s.resetSlot(j.slot)
+		if j.slot != nil {
+			j.slot.wipe()
+		}
 		s.detach(j)
 		s.endFailed(j, &FailureError{
 			Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,

@@ -167,7 +167,7 @@ func TestDecodeFailureEndsTheStream(t *testing.T) {
 // TestFailureSparesOthers: a chunk that fails takes its own request down, not
 // the answers that share the pass, whatever the error did to the outputs.
 func TestFailureSparesOthers(t *testing.T) {
-	r := newRig(t, rigOptions{faults: "at=wait,label=layer 4,phase=prefill,chunk=3,effect=scramble,times=1"})
+	r := newRig(t, rigOptions{faults: "at=wait,label=layer 2,phase=prefill,chunk=3,effect=scramble,times=1"})
 	long := ask(chat.None, "What does strings.Cut do?")
 	long.MaxTokens, long.IgnoreEOS = 60, true
 	victim := ask(chat.None, words(1, 200))
@@ -185,7 +185,7 @@ func TestFailureSparesOthers(t *testing.T) {
 // TestSharedDecodeFailureIsIsolated: when a pass of several answers fails, each
 // is tried alone before anyone is blamed.
 func TestSharedDecodeFailureIsIsolated(t *testing.T) {
-	r := newRig(t, rigOptions{faults: "at=wait,label=layer 4,phase=decode,n=20,effect=scramble,times=1"})
+	r := newRig(t, rigOptions{faults: "at=wait,label=layer 2,phase=decode,n=20,effect=scramble,times=1"})
 	a, b := ask(chat.None, "What does strings.Cut do?"), ask(chat.None, "Who are you?")
 	a.MaxTokens, a.IgnoreEOS, b.MaxTokens, b.IgnoreEOS = 40, true, 40, true
 	wantA, wantB := cold(t, a), cold(t, b)

@@ -79,13 +79,14 @@ func match(h *history, p target, a alphabet) (tokens []int32, common int) {
 }
 
 // lastSeam is the last position of h, not beyond textLen bytes of its text, at
-// which tokenisation starts afresh whatever follows.
+// which tokenisation starts afresh whatever follows: after a control token, or
+// where h was sampled so far.
 func lastSeam(h *history, textLen int, a alphabet) int {
 	for i := len(h.tokens); i > 0; i-- {
 		if h.textLen(i) > textLen {
 			continue
 		}
-		if i == h.sampledEnd || a.Control(h.tokens[i-1]) || i < len(h.tokens) && a.Control(h.tokens[i]) {
+		if i == h.sampledEnd || a.Control(h.tokens[i-1]) {
 			return i
 		}
 	}

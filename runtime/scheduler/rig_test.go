@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"ds4/runtime/gguf"
 	"ds4/runtime/kvstore"
 	"ds4/runtime/model"
+	"ds4/runtime/model/synth"
 	"ds4/runtime/model/tiny"
 	"ds4/runtime/sample"
 	"ds4/runtime/tokenizer"
@@ -35,21 +37,17 @@ const (
 	testSegment = 128
 )
 
-// embedded is the model of all tests, mapped once.
-var embedded = sync.OnceValues(func() (*loaded, error) {
-	f, err := tiny.Open()
-	if err != nil {
-		return nil, err
-	}
-	return load(f)
-})
-
 type loaded struct {
 	model *model.Model
 	tok   *tokenizer.Tokenizer
 }
 
-func load(f *gguf.File) (*loaded, error) {
+// embedded is the model that the program ships, for tests that want sense.
+var embedded = sync.OnceValues(func() (*loaded, error) {
+	f, err := tiny.Open()
+	if err != nil {
+		return nil, err
+	}
 	m, err := model.Load(f)
 	if err != nil {
 		return nil, err
@@ -59,9 +57,38 @@ func load(f *gguf.File) (*loaded, error) {
 		return nil, err
 	}
 	return &loaded{model: m, tok: tok}, nil
-}
+})
 
-// rig is a scheduler on the embedded model, on a device that can fail.
+// random is a model of the same architecture and vocabulary whose weights are
+// noise: some twenty times faster, and what it says exercises everything that
+// handles text, bytes that are no UTF-8 included.
+var random = sync.OnceValues(func() (*loaded, error) {
+	l, err := embedded()
+	if err != nil {
+		return nil, err
+	}
+	spec := synth.Small(1)
+	spec.Vocab = l.tok.Vocab()
+	w, err := synth.Writer(spec)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if _, err := w.WriteTo(&b); err != nil {
+		return nil, err
+	}
+	f, err := gguf.Parse(b.Bytes(), "random weights")
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.Load(f)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{model: m, tok: l.tok}, nil
+})
+
+// rig is a scheduler on a device that can fail.
 type rig struct {
 	*Scheduler
 	t     *testing.T
@@ -74,16 +101,25 @@ type rig struct {
 }
 
 type rigOptions struct {
-	faults string // rules of metal/fault
-	store  *kvstore.Store
-	config func(*Config)
+	faults  string // rules of metal/fault
+	store   *kvstore.Store
+	config  func(*Config)
+	context int  // tokens, default testContext
+	sense   bool // the embedded model
 }
 
 func newRig(t *testing.T, opt rigOptions) *rig {
 	t.Helper()
-	l, err := embedded()
+	load := random
+	if opt.sense {
+		load = embedded
+	}
+	l, err := load()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if opt.context == 0 {
+		opt.context = testContext
 	}
 	r := &rig{t: t, log: &logbook{t: t}, clock: &clock{at: time.Unix(1_700_000_000, 0)}, store: opt.store}
 	rules, err := fault.Parse(opt.faults)
@@ -99,7 +135,7 @@ func newRig(t *testing.T, opt rigOptions) *rig {
 	}
 	dev := fault.Wrap(inner, r.plan)
 	if r.eng, err = engine.New(l.model, dev, engine.Options{
-		ContextTokens: testContext, ChunkTokens: testChunk, Numerics: model.Production,
+		ContextTokens: opt.context, ChunkTokens: testChunk, Numerics: model.Production,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -7,14 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"ds4/metal"
 	"ds4/runtime/chat"
 	"ds4/runtime/engine"
 	"ds4/runtime/failpoint"
 	"ds4/runtime/kvstore"
-	"ds4/runtime/sample"
 	"ds4/runtime/tokenizer"
 )
 
@@ -67,12 +65,6 @@ type worker struct {
 	lastWhine time.Time
 }
 
-// gate is what Submit sees of the breaker.
-type gate struct {
-	reason string
-	next   time.Time
-}
-
 // New starts a scheduler. The store may be nil: then nothing is saved or
 // restored. Engine, tokenizer and store stay the caller's to close, after
 // Shutdown.
@@ -113,99 +105,6 @@ func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg
 	}
 	go s.run()
 	return s, nil
-}
-
-// Submit queues a request. Errors at once: *ContextLengthError, ErrQueueFull,
-// ErrShuttingDown, ErrRequest, *FailureError with code device_unavailable.
-// Cancelling ctx cancels the request at the next chunk or token, or at once while
-// it waits; that is never a failure. The channel is closed after EventDone or
-// EventError; the reader must drain it or cancel ctx.
-func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error) {
-	j, err := s.newJob(ctx, r)
-	if err == nil {
-		err = s.checkGate()
-	}
-	if err == nil {
-		err = s.enqueue(j)
-	}
-	if err != nil {
-		s.count.add(func(st *Stats) { st.Requests["rejected"]++ })
-		return nil, err
-	}
-	go j.out.run(ctx)
-	s.signal()
-	return j.out.ch, nil
-}
-
-// enqueue puts j into the queue, and watches for its client to go.
-func (s *Scheduler) enqueue(j *job) error {
-	j.unwatch = context.AfterFunc(j.ctx, func() {
-		if s.queue.remove(j) {
-			s.cancel(j)
-		}
-		s.signal() // whoever runs it should look
-	})
-	if err := s.queue.put(j); err != nil {
-		j.unwatch()
-		return err
-	}
-	return nil
-}
-
-func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
-	if err := checkRequest(r); err != nil {
-		return nil, err
-	}
-	text := r.Prompt.CacheText()
-	j := &job{
-		ctx: ctx, req: r, out: newOutbox(), submitted: time.Now(),
-		prompt:   target{text: text, tokens: chat.Tokens(s.tok, r.Prompt)},
-		rangeKey: rangeKeyOf(s.identity, text, r.Prompt.RangeEnd),
-	}
-	if n, limit := len(j.prompt.tokens), s.eng.ContextTokens(); n >= limit {
-		return nil, &ContextLengthError{PromptTokens: n, ContextTokens: limit}
-	} else if n == 0 {
-		return nil, fmt.Errorf("scheduler: %w: the prompt is empty", ErrRequest)
-	}
-	j.maxTokens = r.MaxTokens
-	if j.maxTokens <= 0 {
-		j.maxTokens = s.cfg.DefaultTokens
-	}
-	return j, nil
-}
-
-func checkRequest(r *Request) error {
-	if len(r.Stop) > maxStops {
-		return fmt.Errorf("scheduler: %w: %d stop strings, the limit is %d", ErrRequest, len(r.Stop), maxStops)
-	}
-	for _, stop := range r.Stop {
-		if len(stop) > maxStopBytes {
-			return fmt.Errorf("scheduler: %w: a stop string of %d bytes, the limit is %d", ErrRequest, len(stop), maxStopBytes)
-		}
-		if !utf8.ValidString(stop) {
-			return fmt.Errorf("scheduler: %w: a stop string is not UTF-8", ErrRequest)
-		}
-	}
-	if err := r.Sampling.Validate(); err != nil {
-		return fmt.Errorf("scheduler: %w: %w", ErrRequest, err)
-	}
-	return nil
-}
-
-func (s *Scheduler) checkGate() error {
-	g := s.gate.Load()
-	if g == nil {
-		return nil
-	}
-	return s.unavailable(g.reason, g.next.Sub(s.cfg.Now()))
-}
-
-func (s *Scheduler) unavailable(reason string, after time.Duration) *FailureError {
-	return &FailureError{
-		Code: CodeDeviceUnavailable, Retryable: true, Limit: s.cfg.PrefillFailureLimit,
-		Message:    fmt.Sprintf("%s device unavailable: %s", s.backend(), reason),
-		RetryAfter: max(after, time.Second),
-	}
 }
 
 // backend is the word for the device in error messages.
@@ -278,29 +177,6 @@ func (s *Scheduler) Health() Health {
 		h.RetryAfter = max(g.next.Sub(s.cfg.Now()), time.Second)
 	}
 	return h
-}
-
-// Shutdown ends all requests with ErrShuttingDown, those that run at their next
-// chunk or token, then saves the live sessions. When ctx ends it gives up
-// whatever is not done and returns its error. Closing the store, which finishes
-// the writing, is left to the caller, and so is draining the channels of Submit.
-// Calls after the first wait for it.
-func (s *Scheduler) Shutdown(ctx context.Context) error {
-	s.stopOnce.Do(func() {
-		s.stopCtx = ctx
-		close(s.stop)
-	})
-	for _, j := range s.queue.close(ErrShuttingDown) {
-		s.endForShutdown(j)
-	}
-	stopAfter := context.AfterFunc(ctx, s.abandon)
-	defer stopAfter()
-	select {
-	case <-s.done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("scheduler: shutdown: %w", ctx.Err())
-	}
 }
 
 // run is the worker.
@@ -387,53 +263,6 @@ func (s *Scheduler) gauges() {
 	})
 }
 
-// finish ends everything at shutdown.
-func (s *Scheduler) finish() {
-	for _, j := range s.queue.close(ErrShuttingDown) {
-		s.endForShutdown(j)
-	}
-	s.awaitRestores()
-	for _, j := range append([]*job(nil), s.active...) {
-		if j.phase == phaseRestoring { // it stands still, and has the session
-			s.endForShutdown(j)
-			continue
-		}
-		s.detach(j)
-		s.endForShutdown(j)
-	}
-	s.saveAll(s.stopCtx)
-	for _, sl := range s.slots {
-		if sl.sess != nil && sl.idle() {
-			sl.sess.Release()
-			sl.sess = nil
-		}
-	}
-}
-
-// awaitRestores waits for the restores that were told to end, within the time of
-// the shutdown.
-func (s *Scheduler) awaitRestores() {
-	for _, j := range append([]*job(nil), s.active...) {
-		if j.phase != phaseRestoring {
-			continue
-		}
-		select {
-		case r := <-s.restores:
-			s.endRestore(r)
-		case <-s.stopCtx.Done():
-			return
-		}
-	}
-}
-
-// endForShutdown tells a client that no answer will come.
-func (s *Scheduler) endForShutdown(j *job) {
-	if j.phase != phaseQueued {
-		s.logFinish(j, FinishError, "shutdown requested")
-	}
-	s.end(j, Event{Kind: EventError, Err: ErrShuttingDown}, "shutdown")
-}
-
 // cancel ends a request whose client has gone.
 func (s *Scheduler) cancel(j *job) {
 	if j.phase != phaseQueued {
@@ -455,5 +284,3 @@ func (s *Scheduler) end(j *job, e Event, outcome string) {
 func oneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), " | ")
 }
-
-func newSampler(r *Request) *sample.Sampler { return sample.New(r.Sampling) }

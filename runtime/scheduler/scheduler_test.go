@@ -12,7 +12,7 @@ import (
 )
 
 func TestAnswerAndRepeat(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{sense: true})
 	q := ask(chat.None, "Who are you?")
 	q.MaxTokens = 40
 	first := r.good(q)
@@ -44,7 +44,7 @@ func TestReuseEqualsCold(t *testing.T) {
 	for _, mode := range []chat.Mode{chat.None, chat.High} {
 		t.Run(mode.String(), func(t *testing.T) {
 			r := newRig(t, rigOptions{})
-			turns := []string{"What does strings.Cut do? " + words(1, 90)}
+			turns := []string{"What does strings.Cut do? " + words(1, 40)}
 			for range 3 {
 				q := ask(mode, turns...)
 				got, want := r.good(q), cold(t, q)
@@ -53,7 +53,7 @@ func TestReuseEqualsCold(t *testing.T) {
 				} else if got.text != want.text || got.reasoning != want.reasoning {
 					t.Fatalf("turn %d: %q %q, cold %q %q", len(turns), got.reasoning, got.text, want.reasoning, want.text)
 				}
-				if res := got.result; len(turns) > 1 && res.CachedTokens < 90 {
+				if res := got.result; len(turns) > 1 && res.CachedTokens < 40 {
 					t.Errorf("turn %d reused %d of %d tokens (%s)", len(turns), res.CachedTokens, res.PromptTokens, res.Source)
 				}
 				turns = append(turns, got.text, "And what else?")
@@ -200,7 +200,7 @@ func TestSubmitRefuses(t *testing.T) {
 }
 
 func TestLengthAndStop(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{sense: true})
 	q := ask(chat.None, "What does strings.Cut do?")
 	q.MaxTokens = 60
 	full := r.good(q)
@@ -215,13 +215,14 @@ func TestLengthAndStop(t *testing.T) {
 		t.Errorf("stop %q: %q (%s), want %q", stop, a.text, a.result.Finish, want)
 	}
 	// Generation ends where the context ends.
-	q = ask(chat.None, words(1, testContext-40))
+	small := newRig(t, rigOptions{context: 128})
+	q = ask(chat.None, words(1, 60))
 	q.IgnoreEOS, q.MaxTokens = true, 1000
-	a := r.good(q)
-	if res := a.result; res.Finish != FinishLength || res.PromptTokens+res.CompletionTokens != testContext+1 {
+	a := small.good(q)
+	if res := a.result; res.Finish != FinishLength || res.PromptTokens+res.CompletionTokens != 128+1 {
 		t.Errorf("context: %+v", res)
 	}
-	r.log.wait(`^chat ctx=\d+\.\.\d+:\d+ gen=50 decoding chunk=\d+\.\d+ t/s avg=\d+\.\d+ t/s \d+\.\d+ s$|prompt done`, 1)
+	small.log.want(`^chat ctx=\d+\.\.\d+:49 gen=50 decoding chunk=\d+\.\d+ t/s avg=\d+\.\d+ t/s \d+\.\d+ s$`, 1)
 }
 
 func TestShutdown(t *testing.T) {

@@ -75,6 +75,14 @@ func (sl *slot) forgetAfter(n int) {
 	sl.hidden = false
 }
 
+// wipe empties the session and forgets it.
+func (sl *slot) wipe() {
+	if sl.sess != nil {
+		sl.sess.Reset()
+	}
+	sl.clear()
+}
+
 // clear forgets everything that is known of the session; the caller empties the
 // session itself. Tokens, points and bindings to the store go together.
 func (sl *slot) clear() {

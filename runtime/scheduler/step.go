@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"ds4/metal"
 	"ds4/runtime/engine"
 	"ds4/runtime/sample"
 )
-
-// decodeLogTokens is how often a decoding request writes a log line.
-const decodeLogTokens = 50
 
 // batch is one pass over the device: the next token of every decoding request,
 // and a chunk of one request's prompt.
@@ -27,6 +23,10 @@ type batch struct {
 
 // step runs one pass over the device; false if no request wants one.
 func (s *Scheduler) step() bool {
+	if s.down {
+		s.failActive()
+		return false
+	}
 	b := s.nextBatch()
 	if len(b.seqs) == 0 {
 		return false
@@ -55,9 +55,6 @@ func (s *Scheduler) step() bool {
 // turns; a request that is alone after a failed pass gets one to itself.
 func (s *Scheduler) nextBatch() batch {
 	var b batch
-	if s.down {
-		return b
-	}
 	var prefills []*job
 	for _, j := range s.active {
 		switch j.phase {
@@ -242,135 +239,4 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	})
 	j.phase = phaseDecode
 	s.take(j, first)
-}
-
-// decoded carries on after a sampled token was evaluated.
-func (s *Scheduler) decoded(j *job) {
-	sl := j.slot
-	sl.past.append([]int32{j.next}, s.tok.CacheText)
-	sl.past.sampledEnd = len(sl.past.tokens)
-	j.alone = false
-	s.uncured = 0
-	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
-	s.saveSegment(j)
-	id := j.sampler.Sample(sl.sess.Logits())
-	if id == sample.NoToken {
-		s.jobFailed(j, stageDecode, errGarbage)
-		return
-	}
-	s.take(j, id)
-}
-
-// take does with a sampled token what is to be done: shows its text, and ends
-// the request or evaluates it next.
-func (s *Scheduler) take(j *job, id int32) {
-	j.sampled++
-	if id == s.tok.EOS() && !j.req.IgnoreEOS {
-		s.finishAnswer(j, FinishStop)
-		return
-	}
-	if j.answer.parts.Reasoning() {
-		j.slot.hidden = true
-	}
-	reasoning, text, stopped := j.answer.push(id)
-	s.emit(j, reasoning, text)
-	switch {
-	case stopped:
-		s.complete(j, FinishStop)
-		return
-	case j.sampled >= j.maxTokens, j.slot.sess.Len() >= s.eng.ContextTokens():
-		s.finishAnswer(j, FinishLength)
-		return
-	}
-	j.next = id
-	if j.sampled%decodeLogTokens == 0 {
-		s.logDecoding(j)
-	}
-}
-
-func (s *Scheduler) emit(j *job, reasoning, text string) {
-	if reasoning != "" {
-		j.out.put(Event{Kind: EventReasoning, Text: reasoning})
-	}
-	if text != "" {
-		j.out.put(Event{Kind: EventText, Text: text})
-	}
-	j.sent = j.sent || reasoning != "" || text != ""
-}
-
-// finishAnswer ends an answer that no stop string ended so far: one may hide in
-// what was held back.
-func (s *Scheduler) finishAnswer(j *job, reason string) {
-	reasoning, text, stopped := j.answer.flush()
-	s.emit(j, reasoning, text)
-	if stopped {
-		reason = FinishStop
-	}
-	s.complete(j, reason)
-}
-
-// complete ends a request that worked.
-func (s *Scheduler) complete(j *job, reason string) {
-	s.logFinish(j, reason, "")
-	s.detach(j)
-	s.end(j, Event{Kind: EventDone, Result: j.result(reason)}, reason)
-}
-
-// detach takes a request off its slot, which stays as it is.
-func (s *Scheduler) detach(j *job) {
-	s.disk.dismissed(j)
-	if i := slices.Index(s.active, j); i >= 0 {
-		s.active = slices.Delete(s.active, i, i+1)
-	}
-	if sl := j.slot; sl != nil && sl.job == j {
-		sl.job = nil
-		s.uses++
-		sl.used = s.uses
-	}
-}
-
-// pace remembers how long passes take, for the watchdog and for the decision
-// whether a restore is worth waiting for.
-type pace struct {
-	min      time.Duration // of a limit
-	perToken time.Duration // slowest seen, chunks only
-	prefill  float64       // tokens per second, smoothed
-}
-
-const (
-	watchdogFactor = 20 // times the expected time
-	watchdogFirst  = 8  // times min, while nothing is known
-	paceSmoothing  = 0.25
-	// paceUnknown, in tokens per second, is assumed until a chunk was timed.
-	paceUnknown   = 100
-	paceMinTokens = 16 // of a pass that tells something about prefill
-)
-
-func (p *pace) observe(tokens int, took time.Duration) {
-	p.perToken = max(p.perToken, took/time.Duration(tokens))
-	if tokens < paceMinTokens {
-		return
-	}
-	r := rate(tokens, took)
-	if p.prefill == 0 {
-		p.prefill = r
-	}
-	p.prefill += paceSmoothing * (r - p.prefill)
-}
-
-// limit is when a pass over so many tokens counts as hung.
-func (p *pace) limit(tokens int) time.Duration {
-	if p.perToken == 0 {
-		return watchdogFirst * p.min
-	}
-	return max(p.min, watchdogFactor*p.perToken*time.Duration(tokens))
-}
-
-// estimate is how long a cold prefill of so many tokens would take.
-func (p *pace) estimate(tokens int) time.Duration {
-	r := p.prefill
-	if r == 0 {
-		r = paceUnknown
-	}
-	return time.Duration(float64(tokens) / r * float64(time.Second))
 }

@@ -38,6 +38,7 @@ func built(t *testing.T) (ds4bench, ds4 string) {
 	if testing.Short() {
 		t.Skip("builds and runs servers")
 	}
+	t.Setenv("TMPDIR", t.TempDir()) // a run that is stopped keeps what it had
 	dir := t.TempDir()
 	for _, name := range []string{"ds4bench", "ds4"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "ds4/cmd/"+name)

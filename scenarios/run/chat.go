@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultMaxTokens   = 24
-	defaultChatTimeout = 60 * time.Second
+	defaultChatTimeout = 2 * time.Minute
 	maxRetryAfter      = 15 * time.Second // the longest pause that a server may ask for
 	retryPause         = 100 * time.Millisecond
 	counterTimeout     = 5 * time.Second

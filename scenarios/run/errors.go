@@ -16,6 +16,8 @@ var (
 	errStuck = errors.New("stuck")
 	// errSkip ends a repetition that this invocation cannot run.
 	errSkip = errors.New("skipped")
+	// errEnough ends a repetition that has failed, for FailFast.
+	errEnough = errors.New("stopped at the first failure")
 )
 
 func inconclusive(format string, args ...any) error {

@@ -107,22 +107,8 @@ func (f *fake) serve() {
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"data":[]}`) })
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		status := "ok"
-		if f.mode == "degraded" {
-			status = "degraded-cache"
-		}
-		fmt.Fprintf(w, `{"status":%q}`, status)
-	})
-	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
-		n := f.evals.Load()
-		fmt.Fprintf(w, "%s %d\n%s %g\n%s 0\n", metricPrefillTokens, n, metricPrefillSeconds, float64(n)/500, metricRestoredTokens)
-	})
-	mux.HandleFunc("/v1/chat/completions", f.chat)
 	f.log("listening on http://%s", l.Addr())
-	go http.Serve(l, mux)
+	go http.Serve(l, f.mux())
 	<-term
 	switch f.mode {
 	case "deaf":
@@ -139,6 +125,24 @@ func (f *fake) serve() {
 			_ = os.WriteFile(filepath.Join(f.kv, "segments/aa/1.kv"), make([]byte, 2<<20), 0o600)
 		}
 	}
+}
+
+func (f *fake) mux() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"data":[]}`) })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		status := "ok"
+		if f.mode == "degraded" {
+			status = "degraded-cache"
+		}
+		fmt.Fprintf(w, `{"status":%q}`, status)
+	})
+	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		n := f.evals.Load()
+		fmt.Fprintf(w, "%s %d\n%s %g\n%s 0\n", metricPrefillTokens, n, metricPrefillSeconds, float64(n)/500, metricRestoredTokens)
+	})
+	mux.HandleFunc("/v1/chat/completions", f.chat)
+	return mux
 }
 
 func (f *fake) chat(w http.ResponseWriter, r *http.Request) {

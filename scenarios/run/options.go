@@ -34,6 +34,10 @@ type Options struct {
 	KeepWork   bool
 	KeepFailed bool
 
+	// FailFast ends a repetition at its first failure, without the checks that
+	// follow the steps.
+	FailFast bool
+
 	// ServerArgs are added to every start of a server under test (never to the
 	// control), ServerEnv to its environment.
 	ServerArgs []string
@@ -48,6 +52,9 @@ type Options struct {
 	// OtherModel writes a model file of the embedded model's shape with other
 	// weights. Without it, swap-model is inconclusive.
 	OtherModel func(path string, seed uint64) error
+
+	// Controls remembers the right answers beyond this call; nil forgets them.
+	Controls *Controls
 
 	// Progress is called often, from one goroutine at a time.
 	Progress func(Progress)

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	controlTimeout = 3 * time.Minute // for one answer
+	controlTimeout = 5 * time.Minute // for one answer
 	defaultContext = 32768
 )
 
 // oracle knows the right answers: those of a server that has no cache, has read
 // nothing before, and is never hurt. One answer per model and question is asked
-// for, and remembered.
+// for, and remembered (Controls).
 type oracle struct {
 	r  *runner
 	mu sync.Mutex
@@ -29,7 +29,30 @@ type oracle struct {
 	model   string
 	context int
 	numbers string
+	known   *Controls
+}
+
+// Controls remembers right answers, for several calls of Run with the same
+// server. It is safe for concurrent use.
+type Controls struct {
+	mu      sync.Mutex
 	answers map[string]string
+}
+
+// NewControls returns an empty memory.
+func NewControls() *Controls { return &Controls{answers: map[string]string{}} }
+
+func (c *Controls) get(key string) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.answers[key]
+	return a, ok
+}
+
+func (c *Controls) put(key, answer string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[key] = answer
 }
 
 // question is what decides an answer.
@@ -48,7 +71,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if a, ok := o.answers[string(b)]; ok {
+	if a, ok := o.known.get(string(b)); ok {
 		return a, nil
 	}
 	const tries = 2
@@ -73,7 +96,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			o.server = nil
 			continue
 		}
-		o.answers[string(b)] = a.Text
+		o.known.put(string(b), a.Text)
 		return a.Text, nil
 	}
 	return "", fmt.Errorf("control server: reuses tokens although it has just started")

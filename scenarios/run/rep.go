@@ -86,9 +86,6 @@ func (p *rep) run(ctx context.Context) (err error) {
 	defer p.cleanUp()
 	stopProgress := p.reportProgress()
 	defer stopProgress()
-	if p.r.opt.Target != "" {
-		return p.steps(ctx, p.s.Steps, nil)
-	}
 	if err := p.steps(ctx, p.s.Steps, nil); err != nil {
 		return err
 	}
@@ -99,6 +96,13 @@ func (p *rep) run(ctx context.Context) (err error) {
 		p.expect(ctx, &p.s.Expect[i])
 	}
 	p.measure()
+	if p.r.opt.FailFast && p.failed() {
+		return errEnough
+	}
+	if p.r.opt.Target != "" {
+		p.res.Warnings = append(p.res.Warnings, "a target: answers were compared with nothing but each other, and the standard checks were not made")
+		return nil
+	}
 	return p.standardFive(ctx)
 }
 
@@ -177,8 +181,17 @@ func (p *rep) steps(ctx context.Context, steps []scenarios.Step, vars map[string
 			}
 			return fmt.Errorf("step %d %s: %w", i+1, name, err)
 		}
+		if p.r.opt.FailFast && p.failed() {
+			return errEnough
+		}
 	}
 	return nil
+}
+
+func (p *rep) failed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.res.Verdict == reports.Fail
 }
 
 func (p *rep) begin(name string, st *scenarios.Step) {
@@ -247,7 +260,7 @@ func (p *rep) conclude(err error) {
 	defer p.mu.Unlock()
 	res := &p.res
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errEnough):
 	case errors.Is(err, errInconclusive):
 		if res.Verdict == reports.Pass {
 			res.Verdict, res.Reason, p.outcome = reports.Inconclusive, err.Error(), faults.Inconclusive

@@ -15,7 +15,7 @@ import (
 )
 
 // defaultDeadline bounds one repetition of a scenario that names no deadline.
-const defaultDeadline = 3 * time.Minute
+const defaultDeadline = 8 * time.Minute
 
 // runner is the state of one Run: what repetitions share.
 type runner struct {
@@ -41,7 +41,10 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		return sum, fmt.Errorf("run: working directory: %w", err)
 	}
 	r.prompts = prompts{server: opt.Server, dir: r.tmp, texts: map[promptKey]string{}}
-	r.oracle = oracle{r: r, answers: map[string]string{}}
+	r.oracle = oracle{r: r, known: opt.Controls}
+	if r.oracle.known == nil {
+		r.oracle.known = NewControls()
+	}
 	defer r.oracle.close()
 	defer func() {
 		if keep := r.sweepUp(); keep != nil {
@@ -141,7 +144,7 @@ func (r *runner) cannot(s *scenarios.Scenario) string {
 	if s.Lane == scenarios.LaneMemory {
 		return "this program was built without the store"
 	}
-	if r.opt.Target != "" && needsProcess(s.Steps) {
+	if r.opt.Target != "" && (needsProcess(s.Steps) || looksInside(s.Expect)) {
 		return "needs a process of its own, not a target"
 	}
 	return ""
@@ -153,9 +156,22 @@ func needsProcess(steps []scenarios.Step) bool {
 		s := &steps[i]
 		switch {
 		case s.Signal != nil, s.Stop != nil, s.Corrupt != nil, s.Fill != nil, s.Keep != nil, s.PutBack != nil,
-			s.Fault != nil, s.SwapModel != nil, s.Start != nil && (len(s.Start.Faults) > 0 || len(s.Start.Args) > 0):
+			s.Fault != nil, s.SwapModel != nil, s.Wait != nil && !s.Wait.Chats,
+			s.Chat != nil && s.Chat.Abandon != nil && s.Chat.Abandon.Log != "", s.Start != nil && (len(s.Start.Faults)+len(s.Start.Args) > 0):
 			return true
 		case s.Sweep != nil && needsProcess(s.Sweep.Steps), s.Repeat != nil && needsProcess(s.Repeat.Steps), needsProcess(s.Parallel):
+			return true
+		}
+	}
+	return false
+}
+
+// looksInside says whether assertions need the files, the log or the process of
+// the server.
+func looksInside(list []scenarios.Expect) bool {
+	for i := range list {
+		e := &list[i]
+		if e.Fired != nil || e.Quarantined != nil || e.Segments != nil || e.Temps != nil || e.Deaths != nil || e.Log != nil || e.Exit != nil {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -254,6 +255,29 @@ func TestPromptsHaveTheWantedLength(t *testing.T) {
 	d, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50, Fixed: true}, 2)
 	if a == b || c != d {
 		t.Error("seeds of repetitions: a generated text must change, a fixed one must not")
+	}
+}
+
+// A server that already runs is asked, and nothing else is done to it.
+func TestTarget(t *testing.T) {
+	f := fake{mode: "good"}
+	srv := httptest.NewServer(f.mux())
+	defer srv.Close()
+	load := func(text string) *scenarios.Scenario {
+		s, err := scenarios.Load([]byte(text), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	sum, err := Run(t.Context(), Options{Target: srv.URL, WorkDir: t.TempDir(), Scenarios: []*scenarios.Scenario{
+		load(caseHead + "steps: [{start: {}}, {chat: {as: a, prompt: {corpus: chat, tokens: 20}}}, {chat: {as: b, same: a}}]\nexpect: [{equal: [a, b]}, {evaluated: {chat: b, at_least: 20}}]\n"),
+		load(caseHead + "steps: [{start: {}}, {wait: {log: x}}]\nexpect: [{outcome: recovered}]\n"),
+		load(caseHead + "steps: [{start: {}}]\nexpect: [{quarantined: {exactly: 0}}]\n"),
+		load(caseHead + "steps: [{repeat: {times: 1, steps: [{corrupt: {op: flip}}]}}]\nexpect: [{outcome: recovered}]\n"),
+	}})
+	if err != nil || sum.Passed != 1 || sum.Skipped != 3 || len(sum.Results[0].Warnings) == 0 {
+		t.Errorf("%v %+v", err, sum)
 	}
 }
 

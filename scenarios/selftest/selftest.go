@@ -47,6 +47,9 @@ func Prove(ctx context.Context, opt run.Options, each func(Proof)) error {
 	var missed []error
 	list := opt.Scenarios
 	base := opt
+	if base.Controls == nil {
+		base.Controls = run.NewControls()
+	}
 	for _, s := range list {
 		for _, sw := range s.Catches {
 			if !slices.Contains(Switches(), sw) {
@@ -54,7 +57,7 @@ func Prove(ctx context.Context, opt run.Options, each func(Proof)) error {
 			}
 			opt := base
 			opt.Scenarios = []*scenarios.Scenario{s}
-			opt.Repeat = 1
+			opt.Repeat, opt.FailFast = 1, true
 			opt.ServerArgs = append(slices.Clone(base.ServerArgs), "--unsafe", sw)
 			opt.ServerEnv = append(slices.Clone(base.ServerEnv), "DS4_ENABLE_FAULTS=1")
 			sum, err := run.Run(ctx, opt)

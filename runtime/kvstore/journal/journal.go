@@ -38,8 +38,8 @@ type Kind uint8
 // The kinds of records.
 const (
 	Touched   Kind = 1 // Count: decayed hits in thousandths, at Time
-	Strike    Kind = 2 // Count: strikes from now on; Key: marker that caused it, or 0
-	Convicted Kind = 3 // Count: convictions so far; files created before Time are guilty
+	Strike    Kind = 2 // Count: strikes from now on, of the file created at Time; Key: marker that caused it, or 0
+	Convicted Kind = 3 // Count: convictions so far, the last one of the file created at Time
 	Cleared   Kind = 4 // strikes are forgotten
 )
 

@@ -1,0 +1,427 @@
+package kvstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ds4/faults/errfs"
+	"ds4/runtime/failpoint"
+	"ds4/runtime/kvstore"
+	"ds4/runtime/kvstore/journal"
+	"ds4/runtime/kvstore/segment"
+	"ds4/runtime/vfs"
+)
+
+// TestStaleIdentity: another model's segments go at start, once, with one line.
+func TestStaleIdentity(t *testing.T) {
+	a := newTalk(1, 96)
+	m, _ := stored(t, a)
+	w := newWorld(t, m, func(o *kvstore.Options) { o.Identity = [32]byte{2} })
+	if w.logged("kv recovery scanned=3 ok=0 stale=3 corrupt=0 orphan=0") != 1 || w.restore(a) != 0 {
+		t.Errorf("log:\n%s", w.dumpLog())
+	}
+	if v := w.s.Stats().Recovery; v.FreedBytes == 0 || len(w.quarantined()) != 0 {
+		t.Errorf("%+v", v)
+	}
+	w.save(a)
+	if n := w.restore(a); n != 96 {
+		t.Errorf("then restored %d", n)
+	}
+}
+
+// TestOtherLayout under the same identity is damage, never a wrong restore.
+func TestOtherLayout(t *testing.T) {
+	a := newTalk(1, 64)
+	m, _ := stored(t, a)
+	w := newWorld(t, m, func(o *kvstore.Options) {
+		o.Layout.Layers = append(layout().Layers, segment.Layer{RowBytes: 6})
+	})
+	if v := w.s.Stats().Recovery; v.Corrupt != 2 || v.OK != 0 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestOrphans go at start: what no lookup reaches is garbage.
+func TestOrphans(t *testing.T) {
+	a := newTalk(1, 128)
+	m, ids := stored(t, a)
+	must(t, m.Remove(file(ids[1])))
+	w := newWorld(t, m)
+	if w.logged("kv recovery scanned=3 ok=1 stale=0 corrupt=0 orphan=2") != 1 || w.restore(a) != 32 {
+		t.Errorf("log:\n%s", w.dumpLog())
+	}
+	if w.exists(file(ids[2])) || w.exists(file(ids[3])) {
+		t.Error("orphans stay")
+	}
+}
+
+// TestValidate: each mode looks at what it says.
+func TestValidate(t *testing.T) {
+	a := newTalk(1, 64)
+	m, ids := stored(t, a)
+	hurt := func(off int64) *errfs.Mem {
+		w := &world{t: t, fs: m.KillClone()}
+		w.overwrite(file(ids[1]), func(b []byte) []byte { b[off] ^= 1; return b })
+		return w.fs.(*errfs.Mem)
+	}
+	row := section(t, m, file(ids[1]), segment.Raw, 0).Offset
+	for _, c := range []struct {
+		mode    kvstore.Validate
+		off     int64
+		corrupt int
+	}{
+		{kvstore.ValidateOff, 100, 0}, {kvstore.ValidateHeader, 100, 1}, {kvstore.ValidateFull, 100, 1},
+		{kvstore.ValidateOff, row, 0}, {kvstore.ValidateHeader, row, 0}, {kvstore.ValidateFull, row, 1},
+	} {
+		w := newWorld(t, hurt(c.off), func(o *kvstore.Options) { o.Validate = c.mode })
+		if v := w.s.Stats().Recovery; v.Corrupt != c.corrupt {
+			t.Errorf("%s, byte %d: %+v", c.mode, c.off, v)
+		}
+		if n := w.restore(a); n != 32 {
+			t.Errorf("%s, byte %d: restored %d", c.mode, c.off, n)
+		}
+	}
+}
+
+// TestRecoveryReadsLittle: with the default validation, start-up reads header,
+// table and footer of each file and not the rows.
+func TestRecoveryReadsLittle(t *testing.T) {
+	a := newTalk(1, 320)
+	m, _ := stored(t, a)
+	f := errfs.Wrap(m)
+	w := newWorld(t, f)
+	if got := f.Count(errfs.OpRead); got > 3*10+2 {
+		t.Errorf("%d reads for 10 files", got)
+	}
+	if n := w.restore(a); n != 320 {
+		t.Errorf("restored %d", n)
+	}
+}
+
+// TestRestartsKeepEverything: three restarts, no write, no loss.
+func TestRestartsKeepEverything(t *testing.T) {
+	root := t.TempDir()
+	a := newTalk(1, 96)
+	w := newWorld(t, vfs.OS, func(o *kvstore.Options) { o.Dir = root })
+	ids := w.save(a)
+	name := filepath.Join(root, "segments", ids[1][:2], ids[1]+".kv")
+	before, err := os.Stat(name)
+	must(t, err)
+	data, err := os.ReadFile(name)
+	must(t, err)
+	for range 3 {
+		if n := w.restore(a); n != 96 {
+			t.Fatalf("restored %d", n)
+		}
+		w.reopen()
+	}
+	after, err := os.Stat(name)
+	must(t, err)
+	now, err := os.ReadFile(name)
+	must(t, err)
+	if !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) || !bytes.Equal(data, now) {
+		t.Error("a published file was touched")
+	}
+}
+
+// TestJournal: lost or damaged, it costs statistics only; it does not grow for
+// ever.
+func TestJournal(t *testing.T) {
+	a := newTalk(1, 64)
+	w := newWorld(t, errfs.NewMem())
+	ids := w.save(a)
+	for range 700 { // two records each
+		w.restore(a)
+	}
+	w.reopen()
+	if got := size(t, w.fs, dir+"/journal"); got > 1100*journal.RecordBytes {
+		t.Errorf("%d bytes after 1400 records of 2 segments", got)
+	}
+	if h := w.s.List()[0].Hits; h < 600 || h > 700 {
+		t.Errorf("%v hits", h)
+	}
+	w.s.Strike(ids[:1], "x")
+	w.close()
+	for name, change := range map[string]func([]byte) []byte{
+		"gone":    nil,
+		"empty":   func([]byte) []byte { return nil },
+		"garbage": func(b []byte) []byte { return bytes.Repeat([]byte("xyz"), 1000) },
+		"torn":    func(b []byte) []byte { return b[:len(b)-7] },
+		"flipped": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+	} {
+		w2 := &world{t: t, fs: w.fs.(*errfs.Mem).KillClone()}
+		if change == nil {
+			must(t, w2.fs.Remove(dir+"/journal"))
+		} else {
+			w2.overwrite(dir+"/journal", change)
+		}
+		w2 = newWorld(t, w2.fs)
+		if n := w2.restore(a); n != 64 {
+			t.Errorf("%s: restored %d", name, n)
+		}
+		w2.s.Strike(ids[1:], "x") // must reach the disk again
+		w2.killed()
+		if got := w2.strikes(ids[1]); got != 1 {
+			t.Errorf("%s: %d strikes after a restart\n%s", name, got, w2.dumpLog())
+		}
+	}
+}
+
+// TestBadClock: times from the future do no harm.
+func TestBadClock(t *testing.T) {
+	a := newTalk(1, 64)
+	m := errfs.NewMem()
+	w := newWorld(t, m)
+	w.advance(1000 * time.Hour)
+	w.save(a)
+	w.restore(a)
+	w.close()
+	w = newWorld(t, m, room(3)) // the clock starts at its old place
+	if n := w.restore(a); n != 64 {
+		t.Errorf("restored %d", n)
+	}
+	w.save(newTalk(2, 64))
+	if st := w.s.Stats(); st.UsedBytes > st.BudgetBytes {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestEveryPointFires: each fault point of the package is on a road that is
+// taken, and its fault ends in a line, not in a wrong answer.
+func TestEveryPointFires(t *testing.T) {
+	a := newTalk(1, 96)
+	for _, in := range failpoint.Catalogue() {
+		if in.Owner != "runtime/kvstore" {
+			continue
+		}
+		t.Run(in.Name, func(t *testing.T) {
+			m, _ := stored(t, a)
+			w := &world{t: t}
+			w.arm(in.Name + "=err(injected " + in.Name + "):times=1")
+			w = newWorld(t, m)
+			_, _ = w.trySave(newTalk(2, 64))
+			if in, err := w.s.BeginInflight(w.s.Lookup(a.text())); err == nil {
+				_, _ = w.tryRestore(a)
+				in.Done()
+			}
+			w.s.Convict(w.s.Lookup(a.text()).IDs, "test")
+			_, _ = w.s.Clear()
+			w.close()
+			if fired(0) != 1 {
+				t.Fatalf("fired %d times", fired(0))
+			}
+			w.open()
+			w.advance(kvBackoff)
+			w.save(a)
+			if n := w.restore(a); n != 96 {
+				t.Errorf("after the fault restored %d", n)
+			}
+		})
+	}
+}
+
+func TestInspectAndPurge(t *testing.T) {
+	ctx := context.Background()
+	a := newTalk(1, 96)
+	m := errfs.NewMem()
+	if _, err := kvstore.Inspect(ctx, m, dir, false); err == nil {
+		t.Error("no folder, no error")
+	}
+	w := newWorld(t, m)
+	ids := w.save(a)
+	w.s.Convict(w.save(newTalk(2, 32)), "x")
+	put(t, m, dir+"/notes.txt", []byte("mine"))
+	row := section(t, m, file(ids[2]), segment.Raw, 0).Offset
+	w.overwrite(file(ids[2]), func(b []byte) []byte { b[row] ^= 1; return b })
+
+	l, err := kvstore.Inspect(ctx, m, dir, false)
+	must(t, err)
+	if len(l.Segments) != 3 || len(l.Quarantined) != 1 || !strings.HasPrefix(l.InUseBy, "pid ") || l.Bytes == 0 ||
+		l.Segments[2].Verdict != "ok" || l.Segments[1].Parent != ids[0] || l.Segments[1].To != 64 {
+		t.Errorf("%+v", l)
+	}
+	l, err = kvstore.VerifyDir(ctx, m, dir)
+	must(t, err)
+	if !strings.Contains(l.Segments[2].Verdict, "corrupt") || l.Segments[0].Verdict != "ok" {
+		t.Errorf("%+v", l)
+	}
+	d, err := kvstore.DumpFile(m, file(ids[2]))
+	must(t, err)
+	if d.From != 64 || !strings.Contains(d.Verdict, "raw of layer 0") {
+		t.Errorf("%+v", d)
+	}
+	if _, err := kvstore.Purge(m, dir); !errors.Is(err, kvstore.ErrLocked) || !strings.Contains(err.Error(), "POST /v1/kv/clear") {
+		t.Errorf("purge beside a server: %v", err)
+	}
+	w.close()
+	if l, err = kvstore.Inspect(ctx, m, dir, false); err != nil || l.InUseBy != "" {
+		t.Errorf("after the server ended: %+v, %v", l, err)
+	}
+	f, err := kvstore.Purge(m, dir)
+	must(t, err)
+	if f.Segments != 3 || f.Quarantined != 2 || f.Failed != 0 || f.Bytes == 0 {
+		t.Errorf("freed %+v", f)
+	}
+	if !w.exists(dir+"/notes.txt") || w.exists(file(ids[0])) || w.exists(dir+"/journal") {
+		t.Error("purged too much or too little")
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := kvstore.Inspect(cancelled, m, dir, false); err != nil {
+		t.Errorf("an empty folder: %v", err) // nothing to cancel
+	}
+}
+
+// BenchmarkOpen10k is the start-up time with 10,000 segments on disk.
+func BenchmarkOpen10k(b *testing.B) {
+	root := b.TempDir()
+	fill(b, root, 10_000)
+	opt := kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1}
+	for b.Loop() {
+		s, err := kvstore.Open(opt)
+		must(b, err)
+		if n := s.Stats().Segments; n != 10_000 {
+			b.Fatalf("%d segments", n)
+		}
+		b.StopTimer()
+		must(b, s.Close(context.Background()))
+		b.StartTimer()
+	}
+}
+
+// BenchmarkLookup is the time to find a prompt of 1 MB among 10,000 segments:
+// 1,000 conversations that share nothing, one of them 1 MB long.
+func BenchmarkLookup(b *testing.B) {
+	m := errfs.NewMem()
+	s, err := kvstore.Open(kvstore.Options{FS: m, Dir: dir, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
+	must(b, err)
+	defer s.Close(context.Background())
+	long := newTalk(1, 500_000)
+	save := func(a talk, step int) {
+		parent := ""
+		for from := 0; from < len(a); from += step {
+			id, err := s.Save(context.Background(), a.segment(parent, from, min(from+step, len(a))))
+			must(b, err)
+			parent = id
+		}
+	}
+	save(long, 5000)
+	for i := range uint64(9_900) {
+		save(newTalk(2+i, 3000+int(i%2000)), 5000)
+	}
+	must(b, s.Flush(context.Background()))
+	prompt := long.text()
+	b.SetBytes(int64(len(prompt)))
+	for b.Loop() {
+		if c := s.Lookup(prompt); c.Tokens != len(long) {
+			b.Fatalf("found %d tokens", c.Tokens)
+		}
+	}
+}
+
+// BenchmarkRestore reads a chain of 16 segments of the size that a small model
+// has.
+func BenchmarkRestore(b *testing.B) {
+	l := segment.Layout{Vocab: 8192, Window: 128}
+	for i := range 8 {
+		y := segment.Layer{RowBytes: 1024}
+		if i >= 2 {
+			y.Ratio, y.IndexRowBytes, y.FrontierBytes = 4, 128, 8192
+		}
+		l.Layers = append(l.Layers, y)
+	}
+	root := b.TempDir()
+	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: l, MinTokens: 1, Sync: kvstore.SyncNone})
+	must(b, err)
+	defer s.Close(context.Background())
+	parent := ""
+	const step, segments = 2048, 16
+	var text []byte
+	for i := range segments {
+		seg := plain(l, parent, i*step, (i+1)*step)
+		text = append(text, seg.Text...)
+		parent, err = s.Save(context.Background(), seg)
+		must(b, err)
+		must(b, s.Flush(context.Background()))
+	}
+	c := s.Lookup(text)
+	target := newPlainTarget(l, c.Tokens)
+	b.SetBytes(c.Bytes)
+	for b.Loop() {
+		r, err := s.Restore(context.Background(), c, func(int) (kvstore.Target, error) { return target, nil })
+		must(b, err)
+		if r.Chain.Tokens != segments*step {
+			b.Fatalf("restored %d", r.Chain.Tokens)
+		}
+	}
+}
+
+// plain returns a segment of zeros with a text of its own.
+func plain(l segment.Layout, parent string, from, to int) *kvstore.Segment {
+	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: fmt.Appendf(nil, "%d to %d", from, to),
+		Tokens: make([]int32, to-from), Logits: make([]float32, l.Vocab)}
+	for _, y := range l.Layers {
+		closed := 0
+		if y.Ratio > 0 {
+			closed = to/y.Ratio - from/y.Ratio
+		}
+		s.Raw = append(s.Raw, make([]byte, min(to, l.Window)*y.RowBytes))
+		s.Comp = append(s.Comp, make([]byte, closed*y.RowBytes))
+		s.Index = append(s.Index, make([]byte, closed*y.IndexRowBytes))
+		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes))
+	}
+	return s
+}
+
+type plainTarget struct {
+	l    segment.Layout
+	comp [][]byte
+	idx  [][]byte
+	raw  [][]byte
+	fro  [][]byte
+	log  []byte
+}
+
+func newPlainTarget(l segment.Layout, to int) *plainTarget {
+	t := &plainTarget{l: l, log: make([]byte, 4*l.Vocab)}
+	s := plain(l, "", 0, to)
+	t.comp, t.idx, t.raw, t.fro = s.Comp, s.Index, s.Raw, s.Frontier
+	return t
+}
+
+func (t *plainTarget) Comp(i, from, to int) []byte {
+	y := t.l.Layers[i]
+	return t.comp[i][from/y.Ratio*y.RowBytes : to/y.Ratio*y.RowBytes]
+}
+func (t *plainTarget) Index(i, from, to int) []byte {
+	y := t.l.Layers[i]
+	return t.idx[i][from/y.Ratio*y.IndexRowBytes : to/y.Ratio*y.IndexRowBytes]
+}
+func (t *plainTarget) Raw(i int) []byte      { return t.raw[i] }
+func (t *plainTarget) Frontier(i int) []byte { return t.fro[i] }
+func (t *plainTarget) Logits() []byte        { return t.log }
+func (t *plainTarget) Commit([]int32) error  { return nil }
+func (t *plainTarget) Abort()                {}
+
+// fill writes n small segments.
+func fill(b *testing.B, root string, n int) {
+	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
+	must(b, err)
+	for i := range n / 10 {
+		parent := ""
+		for j := range 10 {
+			seg := plain(layout(), parent, j*32, (j+1)*32)
+			seg.Text = fmt.Appendf(seg.Text, " of %d", i)
+			parent, err = s.Save(context.Background(), seg)
+			must(b, err)
+		}
+	}
+	must(b, s.Close(context.Background()))
+}

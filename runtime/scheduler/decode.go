@@ -1,0 +1,95 @@
+package scheduler
+
+import (
+	"slices"
+
+	"ds4/runtime/sample"
+)
+
+// decodeLogTokens is how often a decoding request writes a log line.
+const decodeLogTokens = 50
+
+// decoded carries on after a sampled token was evaluated.
+func (s *Scheduler) decoded(j *job) {
+	sl := j.slot
+	sl.past.append([]int32{j.next}, s.tok.CacheText)
+	sl.past.sampledEnd = len(sl.past.tokens)
+	j.alone = false
+	s.uncured = 0
+	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
+	s.saveSegment(j)
+	id := j.sampler.Sample(sl.sess.Logits())
+	if id == sample.NoToken {
+		s.jobFailed(j, stageDecode, errGarbage)
+		return
+	}
+	s.take(j, id)
+}
+
+// take does with a sampled token what is to be done: shows its text, and ends
+// the request or evaluates it next.
+func (s *Scheduler) take(j *job, id int32) {
+	j.sampled++
+	if id == s.tok.EOS() && !j.req.IgnoreEOS {
+		s.finishAnswer(j, FinishStop)
+		return
+	}
+	if j.answer.parts.Reasoning() {
+		j.slot.hidden = true
+	}
+	reasoning, text, stopped := j.answer.push(id)
+	s.emit(j, reasoning, text)
+	switch {
+	case stopped:
+		s.complete(j, FinishStop)
+		return
+	case j.sampled >= j.maxTokens, j.slot.sess.Len() >= s.eng.ContextTokens():
+		s.finishAnswer(j, FinishLength)
+		return
+	}
+	j.next = id
+	if j.sampled%decodeLogTokens == 0 {
+		s.logDecoding(j)
+	}
+}
+
+func (s *Scheduler) emit(j *job, reasoning, text string) {
+	if reasoning != "" {
+		j.out.put(Event{Kind: EventReasoning, Text: reasoning})
+	}
+	if text != "" {
+		j.out.put(Event{Kind: EventText, Text: text})
+	}
+	j.sent = j.sent || reasoning != "" || text != ""
+}
+
+// finishAnswer ends an answer that no stop string ended so far: one may hide in
+// what was held back.
+func (s *Scheduler) finishAnswer(j *job, reason string) {
+	reasoning, text, stopped := j.answer.flush()
+	s.emit(j, reasoning, text)
+	if stopped {
+		reason = FinishStop
+	}
+	s.complete(j, reason)
+}
+
+// complete ends a request that worked.
+func (s *Scheduler) complete(j *job, reason string) {
+	s.logFinish(j, reason, "")
+	s.detach(j)
+	s.end(j, Event{Kind: EventDone, Result: j.result(reason)}, reason)
+}
+
+// detach takes a request off its slot, which stays as it is.
+func (s *Scheduler) detach(j *job) {
+	s.disk.dismissed(j)
+	if i := slices.Index(s.active, j); i >= 0 {
+		s.active = slices.Delete(s.active, i, i+1)
+	}
+	if sl := j.slot; sl != nil && sl.job == j {
+		sl.job = nil
+		s.uses++
+		sl.used = s.uses
+	}
+}
