@@ -281,7 +281,7 @@ func (p *rep) conclude(err error) {
 	if res.Verdict != reports.Skipped {
 		res.Outcome = string(p.outcome)
 	}
-	if res.Verdict == reports.Fail && p.log != nil {
+	if res.Verdict == reports.Fail && p.log != nil && p.log.Len() > 0 {
 		const tail = 15
 		res.Failures = append(res.Failures, "last lines of the server's log:\n"+p.log.Tail(tail))
 	}

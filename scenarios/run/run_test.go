@@ -271,13 +271,13 @@ func TestTarget(t *testing.T) {
 		return s
 	}
 	sum, err := Run(t.Context(), Options{Target: srv.URL, WorkDir: t.TempDir(), Scenarios: []*scenarios.Scenario{
-		load(caseHead + "steps: [{start: {}}, {chat: {as: a, prompt: {corpus: chat, tokens: 20}}}, {chat: {as: b, same: a}}]\nexpect: [{equal: [a, b]}, {evaluated: {chat: b, at_least: 20}}]\n"),
+		load(caseHead + "steps: [{start: {}}, {chat: {as: a, prompt: {corpus: chat, tokens: 20}}}, {chat: {as: b, same: a}}]\nexpect: [{equal: [a, b]}, {evaluated: {chat: b, at_least: 10}}]\n"),
 		load(caseHead + "steps: [{start: {}}, {wait: {log: x}}]\nexpect: [{outcome: recovered}]\n"),
 		load(caseHead + "steps: [{start: {}}]\nexpect: [{quarantined: {exactly: 0}}]\n"),
 		load(caseHead + "steps: [{repeat: {times: 1, steps: [{corrupt: {op: flip}}]}}]\nexpect: [{outcome: recovered}]\n"),
 	}})
 	if err != nil || sum.Passed != 1 || sum.Skipped != 3 || len(sum.Results[0].Warnings) == 0 {
-		t.Errorf("%v %+v", err, sum)
+		t.Errorf("%v: %d passed, %d skipped, %v", err, sum.Passed, sum.Skipped, sum.Results[0].Failures)
 	}
 }
 
