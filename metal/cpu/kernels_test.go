@@ -198,10 +198,14 @@ func TestQ8LanesAtTheLimit(t *testing.T) {
 			}
 			got := make([]float32, 3)
 			p := newTile(&Group{worker: &worker{}}, block)
-			matmulInt8Panel(w, 0, 1, 3, &in, &outRows{out: got, stride: 1}, &p)
 			s := float32(int(wv) * int(av) * block)
+			matmulInt8Panel(w, 0, 1, 3, &in, &outRows{out: got, stride: 1}, &p)
 			if !slices.Equal(got, []float32{s, -s, s}) {
 				t.Errorf("weights %d, activations %d: %v, want ±%v", wv, av, got, s)
+			}
+			matmulInt8Panel(w, 0, 1, 1, &in, &outRows{out: got, stride: 1}, &p)
+			if got[0] != s {
+				t.Errorf("weights %d, activations %d: single row gives %v, want %v", wv, av, got[0], s)
 			}
 		}
 	}

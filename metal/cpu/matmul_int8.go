@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"encoding/binary"
 	"math"
 	"unsafe"
 
@@ -84,13 +85,18 @@ type tile struct {
 	words          []int64   // [cols][tileGroups]: three tokens side by side
 	scales         []float32 // [blocks][tileTokens]; zero in unused lanes
 	weightScales   []float32 // [MatmulPanel][blocks]
+	offsets        []int32   // [blocks], of a single row
 }
 
 // newTile lends a tile out of the worker's scratch memory.
 func newTile(g *Group, cols int) tile {
 	nb := cols / block
-	f := g.scratch(nb * (tileTokens + metal.MatmulPanel))
-	return tile{blocks: nb, words: g.words(tileGroups * cols), scales: f[:nb*tileTokens], weightScales: f[nb*tileTokens:]}
+	f := g.scratch(nb * (tileTokens + metal.MatmulPanel + 1))
+	scales, f := f[:nb*tileTokens], f[nb*tileTokens:]
+	return tile{
+		blocks: nb, words: g.words(tileGroups * cols), scales: scales, weightScales: f[:nb*metal.MatmulPanel],
+		offsets: unsafe.Slice((*int32)(unsafe.Pointer(&f[nb*metal.MatmulPanel])), nb),
+	}
 }
 
 // pack fills the tile with rows [t, t+n) of in.
@@ -188,32 +194,71 @@ func (p *tile) rowTile(acc *[tileTokens]float32, w []byte, dw []float32) {
 // q8Scale is the scale of the block at the start of w.
 func q8Scale(w []byte) float32 { return quant.F16ToF32(uint16(w[0]) | uint16(w[1])<<8) }
 
-// rowOne is one row of weights times one row of activations.
-func rowOne(w []byte, codes []int8, scales []float32) (acc float32) {
-	for _, da := range scales {
-		p, q := (*[q8Bytes]byte)(w), (*[block]int8)(codes)
-		var s0, s1, s2, s3 int32
-		for i := 0; i < block; i += 4 {
-			s0 += int32(int8(p[i+2])) * int32(q[i])
-			s1 += int32(int8(p[i+3])) * int32(q[i+1])
-			s2 += int32(int8(p[i+4])) * int32(q[i+2])
-			s3 += int32(int8(p[i+5])) * int32(q[i+3])
+// A single row of activations has no neighbours to share a multiplication with,
+// but its own columns have: (u + v*2^32)*(p + q*2^32) holds u*q + v*p in its upper
+// half. Weights are spread by masks, four bytes apart, and made unsigned for it;
+// activations are spread once per panel. A block's upper sum is at most
+// 32*255*127 < 2^31, its lower one less.
+
+const (
+	pairs     = block / 2
+	byteMask  = 0x000000ff_000000ff
+	bias      = 128
+	biasBytes = 0x80808080_80808080
+)
+
+// spread prepares one row of activations for pairSum: words [cols/2], and per
+// block what the bias of the weights adds.
+func spread(words []int64, offsets []int32, codes []int8) {
+	for b := range offsets {
+		q, y := (*[block]int8)(codes[b*block:]), (*[pairs]int64)(words[b*pairs:])
+		var sum int32
+		for i := range pairs {
+			k := i/4*8 + i%4 // columns k and k+4 go together
+			y[i] = int64(q[k+4]) + int64(q[k])<<32
+			sum += int32(q[k]) + int32(q[k+4])
 		}
-		acc += mul(mul(q8Scale(w), da), float32(s0+s1+s2+s3))
-		w, codes = w[q8Bytes:], codes[block:]
+		offsets[b] = bias * sum
 	}
-	return acc
+}
+
+// pairSum multiplies one block of weights, bias included, with spread activations.
+func pairSum(w *[block]byte, y *[pairs]int64) int32 {
+	var a, b int64
+	for i := 0; i < block/8; i++ {
+		x := binary.LittleEndian.Uint64(w[8*i:]) ^ biasBytes
+		z := (*[4]int64)(y[4*i:])
+		a += int64(x&byteMask) * z[0]
+		b += int64(x>>8&byteMask) * z[1]
+		a += int64(x>>16&byteMask) * z[2]
+		b += int64(x>>24&byteMask) * z[3]
+	}
+	a += b
+	return int32((a - int64(int32(a))) >> 32)
+}
+
+// matmulInt8Row computes rows [lo, hi) of w for one input row.
+func matmulInt8Row(dst []float32, w []byte, lo, hi int, in *int8Rows, p *tile) {
+	codes, scales := in.row(0)
+	words, offsets := p.words[:len(codes)/2], p.offsets[:len(scales)]
+	spread(words, offsets, codes)
+	for r := lo; r < hi; r++ {
+		raw := w[r*len(scales)*q8Bytes : (r+1)*len(scales)*q8Bytes]
+		var acc float32
+		for b, da := range scales {
+			blk := (*[q8Bytes]byte)(raw[b*q8Bytes:])
+			sum := pairSum((*[block]byte)(blk[2:]), (*[pairs]int64)(words[b*pairs:])) - offsets[b]
+			acc += mul(mul(q8Scale(blk[:]), da), float32(sum))
+		}
+		dst[r] = acc
+	}
 }
 
 // matmulInt8Panel computes rows [lo, hi) of w for n input rows.
 func matmulInt8Panel(w []byte, lo, hi, n int, in *int8Rows, out *outRows, p *tile) {
 	rowBytes := in.cols / block * q8Bytes
 	if n == 1 {
-		codes, scales := in.row(0)
-		dst := out.row(0)
-		for r := lo; r < hi; r++ {
-			dst[r] = rowOne(w[r*rowBytes:(r+1)*rowBytes], codes, scales)
-		}
+		matmulInt8Row(out.row(0), w, lo, hi, in, p)
 		return
 	}
 	for r := lo; r < hi; r++ {

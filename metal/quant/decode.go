@@ -66,16 +66,24 @@ func decodeF32(dst []float32, src []byte) {
 	}
 }
 
+// halves holds the value of every half. A row of F16 weights is decoded for each
+// token of an answer, and the table is three times as fast as the arithmetic.
+var halves = func() (t [1 << 16]float32) {
+	for h := range t {
+		t[h] = F16ToF32(uint16(h))
+	}
+	return t
+}()
+
 func decodeF16(dst []float32, src []byte) {
-	for len(dst) >= 8 {
-		b, out := (*[16]byte)(src), (*[8]float32)(dst)
-		for i := range out {
-			out[i] = F16ToF32(uint16(b[2*i]) | uint16(b[2*i+1])<<8)
-		}
-		dst, src = dst[8:], src[16:]
+	for len(dst) >= 4 {
+		b, out := binary.LittleEndian.Uint64(src), (*[4]float32)(dst)
+		out[0], out[1] = halves[uint16(b)], halves[uint16(b>>16)]
+		out[2], out[3] = halves[uint16(b>>32)], halves[uint16(b>>48)]
+		dst, src = dst[4:], src[8:]
 	}
 	for i := range dst {
-		dst[i] = F16ToF32(binary.LittleEndian.Uint16(src[2*i:]))
+		dst[i] = halves[binary.LittleEndian.Uint16(src[2*i:])]
 	}
 }
 
