@@ -39,6 +39,7 @@ type chatRequest struct {
 	stop         []string
 	stream       *bool
 	includeUsage *bool
+	ignoreEOS    *bool // an extension: answer up to max_tokens, for measurements
 	thinking     *bool
 	think        *bool // another name of thinking, which wins if both are there
 	effort       string
@@ -87,6 +88,8 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 		q.stream, err = r.boolean(name)
 	case "stream_options":
 		q.includeUsage, err = readStreamOptions(r)
+	case "ignore_eos":
+		q.ignoreEOS, err = r.boolean(name)
 	case "thinking":
 		q.thinking, err = readThinking(r)
 	case "think":

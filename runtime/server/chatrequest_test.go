@@ -208,7 +208,7 @@ func TestThinkingMode(t *testing.T) {
 // TestGeneration: thinking uses the model's own sampling unless the server is told
 // otherwise; without thinking the client decides.
 func TestGeneration(t *testing.T) {
-	const knobs = `"temperature":0,"top_p":0.5,"min_p":0.25,"top_k":-3,"seed":-2,"max_tokens":9000000000,`
+	const knobs = `"temperature":0,"top_p":0.5,"min_p":0.25,"top_k":-3,"seed":-2,"max_tokens":9000000000,"ignore_eos":true,`
 	asked := sample.Params{Temperature: 0, TopP: 0.5, MinP: 0.25, TopK: 0, Seed: math.MaxUint64 - 1}
 	standard := sample.Defaults()
 	standard.Seed = asked.Seed
@@ -234,6 +234,9 @@ func TestGeneration(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, req.Sampling); diff != "" {
 				t.Error(diff)
+			}
+			if !req.IgnoreEOS {
+				t.Error("ignore_eos is lost")
 			}
 			if req.MaxTokens != testModel.ContextTokens {
 				t.Errorf("max tokens %d", req.MaxTokens)

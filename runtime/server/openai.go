@@ -184,6 +184,8 @@ func (s *Server) generation(q *chatRequest) (*scheduler.Request, error) {
 		Sampling: q.params(),
 		Stop:     q.stop,
 		Thinking: mode != chat.None,
+		// For the time of a decode whose length must be known.
+		IgnoreEOS: q.ignoreEOS != nil && *q.ignoreEOS,
 	}
 	if req.Thinking && !s.cfg.ThinkingSampling {
 		req.Sampling = sample.Defaults()
