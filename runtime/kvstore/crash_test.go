@@ -205,6 +205,33 @@ func TestProtocolIsNeeded(t *testing.T) {
 	}
 }
 
+// TestFoundIsDurable: a process is killed after a segment got its name and before
+// the folder was synced; the next one finds the segment, builds on it, and calls
+// the whole stored. So a power cut may not take it any more.
+func TestFoundIsDurable(t *testing.T) {
+	a := newTalk(1, 64)
+	m := newMachine(t, errfs.NewMem())
+	var after *errfs.Mem
+	id := func() string { // which shard it will be in
+		other := newWorld(t, errfs.NewMem())
+		defer other.close()
+		return other.save(a[:32])[0]
+	}()
+	shard := dir + "/segments/" + id[:2]
+	m.fs.SetRules(errfs.Rule{Op: errfs.OpSyncDir, Path: shard, Nth: 1, Crash: true, OnFire: func() { after = m.mem.KillClone() }})
+	_, _ = m.trySave(a[:32])
+	if after == nil {
+		t.Fatal("never got to the folder's sync")
+	}
+	m.crash(after)
+	if n := m.restore(a); n != 32 {
+		t.Fatalf("the next process restored %d", n)
+	}
+	m.save(a)
+	m.durable[string(a.text())] = a
+	m.crash(m.mem.CrashClone(nil)) // checks
+}
+
 // TestNthOperationFails lets the 1st, 2nd, 3rd ... operation of each kind fail
 // over a whole life of a store, until one life passes without a failure. Nothing
 // is ever wrong, nobody waits, and when the fault is over the store works.

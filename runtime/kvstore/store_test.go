@@ -1,6 +1,7 @@
 package kvstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -315,7 +316,19 @@ func TestHungDisk(t *testing.T) {
 		if st := w.s.Stats(); st.HungReads != 1 || st.RestoreAbandoned != 1 {
 			t.Errorf("stats %+v", st)
 		}
-		failpoint.Disarm() // the read comes back; the race detector watches the target
+		failpoint.Disarm() // the read comes back, and must leave the target alone
+		for deadline := time.Now().Add(10 * time.Second); w.s.Stats().HungReads > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the read never came back")
+			}
+		}
+		for _, bufs := range [][][]byte{target.comp, target.index, target.raw, target.frontier, {target.logits}} {
+			for _, b := range bufs {
+				if len(bytes.Trim(b, "\x00")) > 0 {
+					t.Error("written after Abort")
+				}
+			}
+		}
 		if n := w.restore(a); n != 160 {
 			t.Errorf("then restored %d: a slow disk is no reason to drop segments", n)
 		}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package kvstore_test
+
+// stride thins sweeps over every byte where each step is slow.
+const stride = 1
