@@ -103,6 +103,43 @@ func TestLimitClearsTheContext(t *testing.T) {
 	}
 }
 
+// TestBound: however long a fault lasts, a range gets at most limit attempts
+// between two successes, a canary's included, and when the fault has gone a
+// client needs at most limit+1 requests, refusals not counted.
+func TestBound(t *testing.T) {
+	q := ask(chat.None, "hello there")
+	q.MaxTokens = 2
+	for faults := 1; faults <= 7; faults++ {
+		r := newRig(t, rigOptions{faults: fmt.Sprintf("at=wait,label=^graph embed tokens$,phase=prefill|canary,times=%d", faults)})
+		requests, attempts, lifted := 0, 0, 0
+		for done := false; !done; {
+			ch, err := r.Submit(t.Context(), q)
+			if err != nil { // the breaker: let a canary fly
+				before := r.Stats()
+				r.advance(canaryMost)
+				r.log.wait("device canary (failed|passed)", int(before.CanaryFailed+before.CanaryPassed)+1)
+				if r.Stats().CanaryPassed > before.CanaryPassed {
+					attempts = 0
+				}
+				continue
+			}
+			requests++
+			if r.fired(0) == faults {
+				lifted++
+			}
+			a := collect(ch)
+			done = a.err == nil
+			if attempts++; !done && attempts > DefaultPrefillFailureLimit {
+				t.Fatalf("%d faults: attempt %d", faults, attempts)
+			}
+		}
+		if lifted > DefaultPrefillFailureLimit+1 {
+			t.Errorf("%d faults: %d requests, %d of them after the last fault", faults, requests, lifted)
+		}
+		r.down()
+	}
+}
+
 // TestEveryRecoverableCode: each error that the policy calls recoverable, with
 // each effect on what was computed, costs at most a retry and never the answer.
 func TestEveryRecoverableCode(t *testing.T) {
