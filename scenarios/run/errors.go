@@ -14,8 +14,6 @@ var (
 	errInconclusive = errors.New("inconclusive")
 	// errStuck ends a repetition whose deadline passed, or whose client gave up.
 	errStuck = errors.New("stuck")
-	// errSkip ends a repetition that this invocation cannot run.
-	errSkip = errors.New("skipped")
 	// errEnough ends a repetition that has failed, for FailFast.
 	errEnough = errors.New("stopped at the first failure")
 )

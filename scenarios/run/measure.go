@@ -1,71 +1,73 @@
 package run
 
 import (
+	"slices"
+
 	"ds4/faults/corrupt"
 	"ds4/reports"
 )
 
-func (p *rep) addMetric(name string, v float64) {
+// minRateTokens is how many tokens a chat has to evaluate before its prefill rate
+// says anything: a handful is all overhead.
+const minRateTokens = 64
+
+// always are measured whether a scenario asks for them or not.
+var always = []string{"start_ms", reports.MetricRetries}
+
+// addMetric adds a sample if the scenario measures the quantity. chat is the name
+// that it belongs to, "" for the repetition as a whole.
+func (p *rep) addMetric(chat, name string, v float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if name == "start_ms" || wanted(p.s.Measure, name) {
-		p.res.AddMetric(name, v)
+	if !slices.Contains(p.s.Measure, name) && (chat != "" || !slices.Contains(always, name)) {
+		return
 	}
+	if chat != "" {
+		name = chat + "." + name
+	}
+	p.res.AddMetric(name, v)
 }
 
-func wanted(list []string, name string) bool {
-	for _, n := range list {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
-// measure adds what the scenario asked for. Values of chats are those of every
-// named chat that worked, under "NAME.metric" too when there are several; the
-// plain name holds the last one.
+// measure adds what the scenario asked for: the numbers of each named chat under
+// NAME.metric, and under the plain name those of the last chat, or of all chats
+// together where a sum means something.
 func (p *rep) measure() {
 	p.mu.Lock()
-	var last *answer
 	var good []*answer
 	for _, a := range p.all {
 		if a.name != "" && a.err == nil && !a.abandoned {
 			good = append(good, a)
-			last = a
 		}
 	}
 	p.mu.Unlock()
-	for _, a := range good {
-		for name, v := range values(a) {
-			p.addNamed(a.name, name, v)
-		}
-	}
-	if last == nil {
+	if len(good) == 0 {
 		return
 	}
-	for name, v := range values(last) {
-		p.addMetric(name, v)
-	}
-	attempts := 0
+	var attempts int
+	var work counters
 	for _, a := range good {
+		for name, v := range values(a) {
+			p.addMetric(a.name, name, v)
+		}
 		attempts += a.attempts
+		work.evaluated += a.work.evaluated
+		work.seconds += a.work.seconds
 	}
-	p.addMetric("attempts", float64(attempts))
+	for name, v := range values(good[len(good)-1]) {
+		if name != reports.MetricPrefillTPS {
+			p.addMetric("", name, v)
+		}
+	}
+	if work.seconds > 0 && work.evaluated >= minRateTokens {
+		p.addMetric("", reports.MetricPrefillTPS, work.evaluated/work.seconds)
+	}
+	p.addMetric("", "attempts", float64(attempts))
+	p.addMetric("", reports.MetricRetries, float64(attempts-len(good)))
 	if files, err := corrupt.Quarantined(p.kv); err == nil {
-		p.addMetric("quarantined", float64(len(files)))
+		p.addMetric("", "quarantined", float64(len(files)))
 	}
 	if n, err := corrupt.DirBytes(p.kv); err == nil {
-		p.addMetric("disk_bytes", float64(n))
-	}
-}
-
-// addNamed adds a metric of one chat, named after it, if the scenario measures it.
-func (p *rep) addNamed(chat, name string, v float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if wanted(p.s.Measure, name) {
-		p.res.AddMetric(chat+"."+name, v)
+		p.addMetric("", "disk_bytes", float64(n))
 	}
 }
 
@@ -76,7 +78,6 @@ func values(a *answer) map[string]float64 {
 		reports.MetricTTFT:     reports.Milliseconds(a.got.FirstToken),
 		"total_ms":             reports.Milliseconds(a.got.Total),
 		reports.MetricRecovery: reports.Milliseconds(a.asked),
-		"retries":              float64(a.attempts - 1),
 	}
 	if a.got.HasUsage {
 		m["cached_tokens"] = float64(a.got.Usage.Details.CachedTokens)
@@ -84,7 +85,7 @@ func values(a *answer) map[string]float64 {
 	if a.counted {
 		m[reports.MetricRestoredTokens] = a.work.restored
 		m[reports.MetricReprefilledTokens] = a.work.evaluated
-		if a.work.seconds > 0 && a.work.evaluated > 0 {
+		if a.work.seconds > 0 && a.work.evaluated >= minRateTokens {
 			m[reports.MetricPrefillTPS] = a.work.evaluated / a.work.seconds
 		}
 	}

@@ -267,8 +267,6 @@ func (p *rep) conclude(err error) {
 		} else {
 			res.Warnings = append(res.Warnings, err.Error())
 		}
-	case errors.Is(err, errSkip):
-		res.Verdict, res.Reason = reports.Skipped, err.Error()
 	default:
 		if errors.Is(err, errStuck) && p.outcome != faults.Wrong {
 			p.outcome = faults.Stuck
@@ -278,9 +276,7 @@ func (p *rep) conclude(err error) {
 	if p.outcome == faults.Wrong || p.outcome == faults.Stuck {
 		res.Verdict = reports.Fail
 	}
-	if res.Verdict != reports.Skipped {
-		res.Outcome = string(p.outcome)
-	}
+	res.Outcome = string(p.outcome)
 	if res.Verdict == reports.Fail && p.log != nil && p.log.Len() > 0 {
 		const tail = 15
 		res.Failures = append(res.Failures, "last lines of the server's log:\n"+p.log.Tail(tail))

@@ -146,10 +146,10 @@ const steps = caseHead + `steps:
       - chat: {as: b, prompt: {text: two}}
   - chat: {as: c, prompt: {text: three slowly}, background: true}
   - wait: {chats: true}
-  - turns: {as: talk, users: [{text: hello}, {text: more of it}]}
+  - turns: {as: talk, users: [{text: hello}, {corpus: chat, tokens: 100}]}
   - repeat: {times: 2, steps: [{chat: {prompt: {text: again}}}]}
   - wait: {log: "prompt done"}
-  - expect: [{equal: [x, full]}, {evaluated: {chat: talk, exactly: 2}}]
+  - expect: [{equal: [x, full]}, {evaluated: {chat: talk, at_least: 100}}]
   - stop: {}
 expect:
   - outcome: recovered

@@ -125,7 +125,7 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 		return stuck("%w", err)
 	}
 	p.event(reports.EventReady, "")
-	p.addMetric("start_ms", reports.Milliseconds(time.Since(began)))
+	p.addMetric("", "start_ms", reports.Milliseconds(time.Since(began)))
 	p.started = info
 	for name := range p.temps() {
 		if old[name] {
