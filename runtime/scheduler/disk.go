@@ -65,6 +65,7 @@ func (d *disk) begin(j *job, c kvstore.Chain) error {
 	if d.inflight == nil {
 		d.inflight = map[*job]*kvstore.Inflight{}
 	}
+	d.dismissed(j) // one request has one marker
 	d.inflight[j] = in
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -115,6 +116,20 @@ func (w *world) fill(list ...*Request) {
 	r.down()
 }
 
+// noMarkers waits until no restore is marked as running.
+func (w *world) noMarkers() {
+	w.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		list, err := os.ReadDir(filepath.Join(w.dir, "inflight"))
+		if err == nil && len(list) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("markers %v, %v", list, err)
+		}
+	}
+}
+
 func (r *rig) flush() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
@@ -189,6 +204,11 @@ func TestThinkingIsReused(t *testing.T) {
 	equalAnswers(t, b, next)
 	if res := b.result; res.Source != SourceDisk || res.RestoredTokens < 60 {
 		t.Errorf("got %+v", res)
+	}
+	r.down()
+	r = w.serve(rigOptions{})
+	if res := r.good(ask(chat.High, words(1, 60), a.text, "Go on.", b.text, "More.")).result; res.RestoredTokens < b.result.PromptTokens-1 {
+		t.Errorf("the third turn found only %d of the second's %d tokens", res.RestoredTokens, b.result.PromptTokens)
 	}
 }
 
@@ -288,6 +308,26 @@ func TestPoisonedChainIsConvicted(t *testing.T) {
 	}
 }
 
+// TestSuccessAbsolves: a chain with a strike that works is clean again, before
+// the answer ends.
+func TestSuccessAbsolves(t *testing.T) {
+	w := filledWorld(t)
+	q := longChat()
+	r := w.serve(rigOptions{faults: "at=wait,phase=decode,n=1"})
+	text := q.Prompt.CacheText()
+	chain := r.store.Lookup(text[:len(text)-1])
+	r.store.Strike(chain.IDs, "test")
+	r.bad(q) // only the decode fails: of a prefill from disk that worked
+	if len(chain.IDs) != 2 || r.fired(0) != 1 {
+		t.Fatalf("chain %+v, fired %d", chain, r.fired(0))
+	}
+	for _, e := range r.store.List() {
+		if slices.Contains(chain.IDs, e.ID) && e.Strikes != 1 { // that of the probation, not two
+			t.Errorf("segment %d..%d has %d strikes", e.From, e.To, e.Strikes)
+		}
+	}
+}
+
 // TestOutageKeepsTheFiles is A3: a device that fails for everything costs not a
 // single segment, and afterwards they are used again.
 func TestOutageKeepsTheFiles(t *testing.T) {
@@ -352,6 +392,7 @@ func TestDamageIsNotAFailure(t *testing.T) {
 			a := r.good(q)
 			equalAnswers(t, a, q)
 			r.log.wait("fault fired", 1)
+			w.noMarkers()
 			if st := r.Stats(); st.MaxStreak != 0 || st.Failures[classDevice] != 0 {
 				t.Errorf("stats %+v", st)
 			}
@@ -378,6 +419,7 @@ func TestCancelledRestoreIsNoStrike(t *testing.T) {
 		t.Errorf("got %+v", a)
 	}
 	disarm()
+	w.noMarkers()
 	for _, e := range r.store.List() {
 		if e.Strikes != 0 {
 			t.Errorf("strike on %+v", e)
