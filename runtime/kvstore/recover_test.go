@@ -304,17 +304,21 @@ func BenchmarkLookup(b *testing.B) {
 	must(b, err)
 	defer s.Close(context.Background())
 	long := newTalk(1, 500_000)
-	save := func(a talk, step int) {
+	save := func(a talk) {
+		const step = 5000
 		parent := ""
 		for from := 0; from < len(a); from += step {
-			id, err := s.Save(context.Background(), a.segment(parent, from, min(from+step, len(a))))
+			to := min(from+step, len(a))
+			seg := plain(layout(), parent, from, to)
+			seg.Text = a[from:to].text()
+			id, err := s.Save(context.Background(), seg)
 			must(b, err)
 			parent = id
 		}
 	}
-	save(long, 5000)
+	save(long)
 	for i := range uint64(9_900) {
-		save(newTalk(2+i, 3000+int(i%2000)), 5000)
+		save(newTalk(2+i, 3000+int(i%2000)))
 	}
 	must(b, s.Flush(context.Background()))
 	prompt := long.text()
