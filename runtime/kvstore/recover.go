@@ -282,7 +282,6 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 		return nil, err
 	}
 	if s.opt.Validate == ValidateFull {
-		r.R = tap{f, id.String(), ptPayloadRead}
 		got, err := r.Verify(in, &s.opt.Layout)
 		if err == nil && got != id && !r.NoChecksum {
 			err = segment.ErrCorrupt

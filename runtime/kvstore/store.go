@@ -206,6 +206,10 @@ func (s *Store) finish(ctx context.Context) error {
 		select {
 		case <-s.writerDone:
 		case <-grace.C:
+			go func() { // the lock stays ours for as long as something may be written
+				<-s.writerDone
+				s.keep(false, s.endKeeping)
+			}()
 			return fmt.Errorf("kvstore: close: the writer does not end: %w", err)
 		}
 	}

@@ -353,6 +353,21 @@ func TestHungDisk(t *testing.T) {
 			t.Errorf("markers stay: %v", got)
 		}
 	})
+	t.Run("close beside a flush", func(t *testing.T) {
+		w := newWorld(t, errfs.NewMem())
+		w.arm("kv.write.payload=hang:nth=1")
+		_, err := w.s.Save(context.Background(), a.segment("", 0, 32))
+		must(t, err)
+		flushed := make(chan error)
+		go func() { flushed <- w.s.Flush(context.Background()) }()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		if err := w.s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("close: %v", err)
+		}
+		failpoint.Disarm()
+		<-flushed
+	})
 	t.Run("close while writing", func(t *testing.T) {
 		m := errfs.NewMem()
 		w := newWorld(t, m)

@@ -146,14 +146,18 @@ func (s *Store) Flush(ctx context.Context) error {
 	}
 	s.saves.Add(1)
 	s.mu.Unlock()
-	defer s.saves.Done()
 	j := &job{mark: make(chan struct{})}
+	var err error
 	select {
 	case s.queue <- j:
 	case <-ctx.Done():
-		return fmt.Errorf("kvstore: flush: %w", ctx.Err())
+		err = fmt.Errorf("kvstore: flush: %w", ctx.Err())
 	case <-s.quit:
-		return fmt.Errorf("%w: closed", ErrUnavailable)
+		err = fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	s.saves.Done() // Close waits for the queue to be left alone, not for the writer
+	if err != nil {
+		return err
 	}
 	select {
 	case <-j.mark:
