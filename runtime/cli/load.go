@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ds4/metal/quant"
+	"ds4/runtime/chat"
 	"ds4/runtime/config"
 	"ds4/runtime/gguf"
 	"ds4/runtime/model"
@@ -28,7 +30,8 @@ func openModelFile(path string) (*gguf.File, error) {
 type weights struct {
 	file  *gguf.File
 	model *model.Model
-	tok   *tokenizer.Tokenizer // nil if the file has no vocabulary
+	tok   *tokenizer.Tokenizer // nil if the file has no usable vocabulary
+	noTok error                // why not; token ids still work
 	id    string               // short name for clients
 }
 
@@ -42,13 +45,11 @@ func loadModel(m *config.Model) (*weights, error) {
 		return nil, err
 	}
 	w := &weights{file: file, id: modelID(m.Path)}
-	if w.model, err = model.Load(file); err == nil {
-		w.tok, err = tokenizer.FromGGUF(file)
-	}
-	if err != nil {
+	if w.model, err = model.Load(file); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("%s: %w", file.Name(), err)
 	}
+	w.tok, w.noTok = tokenizer.FromGGUF(file)
 	if m.WarmWeights {
 		w.warm()
 	}
@@ -75,6 +76,22 @@ func (w *weights) warm() byte {
 	return sum
 }
 
+// expertBits is the nominal width of the routed experts' weights, which log lines
+// of the cache name.
+func (w *weights) expertBits() int {
+	switch w.model.Layer[0].Gate.Type {
+	case quant.Q2_K, quant.IQ2_XXS:
+		return 2
+	case quant.Q4_K:
+		return 4
+	case quant.Q8_0:
+		return 8
+	case quant.F32:
+		return 32
+	}
+	return 16
+}
+
 func (w *weights) close() error { return w.file.Close() }
 
 // checkBackend refuses drivers that this program does not contain. Falling back
@@ -82,6 +99,17 @@ func (w *weights) close() error { return w.file.Close() }
 func checkBackend(name string) error {
 	if name != "cpu" {
 		return badUsage("backend %s is not part of this program; it has: cpu", name)
+	}
+	return nil
+}
+
+// checkChat reports whether conversations with the model are possible.
+func (w *weights) checkChat() error {
+	if w.tok == nil {
+		return w.noTok
+	}
+	if err := chat.CheckVocabulary(w.tok); err != nil {
+		return fmt.Errorf("%s: %w", w.file.Name(), err)
 	}
 	return nil
 }

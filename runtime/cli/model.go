@@ -70,7 +70,8 @@ type modelInfo struct {
 	Vocab        int          `json:"vocab"`
 	TrainContext int          `json:"train_context"`
 	Chat         string       `json:"chat"` // "yes", or why not
-	Fingerprint  string       `json:"tokenizer_fingerprint"`
+	Fingerprint  string       `json:"tokenizer_fingerprint,omitempty"`
+	Identity     string       `json:"identity,omitempty"` // of cached state
 	Numerics     string       `json:"numerics"`
 	Context      int          `json:"context"`
 	SessionBytes uint64       `json:"session_bytes"`
@@ -91,16 +92,20 @@ func describe(w *weights, m *config.Model) (*modelInfo, error) {
 		return nil, err
 	}
 	c := w.model.Config
-	print := w.tok.Fingerprint()
 	info := &modelInfo{
 		File: w.file.Name(), FileBytes: w.file.Size(), ID: w.id, Name: w.model.Name,
 		Layers: c.Layers, Ratios: c.Ratios, Dim: c.Dim, Heads: c.Heads, HeadDim: c.HeadDim, Window: c.Window,
 		Experts: c.Experts, ExpertsUsed: c.ExpertsUsed, HashLayers: c.HashLayers, HC: c.HC, Vocab: c.Vocab,
-		TrainContext: c.TrainCtx, Chat: "yes", Fingerprint: hex.EncodeToString(print[:]),
+		TrainContext: c.TrainCtx, Chat: "yes",
 		Numerics: m.EffectiveNumerics().String(), Context: m.Context, SessionBytes: session, ScratchBytes: scratch,
 	}
-	if err := chat.CheckVocabulary(w.tok); err != nil {
+	if err := w.checkChat(); err != nil {
 		info.Chat = "no: " + err.Error()
+	}
+	if w.tok != nil {
+		print := w.tok.Fingerprint()
+		id := engine.StateIdentity(w.model, m.EffectiveNumerics(), print, chat.TemplateRevision)
+		info.Fingerprint, info.Identity = hex.EncodeToString(print[:]), hex.EncodeToString(id[:])
 	}
 	kinds := map[quant.Type]*tensorKind{}
 	for _, t := range w.file.Tensors() {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"ds4/metal"
@@ -54,8 +53,8 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if s.weights, err = loadModel(o.model); err != nil {
 		return nil, err
 	}
-	if err := chat.CheckVocabulary(s.tok); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
+	if err := s.checkChat(); err != nil {
+		return nil, err
 	}
 	if v, ok := s.file.Value("tokenizer.chat_template"); ok {
 		if template, err := v.Str(); err == nil {
@@ -117,8 +116,8 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 	store, err := kvstore.Open(kvstore.Options{
 		FS: vfs.OS, Dir: kv.Dir, Identity: s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision), Layout: s.eng.Layout(),
 		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
-		MinTokens: kv.MinTokens,
-		Validate:  kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
+		MinTokens: kv.MinTokens, QuantBits: s.expertBits(),
+		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
 		Log: log, Now: time.Now,
 		Unsafe: kvstore.Unsafe{
 			NoChecksum: f.Has(config.UnsafeNoChecksum), NoInflight: f.Has(config.UnsafeNoInflight),

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+
+	"ds4/runtime/model"
 )
 
 // StateRevision is part of the identity of stored state. Raise it when the
@@ -15,13 +17,18 @@ const StateRevision = 1
 // sampleBytes is how much of a tensor's beginning, middle and end is hashed.
 const sampleBytes = 4 << 10
 
-// Identity is the SHA-256 that keys stored state: state of one identity is
+// Identity is the SHA-256 that keys the state of this engine: see StateIdentity.
+func (e *Engine) Identity(tokenizer [32]byte, template uint32) [32]byte {
+	return StateIdentity(e.model, e.opt.Numerics, tokenizer, template)
+}
+
+// StateIdentity is the SHA-256 that keys stored state: state of one identity is
 // meaningless to an engine of another. It covers the model file (size, tensor
 // table, a sample of each tensor, hyperparameters), the tokenizer's
 // fingerprint, the revision of the chat template, StateRevision and the
 // numerics. Context length, threads, chunk, device and host are not part of it.
 // The same file gives the same identity in every process.
-func (e *Engine) Identity(tokenizer [32]byte, template uint32) [32]byte {
+func StateIdentity(m *model.Model, n model.Numerics, tokenizer [32]byte, template uint32) [32]byte {
 	h := sha256.New()
 	word := func(v uint64) {
 		var b [8]byte
@@ -34,13 +41,13 @@ func (e *Engine) Identity(tokenizer [32]byte, template uint32) [32]byte {
 	}
 	text("ds4 state")
 	word(StateRevision)
-	text(e.opt.Numerics.String())
+	text(n.String())
 	h.Write(tokenizer[:])
 	word(uint64(template))
 
-	f := e.model.File
+	f := m.File
 	word(uint64(f.Size()))
-	text(fmt.Sprintf("%+v", e.model.Config))
+	text(fmt.Sprintf("%+v", m.Config))
 	for _, t := range f.Tensors() {
 		text(t.Name)
 		word(uint64(t.Type))
