@@ -149,8 +149,6 @@ func equalAnswers(t *testing.T, got reply, q *Request) {
 // longChat takes one full segment and a tail; the answer makes a second tail.
 func longChat() *Request { return ask(chat.None, words(1, 150)) }
 
-const longChatSegments = 3
-
 func TestRestoredEqualsCold(t *testing.T) {
 	w := filledWorld(t)
 	q := longChat()

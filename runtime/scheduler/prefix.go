@@ -115,15 +115,3 @@ func commonBytes(a, b []byte) int {
 	}
 	return i
 }
-
-// largestAtMost returns the largest element of ascending list that is not above
-// limit, 0 if there is none.
-func largestAtMost(list []int, limit int) int {
-	best := 0
-	for _, n := range list {
-		if n <= limit {
-			best = n
-		}
-	}
-	return best
-}

@@ -49,20 +49,19 @@ type Scheduler struct {
 
 // worker is what the worker goroutine alone touches.
 type worker struct {
-	slots     []*slot
-	active    []*job // requests that hold a slot
-	turns     int    // of prefilling requests
-	uses      uint64
-	chunk     int // tokens of one step; halved when the recovery policy asks for it
-	ladder    *ladder
-	breaker   breaker
-	policy    metal.History
-	down      bool // the device takes no work before a canary rebuilt it
-	uncured   int  // device failures in a row that a cold attempt did not cure
-	fatal     bool // OnFatal was called
-	restores  chan restored
-	pace      pace
-	lastWhine time.Time
+	slots    []*slot
+	active   []*job // requests that hold a slot
+	turns    int    // of prefilling requests
+	uses     uint64
+	chunk    int // tokens of one step; halved when the recovery policy asks for it
+	ladder   *ladder
+	breaker  breaker
+	policy   metal.History
+	down     bool // the device takes no work before a canary rebuilt it
+	uncured  int  // device failures in a row that a cold attempt did not cure
+	fatal    bool // OnFatal was called
+	restores chan restored
+	pace     pace
 }
 
 // New starts a scheduler. The store may be nil: then nothing is saved or

@@ -74,15 +74,6 @@ func alphabet() []string {
 	return list
 }
 
-func mustNew(t testing.TB, extra, merges []string) *tokenizer.Tokenizer {
-	t.Helper()
-	tok, err := tokenizer.New(append(alphabet(), extra...), merges, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
-}
-
 func decode(tok *tokenizer.Tokenizer, ids []int32) string {
 	var b []byte
 	for _, id := range ids {
