@@ -78,7 +78,13 @@ func prefill(t testing.TB, s *Session, tokens []int32, chunk int) {
 // allLogits runs tokens through a fresh session and returns every position's logits.
 func allLogits(t testing.TB, e *Engine, tokens []int32) [][]float32 {
 	t.Helper()
-	s := newSession(t, e)
+	return prefillLogits(t, newSession(t, e), tokens)
+}
+
+// prefillLogits appends tokens to an empty session and returns every position's logits.
+func prefillLogits(t testing.TB, s *Session, tokens []int32) [][]float32 {
+	t.Helper()
+	e := s.engine
 	var out [][]float32
 	for part := range slices.Chunk(tokens, e.ChunkTokens()) {
 		q := Sequence{Session: s, Tokens: part, EachLogits: func(p int, l []float32) {
