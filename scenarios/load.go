@@ -166,7 +166,8 @@ func located(name string, err error) error {
 	if errors.As(err, &unknown) {
 		field := unknown.Token.Value
 		msg = fmt.Sprintf("unknown field %q", field)
-		if s := suggest(field, fieldNames()); s != "" {
+		// A name of another level suggests itself, which helps nobody.
+		if s := suggest(field, fieldNames()); s != "" && s != field {
 			msg += fmt.Sprintf(" (did you mean %q?)", s)
 		}
 	}

@@ -236,7 +236,8 @@ func (s *Store) write(j *job) (int64, error) {
 		return 0, fmt.Errorf("%w: parent %v was not stored", errSkip, j.seg.Parent)
 	}
 	if !s.makeRoom(e.Bytes) {
-		return 0, fmt.Errorf("%w: size=%.2f MiB exceeds the budget of %.2f MiB", errSkip, inMiB(e.Bytes), inMiB(s.opt.BudgetBytes))
+		return 0, fmt.Errorf("%w: size=%.2f MiB exceeds the budget of %.2f MiB less what the conversations in use hold",
+			errSkip, inMiB(e.Bytes), inMiB(s.opt.BudgetBytes))
 	}
 	s.addTemp(e.Bytes)
 	defer s.addTemp(-e.Bytes)

@@ -39,7 +39,8 @@ type chatRequest struct {
 	stop         []string
 	stream       *bool
 	includeUsage *bool
-	ignoreEOS    *bool // an extension: answer up to max_tokens, for measurements
+	choices      *int64 // n: only one choice is ever given
+	ignoreEOS    *bool  // an extension: answer up to max_tokens, for measurements
 	thinking     *bool
 	think        *bool // another name of thinking, which wins if both are there
 	effort       string
@@ -88,6 +89,8 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 		q.stream, err = r.boolean(name)
 	case "stream_options":
 		q.includeUsage, err = readStreamOptions(r)
+	case "n":
+		q.choices, err = r.integer(name)
 	case "ignore_eos":
 		q.ignoreEOS, err = r.boolean(name)
 	case "thinking":
@@ -117,6 +120,9 @@ func (q *chatRequest) check() error {
 		return badField("model", "longer than %d bytes", maxModelBytes)
 	case q.tools > 0 && q.toolChoice != toolChoiceNone:
 		return badField("tools", "tool calls are not supported yet; leave tools out or send tool_choice %q", toolChoiceNone)
+	}
+	if q.choices != nil && *q.choices != 1 {
+		return badField("n", "%d choices are not supported; leave it out or send 1", *q.choices)
 	}
 	if n := q.outputLimit(); n != nil && *n < 1 {
 		return badField("max_tokens", "want at least 1, got %d; leave it out for the server's default", *n)
