@@ -70,8 +70,15 @@ func TestHistoryProperty(t *testing.T) {
 		length int // tokens; the K-quants of the second are slow to decode
 	}{{synth.Small(1), 420}, {kQuants(2), 140}} {
 		m := smallModel(t, c.spec)
-		tokens := randomTokens(7, c.length, m.Vocab)
-		want := oracle(t, m, tokens, model.Production)
+		type prompt struct {
+			tokens []int32
+			want   [][]float32
+		}
+		var prompts []prompt
+		for seed := range uint64(3) {
+			tokens := randomTokens(7+seed, c.length, m.Vocab)
+			prompts = append(prompts, prompt{tokens, oracle(t, m, tokens, model.Production)})
+		}
 		engines := []*Engine{}
 		for threads := 1; threads <= 3; threads++ {
 			engines = append(engines, newEngine(t, m, threads, Options{ContextTokens: 512, ChunkTokens: 160, Numerics: model.Production}))
@@ -79,7 +86,8 @@ func TestHistoryProperty(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				e := rapid.SampledFrom(engines).Draw(rt, "engine")
-				walk(t, rt, e, tokens, want)
+				p := prompts[rapid.IntRange(0, len(prompts)-1).Draw(rt, "prompt")]
+				walk(t, rt, e, p.tokens, p.want)
 			})
 		})
 	}
