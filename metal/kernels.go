@@ -24,11 +24,12 @@ const (
 	KernelHyperApply = "hyper_apply"
 	// NormArgs; weight [N] -> x [T][N] in place. grid T.
 	KernelRMSNorm = "rms_norm"
-	// QuantizeArgs; x [T][N] -> codes i8[T][N], scales f32[T][N/32]. grid T.
+	// QuantizeArgs; x [T][N] -> int8 blocks [T][N/Int8Block][Int8Bytes]. grid T.
 	KernelQuantize = "quantize_int8"
-	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride]. grid ceil(Rows/MatmulPanel).
+	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride].
+	// grid (ceil(Rows/MatmulPanel), ceil(Tokens/Block)).
 	KernelMatmul = "matmul"
-	// MatmulArgs; Q8_0 weights, codes, scales -> out. grid ceil(Rows/MatmulPanel).
+	// MatmulArgs; Q8_0 weights, int8 blocks of x -> out. grid as above.
 	KernelMatmulInt8 = "matmul_int8"
 	// QueryArgs; table -> q [T][Heads*Width] in place: norm per head (if Norm), rope. grid T.
 	KernelQuery = "query_prepare"
@@ -49,11 +50,11 @@ const (
 	KernelRoute = "route"
 	// RouteArgs; ids -> order i32[T*Used] (slots by expert), offsets i32[Experts+1]. grid 1.
 	KernelGroup = "group_by_expert"
-	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or codes, scales)
+	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or its int8 blocks)
 	// -> hidden, work [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertGateUp     = "expert_gate_up"
 	KernelExpertGateUpInt8 = "expert_gate_up_int8"
-	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or codes, scales)
+	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or its int8 blocks)
 	// -> out [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertDown     = "expert_down"
 	KernelExpertDownInt8 = "expert_down_int8"
@@ -68,6 +69,10 @@ const MatmulPanel = 32
 
 // Int8Block is how many values share a scale when activations are int8.
 const Int8Block = 32
+
+// Int8Bytes is the size of an int8 block: its scale, a sum, and the codes. What
+// is where is the driver's business.
+const Int8Bytes = 8 + Int8Block
 
 // EmbedArgs are the arguments of KernelEmbed.
 type EmbedArgs struct {
@@ -107,6 +112,7 @@ type MatmulArgs struct {
 	Stride    uint32 // values per input row
 	OutStride uint32 // values per output row
 	GroupRows uint32
+	Block     uint32 // tokens per threadgroup
 }
 
 // QueryArgs are the arguments of KernelQuery.

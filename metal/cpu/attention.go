@@ -102,6 +102,20 @@ func selectTop(dst []int32, scores []float32) {
 	sortInt32(dst)
 }
 
+// dot4 multiplies four rows with one vector.
+func dot4(w0, w1, w2, w3, x []float32) (a0, a1, a2, a3 float32) {
+	n := len(w0)
+	w1, w2, w3, x = w1[:n], w2[:n], w3[:n], x[:n]
+	for i, u := range w0 {
+		p := x[i]
+		a0 += mul(u, p)
+		a1 += mul(w1[i], p)
+		a2 += mul(w2[i], p)
+		a3 += mul(w3[i], p)
+	}
+	return
+}
+
 // attendRows lists the rows that one query sees: raw ones by position, then
 // compressed ones.
 type attendRows struct {

@@ -17,6 +17,7 @@ type buffer struct {
 	data     []byte
 	label    string
 	mapped   bool
+	packed   bool // panels as kernels.Pack makes them
 	released atomic.Bool
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"ds4/metal"
+	"ds4/metal/quant"
 )
 
 // sumSquares adds in float64, so that long rows lose nothing.
@@ -58,9 +59,11 @@ func embedTokens(g *Group) {
 	if token < 0 || token >= int32(a.Vocab) {
 		panic(fmt.Sprintf("token %d outside the vocabulary of %d", token, a.Vocab))
 	}
-	w := newWeights(a.Type, g.bytes(0), dim)
 	s := row(g.f32(2), g.X, hc*dim)
-	w.decode(s[:dim], int(token), 1, int(a.Vocab))
+	w := newMatrix(g, 0, a.Type, int(a.Vocab), dim, true)
+	if err := quant.DecodeRow(w.typ, s[:dim], w.data[int(token)*w.rowBytes:][:w.rowBytes]); err != nil {
+		panic(fmt.Sprintf("embedding of token %d: %v", token, err))
+	}
 	for h := 1; h < hc; h++ {
 		copy(s[h*dim:(h+1)*dim], s[:dim])
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 )
 
 const (
@@ -59,18 +60,20 @@ const (
 // worker is the private state of one thread.
 type worker struct {
 	group   Group
+	set     *kernels.Set
 	scratch []float32
-	words   []int64
+	panel   []byte
+	product product
 	wake    chan struct{}
 	parked  atomic.Bool
 	_       [64]byte
 }
 
-func newPool(n int) *pool {
+func newPool(n int, set *kernels.Set) *pool {
 	p := &pool{size: n}
 	p.state.Store(stateClosed)
 	for range n {
-		w := &worker{wake: make(chan struct{}, 1)}
+		w := &worker{set: set, wake: make(chan struct{}, 1)}
 		w.group.worker = w
 		p.workers = append(p.workers, w)
 	}

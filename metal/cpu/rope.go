@@ -6,6 +6,10 @@ import (
 	"ds4/metal"
 )
 
+// mul is a rounded product. The conversion keeps the compiler from fusing it
+// with the addition that follows.
+func mul(a, b float32) float32 { return float32(a * b) }
+
 // Rotary embedding over interleaved pairs at the tail of a row. Angles are
 // float64: a float32 angle is off by 0.06 rad at a million tokens.
 

@@ -20,7 +20,7 @@ func benchTokens(n int) []int32 {
 func BenchmarkPrefill(b *testing.B) {
 	for _, n := range []int{512, 2048} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production})
+			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
 			s := newSession(b, e)
 			tokens := benchTokens(n)
 			for b.Loop() {
@@ -36,7 +36,7 @@ func BenchmarkPrefill(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	for _, depth := range []int{1, 2048} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production})
+			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
 			s := newSession(b, e)
 			prefill(b, s, benchTokens(depth), e.ChunkTokens())
 			point := s.Keep()

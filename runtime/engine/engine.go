@@ -32,6 +32,9 @@ const (
 	MaxContextTokens = 1 << 24
 	// headRows is how many positions the output matrix is applied to at once.
 	headRows = 32
+	// packedBlock is how many tokens a threadgroup multiplies with a panel of
+	// packed weights: few enough that one panel can keep all threads busy.
+	packedBlock = 48
 )
 
 // Options configures an Engine.
@@ -39,6 +42,9 @@ type Options struct {
 	ContextTokens int // positions per session
 	ChunkTokens   int // new tokens per Forward, all sequences together; 0 means DefaultChunkTokens
 	Numerics      model.Numerics
+	// Pack keeps a copy of the weights in the layout that the device multiplies
+	// fastest, if it has one. Results do not depend on it.
+	Pack bool
 }
 
 func (o *Options) check() error {
@@ -62,6 +68,7 @@ type Engine struct {
 
 	pipelines map[string]metal.Pipeline
 	weights   map[*model.Matrix]metal.Binding
+	packed    map[*model.Matrix]bool
 	constants constants
 	scratch   scratch
 	layout    stateLayout
@@ -184,11 +191,17 @@ func (e *Engine) allocate(n uint64, label string) (metal.Buffer, error) {
 	return b, nil
 }
 
-// wrapWeights binds every matrix where the file is mapped.
+// wrapWeights binds every matrix: packed if that was asked for and the device can,
+// else where the file is mapped.
 func (e *Engine) wrapWeights() error {
-	e.weights = make(map[*model.Matrix]metal.Binding)
+	e.weights, e.packed = make(map[*model.Matrix]metal.Binding), make(map[*model.Matrix]bool)
 	for _, m := range e.model.Matrices() {
-		b, err := e.dev.WrapBytes(m.Data, m.Name)
+		b, err := e.packWeights(m)
+		if err == nil && b != nil {
+			e.packed[m] = true
+		} else if err == nil {
+			b, err = e.dev.WrapBytes(m.Data, m.Name)
+		}
 		if err != nil {
 			return fmt.Errorf("engine: weights %s: %w", m.Name, err)
 		}
@@ -196,6 +209,42 @@ func (e *Engine) wrapWeights() error {
 		e.weights[m] = metal.Binding{Buffer: b}
 	}
 	return nil
+}
+
+// packWeights packs one matrix, or returns nil if it stays as it is.
+func (e *Engine) packWeights(m *model.Matrix) (metal.Buffer, error) {
+	p, ok := e.dev.(metal.Packer)
+	if !ok || !e.opt.Pack || m == e.model.Embed {
+		return nil, nil
+	}
+	return p.PackWeights(weightsOf(m), m.Name)
+}
+
+func weightsOf(m *model.Matrix) metal.Weights {
+	return metal.Weights{Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count}
+}
+
+// PackedBytes is what packing the weights of m for dev takes.
+func PackedBytes(m *model.Model, dev metal.Device) (n uint64) {
+	p, ok := dev.(metal.Packer)
+	if !ok {
+		return 0
+	}
+	for _, w := range m.Matrices() {
+		if w != m.Embed {
+			n += p.PackedBytes(weightsOf(w))
+		}
+	}
+	return n
+}
+
+// tokenBlock is how many tokens a threadgroup multiplies with a panel of m. A
+// panel that is not packed is unpacked by each group, so there is one per panel.
+func (e *Engine) tokenBlock(m *model.Matrix) int {
+	if e.packed[m] {
+		return packedBlock
+	}
+	return e.opt.ChunkTokens
 }
 
 // int8Product reports whether products with m take int8 activations.

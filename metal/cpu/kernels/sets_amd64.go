@@ -1,0 +1,39 @@
+package kernels
+
+import "golang.org/x/sys/cpu"
+
+var avx512Set = Set{
+	Name:     "avx512vnni",
+	quantRow: quantRowAVX512,
+	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX512, gemmQ8x2AVX512, gemmQ8x3AVX512, gemmQ8x4AVX512, gemmQ8x5AVX512, gemmQ8x6AVX512},
+	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX512, gemmF32x2AVX512, gemmF32x3AVX512, gemmF32x4AVX512, gemmF32x5AVX512, gemmF32x6AVX512},
+	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX512, gemmF16x2AVX512, gemmF16x3AVX512, gemmF16x4AVX512, gemmF16x5AVX512, gemmF16x6AVX512},
+	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX512, gemmBF16x2AVX512, gemmBF16x3AVX512, gemmBF16x4AVX512, gemmBF16x5AVX512, gemmBF16x6AVX512},
+}
+
+var avx2Set = Set{
+	Name:     "avx2",
+	quantRow: quantRowAVX2,
+	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX2, gemmQ8x2AVX2, gemmQ8x3AVX2, gemmQ8x4AVX2, gemmQ8x5AVX2, gemmQ8x6AVX2},
+	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX2, gemmF32x2AVX2, gemmF32x3AVX2, gemmF32x4AVX2, gemmF32x5AVX2, gemmF32x6AVX2},
+	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
+	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
+}
+
+func archSets() []*Set {
+	var sets []*Set
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
+		sets = append(sets, &avx512Set)
+	}
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && hasF16C() {
+		sets = append(sets, &avx2Set)
+	}
+	return sets
+}
+
+// cpuidFeatures is ECX of CPUID leaf 1.
+func cpuidFeatures() (ecx uint32)
+
+// hasF16C asks for what x/sys does not know. The system saves the registers if
+// it does so for AVX2.
+func hasF16C() bool { return cpuidFeatures()>>29&1 != 0 }
