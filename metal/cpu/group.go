@@ -64,3 +64,12 @@ func (g *Group) panel(n int) []byte {
 	}
 	return w.panel[:n]
 }
+
+// pointers lends a list of n pointers in the same way.
+func (g *Group) pointers(n int) []unsafe.Pointer {
+	w := g.worker
+	if cap(w.list) < n {
+		w.list = make([]unsafe.Pointer, n+n/4)
+	}
+	return w.list[:n]
+}

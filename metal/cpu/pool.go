@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"ds4/metal"
 	"ds4/metal/cpu/kernels"
@@ -63,6 +64,8 @@ type worker struct {
 	set     *kernels.Set
 	scratch []float32
 	panel   []byte
+	list    []unsafe.Pointer
+	heads   [2][headTile]float32
 	product product
 	wake    chan struct{}
 	parked  atomic.Bool

@@ -128,3 +128,23 @@ func gemmBF16x6AVX512(w unsafe.Pointer, t *Tile, cols int)
 //
 //go:noescape
 func quantRowAVX512(dst unsafe.Pointer, x *float32, blocks int)
+
+// attendScoresAVX512 multiplies rows, two at a time, with eight heads; width is a multiple of 16.
+//
+//go:noescape
+func attendScoresAVX512(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
+
+// attendSoftmaxAVX512 turns scores into weights, and finds what to divide the sums by.
+//
+//go:noescape
+func attendSoftmaxAVX512(s *float32, sinks *float32, inv *float32, n int)
+
+// attendSumAVX512 adds rows weighted for eight heads; width is a multiple of 16.
+//
+//go:noescape
+func attendSumAVX512(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
+// indexSumAVX512 adds weighted positive scores; n is a multiple of 4.
+//
+//go:noescape
+func indexSumAVX512(s *float32, w *float32, dst *float32, n int)

@@ -55,6 +55,11 @@ type Set struct {
 	gemmF16  [TileTokens + 1]gemmFunc
 	gemmBF16 [TileTokens + 1]gemmFunc
 	quantRow func(dst unsafe.Pointer, x *float32, blocks int)
+
+	attendScores  func(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32)
+	attendSoftmax func(s, sinks, inv *float32, n int)
+	attendSum     func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
+	indexSum      func(s, w, dst *float32, n int)
 }
 
 // Select finds the set that DS4_CPU names, or the best one of this machine.

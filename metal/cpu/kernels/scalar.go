@@ -16,6 +16,8 @@ var Scalar = Set{
 	gemmF32:  scalarGemm(gemmF32),
 	gemmF16:  scalarGemm(gemmF16),
 	gemmBF16: scalarGemm(gemmBF16),
+
+	attendScores: attendScores, attendSoftmax: attendSoftmax, attendSum: attendSum, indexSum: indexSum,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

@@ -46,6 +46,10 @@ func avx512() *asm {
 		}
 	}
 	quantRowAVX512(a)
+	scoresAVX512(a)
+	softmaxAVX512(a)
+	sumRows(a, zmm)
+	indexSum(a)
 	return a
 }
 
@@ -59,5 +63,10 @@ func avx2() *asm {
 		}
 	}
 	quantRowAVX2(a)
+	expData(a)
+	scoresAVX2(a)
+	softmaxAVX2(a)
+	sumRows(a, ymm)
+	indexSum(a)
 	return a
 }
