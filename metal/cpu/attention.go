@@ -20,8 +20,8 @@ func indexQuery(g *Group) {
 		return
 	}
 	for h := range int(a.Heads) {
-		hadamard(row(q, h, width))
-		fp4RoundTrip(row(q, h, width))
+		g.worker.set.Hadamard(row(q, h, width))
+		g.worker.set.RoundFP4(row(q, h, width))
 	}
 }
 
@@ -106,11 +106,16 @@ func selectTop(dst []int32, scores []float32) {
 	for i := len(dst)/2 - 1; i >= 0; i-- {
 		sift(i)
 	}
+	// Most rows are no better than the worst kept one. A NaN there is beaten by
+	// every number, and an equal score with a higher index is not kept.
+	least := scores[dst[0]]
 	for i := len(dst); i < len(scores); i++ {
-		if worse(dst[0], int32(i)) {
-			dst[0] = int32(i)
-			sift(0)
+		if s := scores[i]; s <= least || s != s {
+			continue
 		}
+		dst[0] = int32(i)
+		sift(0)
+		least = scores[dst[0]]
 	}
 	sortInt32(dst)
 }
@@ -191,6 +196,6 @@ func attention(g *Group) {
 		}
 	}
 	for h := range heads {
-		rotate(row(out, h, width), table, true)
+		set.Rotate(row(out, h, width), table, true)
 	}
 }

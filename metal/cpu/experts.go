@@ -101,14 +101,6 @@ func expertList(g *Group, order, offsets int) []int32 {
 	return g.i32(order)[o[g.Y]:o[g.Y+1]]
 }
 
-// swiglu: hidden = silu(min(gate, c)) * clamp(up, -c, c).
-func swiglu(hidden, up []float32, clamp float32) {
-	up = up[:len(hidden)]
-	for i, v := range hidden {
-		hidden[i] = mul(silu(min(v, clamp)), min(max(up[i], -clamp), clamp))
-	}
-}
-
 // expertGateUp: gate, up, order, offsets, x -> hidden, work.
 func expertGateUp(g *Group) { gateUp(g, false) }
 
@@ -131,7 +123,7 @@ func gateUp(g *Group, int8 bool) {
 	gate.multiply(g, gate.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &hidden)
 	up.multiply(g, up.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &work)
 	for i := range ids {
-		swiglu(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
+		g.worker.set.SwiGLU(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
 	}
 }
 
@@ -165,8 +157,6 @@ func expertCombine(g *Group) {
 	copy(y, row(g.f32(2), g.X, dim))
 	routed := row(g.f32(0), g.X, used*dim)
 	for i, w := range weights {
-		for d, v := range row(routed, i, dim) {
-			y[d] += mul(w, v)
-		}
+		g.worker.set.Axpy(y, row(routed, i, dim), w)
 	}
 }

@@ -66,6 +66,7 @@ type worker struct {
 	panel   []byte
 	list    []unsafe.Pointer
 	heads   [2][headTile]float32
+	gates   kernels.Gates
 	product product
 	wake    chan struct{}
 	parked  atomic.Bool

@@ -148,3 +148,53 @@ func attendSumAVX2(p *float32, rows *unsafe.Pointer, out *float32, inv *float32,
 //
 //go:noescape
 func indexSumAVX2(s *float32, w *float32, dst *float32, n int)
+
+// rowRMSAVX2 is 1/sqrt(mean(x^2) + eps); n is a multiple of 16.
+//
+//go:noescape
+func rowRMSAVX2(x *float32, n int, eps float32) float32
+
+// rowNormAVX2 normalises x in place; n is a multiple of 16; w may be nil.
+//
+//go:noescape
+func rowNormAVX2(x *float32, w *float32, n int, eps float32)
+
+// swigluAVX2 is hidden = silu(min(gate, clamp)) * clamped up, in place; n is a multiple of 16.
+//
+//go:noescape
+func swigluAVX2(gate *float32, up *float32, n int, clamp float32)
+
+// axpyAVX2 adds w*x to y; n is a multiple of 16.
+//
+//go:noescape
+func axpyAVX2(y *float32, x *float32, n int, w float32)
+
+// rotateAVX2 turns pairs of x by the angles of table (cos, sin); n is a multiple of 16.
+//
+//go:noescape
+func rotateAVX2(x *float32, table *float32, n int, sign float32)
+
+// mix4AVX2 is x = pre[0..3] . streams; n is a multiple of 16.
+//
+//go:noescape
+func mix4AVX2(x *float32, streams *float32, pre *float32, n int)
+
+// apply4AVX2 is S[b] = post[b]*y + sum of comb[a][b]*S[a]; n is a multiple of 16.
+//
+//go:noescape
+func apply4AVX2(streams *float32, y *float32, post *float32, comb *float32, n int)
+
+// poolAVX2 is the softmax-weighted sum of entries, channel by channel; width is a multiple of 16.
+//
+//go:noescape
+func poolAVX2(z *float32, kv *float32, gate *float32, entries int, width int)
+
+// roundFP8AVX2 rounds blocks of 64 values through E4M3.
+//
+//go:noescape
+func roundFP8AVX2(x *float32, blocks int)
+
+// roundF16AVX2 rounds values to F16; n is a multiple of 16.
+//
+//go:noescape
+func roundF16AVX2(x *float32, n int)

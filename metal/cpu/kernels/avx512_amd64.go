@@ -148,3 +148,68 @@ func attendSumAVX512(p *float32, rows *unsafe.Pointer, out *float32, inv *float3
 //
 //go:noescape
 func indexSumAVX512(s *float32, w *float32, dst *float32, n int)
+
+// rowRMSAVX512 is 1/sqrt(mean(x^2) + eps); n is a multiple of 16.
+//
+//go:noescape
+func rowRMSAVX512(x *float32, n int, eps float32) float32
+
+// rowNormAVX512 normalises x in place; n is a multiple of 16; w may be nil.
+//
+//go:noescape
+func rowNormAVX512(x *float32, w *float32, n int, eps float32)
+
+// swigluAVX512 is hidden = silu(min(gate, clamp)) * clamped up, in place; n is a multiple of 16.
+//
+//go:noescape
+func swigluAVX512(gate *float32, up *float32, n int, clamp float32)
+
+// axpyAVX512 adds w*x to y; n is a multiple of 16.
+//
+//go:noescape
+func axpyAVX512(y *float32, x *float32, n int, w float32)
+
+// rotateAVX512 turns pairs of x by the angles of table (cos, sin); n is a multiple of 16.
+//
+//go:noescape
+func rotateAVX512(x *float32, table *float32, n int, sign float32)
+
+// mix4AVX512 is x = pre[0..3] . streams; n is a multiple of 16.
+//
+//go:noescape
+func mix4AVX512(x *float32, streams *float32, pre *float32, n int)
+
+// apply4AVX512 is S[b] = post[b]*y + sum of comb[a][b]*S[a]; n is a multiple of 16.
+//
+//go:noescape
+func apply4AVX512(streams *float32, y *float32, post *float32, comb *float32, n int)
+
+// poolAVX512 is the softmax-weighted sum of entries, channel by channel; width is a multiple of 16.
+//
+//go:noescape
+func poolAVX512(z *float32, kv *float32, gate *float32, entries int, width int)
+
+// roundFP8AVX512 rounds blocks of 64 values through E4M3.
+//
+//go:noescape
+func roundFP8AVX512(x *float32, blocks int)
+
+// roundF16AVX512 rounds values to F16; n is a multiple of 16.
+//
+//go:noescape
+func roundF16AVX512(x *float32, n int)
+
+// roundFP4AVX512 rounds blocks of 32 values through FP4.
+//
+//go:noescape
+func roundFP4AVX512(x *float32, blocks int)
+
+// hadamardAVX512 is the orthonormal Walsh-Hadamard transform of 128 values.
+//
+//go:noescape
+func hadamardAVX512(x *float32)
+
+// hyperGatesAVX512 computes pre[4], post[4] and comb[16] from the mix of a token. p is inv, scale[3], eps.
+//
+//go:noescape
+func hyperGatesAVX512(dst *float32, mix *float32, base *float32, p *float32, iterations int)

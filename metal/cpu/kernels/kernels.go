@@ -60,6 +60,20 @@ type Set struct {
 	attendSoftmax func(s, sinks, inv *float32, n int)
 	attendSum     func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
 	indexSum      func(s, w, dst *float32, n int)
+
+	rowRMS     func(x *float32, n int, eps float32) float32
+	rowNorm    func(x, w *float32, n int, eps float32)
+	swiglu     func(gate, up *float32, n int, clamp float32)
+	axpy       func(y, x *float32, n int, w float32)
+	rotate     func(x, table *float32, n int, sign float32)
+	mix4       func(x, streams, pre *float32, n int)
+	apply4     func(streams, y, post, comb *float32, n int)
+	hyperGates func(dst, mix, base, p *float32, iterations int)
+	pool       func(z, kv, gate *float32, entries, width int)
+	roundFP8   func(x *float32, blocks int)
+	roundFP4   func(x *float32, blocks int)
+	roundF16   func(x *float32, n int)
+	hadamard   func(x *float32)
 }
 
 // Select finds the set that DS4_CPU names, or the best one of this machine.

@@ -18,6 +18,20 @@ var Scalar = Set{
 	gemmBF16: scalarGemm(gemmBF16),
 
 	attendScores: attendScores, attendSoftmax: attendSoftmax, attendSum: attendSum, indexSum: indexSum,
+
+	rowRMS:     rowRMS,
+	rowNorm:    rowNorm,
+	swiglu:     swiglu,
+	axpy:       axpy,
+	rotate:     rotate,
+	mix4:       mix4,
+	apply4:     apply4,
+	pool:       pool,
+	roundFP8:   roundFP8,
+	roundF16:   roundF16,
+	hyperGates: hyperGates,
+	roundFP4:   roundFP4,
+	hadamard:   hadamard,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

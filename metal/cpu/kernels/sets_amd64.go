@@ -11,6 +11,20 @@ var avx512Set = Set{
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX512, gemmBF16x2AVX512, gemmBF16x3AVX512, gemmBF16x4AVX512, gemmBF16x5AVX512, gemmBF16x6AVX512},
 
 	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512,
+
+	rowRMS:     rowRMSAVX512,
+	rowNorm:    rowNormAVX512,
+	swiglu:     swigluAVX512,
+	axpy:       axpyAVX512,
+	rotate:     rotateAVX512,
+	mix4:       mix4AVX512,
+	apply4:     apply4AVX512,
+	pool:       poolAVX512,
+	roundFP8:   roundFP8AVX512,
+	roundF16:   roundF16AVX512,
+	hyperGates: hyperGatesAVX512,
+	roundFP4:   roundFP4AVX512,
+	hadamard:   hadamardAVX512,
 }
 
 var avx2Set = Set{
@@ -22,6 +36,22 @@ var avx2Set = Set{
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
 
 	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2,
+
+	rowRMS:   rowRMSAVX2,
+	rowNorm:  rowNormAVX2,
+	swiglu:   swigluAVX2,
+	axpy:     axpyAVX2,
+	rotate:   rotateAVX2,
+	mix4:     mix4AVX2,
+	apply4:   apply4AVX2,
+	pool:     poolAVX2,
+	roundFP8: roundFP8AVX2,
+	roundF16: roundF16AVX2,
+
+	// Of little weight: plain Go.
+	hyperGates: hyperGates,
+	roundFP4:   roundFP4,
+	hadamard:   hadamard,
 }
 
 func archSets() []*Set {

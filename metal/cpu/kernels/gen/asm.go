@@ -20,13 +20,19 @@ func (a *asm) p(format string, args ...any) {
 	fmt.Fprintf(&a.text, format+"\n", args...)
 }
 
-// fn starts a function. A parameter is "name type"; float32 comes last.
+// fn starts a function. A parameter is "name type"; float32 comes last. A result
+// is a last parameter named ret.
 func (a *asm) fn(name, doc string, params ...string) {
 	name += a.suffix
 	size := 0
 	a.params = map[string]string{}
-	for _, p := range params {
+	var result string
+	for i, p := range params {
 		n, typ, _ := strings.Cut(p, " ")
+		if n == "ret" {
+			params, result = params[:i], " "+typ
+			size = (size + 7) &^ 7
+		}
 		a.params[n] = fmt.Sprintf("%s+%d(FP)", n, size)
 		size += 8
 		if typ == "float32" {
@@ -34,8 +40,8 @@ func (a *asm) fn(name, doc string, params ...string) {
 		}
 	}
 	list := strings.Join(params, ", ")
-	fmt.Fprintf(&a.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, list)
-	a.p("\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, list, name, size)
+	fmt.Fprintf(&a.decls, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)%s\n", name, doc, name, list, result)
+	a.p("\n// func %s(%s)%s\nTEXT ·%s(SB), NOSPLIT, $0-%d", name, list, result, name, size)
 }
 
 // arg loads a parameter into a general register.

@@ -50,6 +50,10 @@ func avx512() *asm {
 	softmaxAVX512(a)
 	sumRows(a, zmm)
 	indexSum(a)
+	rows(a, zmm)
+	roundFP4(a)
+	hadamard(a)
+	hyperGates(a)
 	return a
 }
 
@@ -68,5 +72,19 @@ func avx2() *asm {
 	softmaxAVX2(a)
 	sumRows(a, ymm)
 	indexSum(a)
+	rows(a, ymm)
 	return a
+}
+
+// rows are the kernels along a row that differ in width only.
+func rows(a *asm, v vec) {
+	rowNorm(a, v)
+	swiglu(a, v)
+	axpy(a, v)
+	rotate(a, v)
+	mix4(a, v)
+	apply4(a, v)
+	pool(a, v)
+	roundFP8(a, v)
+	roundF16(a, v)
 }
