@@ -88,8 +88,6 @@ type Packer interface {
 	// PackWeights copies w into a buffer in that layout. It is nil, without an
 	// error, if the device has no layout for the type.
 	PackWeights(w Weights, label string) (Buffer, error)
-	// PackedBytes is the size of the buffer, 0 if there is no layout.
-	PackedBytes(w Weights) uint64
 }
 
 // Pipeline is a compiled kernel.

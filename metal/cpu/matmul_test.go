@@ -93,7 +93,7 @@ func testMatmul(t *testing.T, d *Device, rng *rand.Rand, typ quant.Type, rows, b
 	var first []float32
 	for i, b := range []metal.Buffer{mapped, packed, mapped} {
 		if b == nil {
-			if d.PackedBytes(weights) != 0 {
+			if PackedBytes(weights) != 0 {
 				t.Fatal("not packed")
 			}
 			continue

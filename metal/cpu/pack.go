@@ -23,8 +23,9 @@ func packWeights(g *Group) {
 	kernels.Pack(dst, src, m.stored, m.typ, hi-lo, m.cols, nil)
 }
 
-// PackedBytes is the size of w packed: about that of its file encoding.
-func (d *Device) PackedBytes(w metal.Weights) uint64 {
+// PackedBytes is the size of w packed, about that of its file encoding, or 0 if it
+// is not worth packing.
+func PackedBytes(w metal.Weights) uint64 {
 	p, own := kernels.PanelOf(quant.Type(w.Type))
 	if !own {
 		return 0 // packing would expand it to float32
@@ -35,7 +36,7 @@ func (d *Device) PackedBytes(w metal.Weights) uint64 {
 // PackWeights copies w into panels. It reads w with the device's threads, so that
 // a mapped file that was cut short is an error here too.
 func (d *Device) PackWeights(w metal.Weights, label string) (metal.Buffer, error) {
-	n := d.PackedBytes(w)
+	n := PackedBytes(w)
 	if n == 0 {
 		return nil, nil
 	}

@@ -224,15 +224,12 @@ func weightsOf(m *model.Matrix) metal.Weights {
 	return metal.Weights{Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count}
 }
 
-// PackedBytes is what packing the weights of m for dev takes.
-func PackedBytes(m *model.Model, dev metal.Device) (n uint64) {
-	p, ok := dev.(metal.Packer)
-	if !ok {
-		return 0
-	}
+// PackedBytes is what Options.Pack takes, for a driver that packs a matrix to size
+// bytes.
+func PackedBytes(m *model.Model, size func(metal.Weights) uint64) (n uint64) {
 	for _, w := range m.Matrices() {
 		if w != m.Embed {
-			n += p.PackedBytes(weightsOf(w))
+			n += size(weightsOf(w))
 		}
 	}
 	return n
