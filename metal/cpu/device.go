@@ -42,6 +42,7 @@ type Device struct {
 	mu     sync.Mutex
 	poison error // first failure since the last Rebuild, already wrapped
 	free   []*commandBuffer
+	slab   *slab // that packed weights come from
 	closed bool
 }
 

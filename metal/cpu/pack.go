@@ -40,7 +40,7 @@ func (d *Device) PackWeights(w metal.Weights, label string) (metal.Buffer, error
 	if n == 0 {
 		return nil, nil
 	}
-	b, err := d.NewBuffer(n, label)
+	b, err := d.take(n, label)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (d *Device) PackWeights(w metal.Weights, label string) (metal.Buffer, error
 		b.Release()
 		return nil, err
 	}
-	b.(*buffer).packed = true
+	b.packed = true
 	return b, nil
 }
 

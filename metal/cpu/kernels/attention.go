@@ -75,9 +75,12 @@ func fold(lanes []float32) float32 {
 func dot(a, b []float32) float32 {
 	var acc [rowLanes]float32
 	b = b[:len(a)]
+	for len(a) >= rowLanes {
+		fmaLanes(&acc, (*[rowLanes]float32)(a), (*[rowLanes]float32)(b))
+		a, b = a[rowLanes:], b[rowLanes:]
+	}
 	for i, v := range a {
-		l := i % rowLanes
-		acc[l] = fma(v, b[i], acc[l])
+		acc[i] = fma(v, b[i], acc[i])
 	}
 	return fold(acc[:])
 }
@@ -116,10 +119,7 @@ func attendSum(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int
 	for j, r := range unsafe.Slice(rows, n) {
 		row := floats(r, width)
 		for h := range Heads {
-			w, dst := weights[j*Heads+h], o[h*width:(h+1)*width]
-			for d, v := range row {
-				dst[d] = fma(w, v, dst[d])
-			}
+			fmaRow(o[h*width:(h+1)*width], row, weights[j*Heads+h])
 		}
 	}
 	for i := range o {

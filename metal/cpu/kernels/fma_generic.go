@@ -10,13 +10,49 @@ import "math"
 func fma(a, b, c float32) float32 {
 	p, z := float64(a)*float64(b), float64(c)
 	s := p + z
-	if bits := math.Float64bits(s); bits&(1<<29-1) == 1<<28 || bits>>52&0x7ff < 1023-126 {
+	if bits := math.Float64bits(s); bits<<tieShift == tie || bits<<1 < normal {
 		return fmaTie(p, z, s)
 	}
 	return float32(s)
 }
 
+const (
+	tieShift = 64 - 29 // leaves what float32 drops
+	tie      = 1 << 63
+	normal   = (1023 - 126) << 53 // the smallest, without its sign
+)
+
+// fmaRow is dst[i] = fma(x[i], w, dst[i]), without a call per value.
+func fmaRow(dst, x []float32, w float32) {
+	dst = dst[:len(x)]
+	wide := float64(w)
+	for i, v := range x {
+		p, z := float64(v)*wide, float64(dst[i])
+		s := p + z
+		r := float32(s)
+		if bits := math.Float64bits(s); bits<<tieShift == tie || bits<<1 < normal {
+			r = fmaTie(p, z, s)
+		}
+		dst[i] = r
+	}
+}
+
+// fmaLanes is acc[i] = fma(a[i], b[i], acc[i]).
+func fmaLanes(acc, a, b *[rowLanes]float32) {
+	for i, v := range a {
+		p, z := float64(v)*float64(b[i]), float64(acc[i])
+		s := p + z
+		r := float32(s)
+		if bits := math.Float64bits(s); bits<<tieShift == tie || bits<<1 < normal {
+			r = fmaTie(p, z, s)
+		}
+		acc[i] = r
+	}
+}
+
 // fmaTie rounds the sum of p and z to odd before it rounds it to float32.
+//
+//go:noinline
 func fmaTie(p, z, s float64) float32 {
 	t := s - p
 	e := (p - (s - t)) + (z - t) // what s lacks, exactly

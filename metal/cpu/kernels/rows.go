@@ -124,10 +124,7 @@ func swiglu(gate, up *float32, n int, clamp float32) {
 }
 
 func axpy(y, x *float32, n int, w float32) {
-	out := unsafe.Slice(y, n)
-	for i, v := range unsafe.Slice(x, n) {
-		out[i] = fma(v, w, out[i])
-	}
+	fmaRow(unsafe.Slice(y, n), unsafe.Slice(x, n), w)
 }
 
 func rotate(x, table *float32, n int, sign float32) {

@@ -146,10 +146,7 @@ func gemmColumns(t *Tile, tokens, cols int, load func(dst *[PanelRows]float32, k
 		load(&w, k)
 		for i := range tokens {
 			x := *(*float32)(unsafe.Add(t.In[i], 4*k))
-			a := &acc[i]
-			for r, v := range w {
-				a[r] = fma(v, x, a[r])
-			}
+			fmaRow(acc[i][:], w[:], x)
 		}
 	}
 	for i := range tokens {
