@@ -44,7 +44,8 @@ const (
 	KernelIndexQuery = "index_query"
 	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK]. grid n.
 	KernelIndexSelect = "index_select"
-	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width]. grid n.
+	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width].
+	// grid (n, ceil(Heads/AttentionHeads)).
 	KernelAttention = "attention"
 	// RouteArgs; logits [T][Experts], bias, tokens, hash routes -> ids i32[T][Used], weights f32[T][Used]. grid T.
 	KernelRoute = "route"
@@ -66,6 +67,9 @@ const (
 
 // MatmulPanel is how many weight rows one threadgroup of a matrix product does.
 const MatmulPanel = 32
+
+// AttentionHeads is how many heads one threadgroup of attention does.
+const AttentionHeads = 8
 
 // Int8Block is how many values share a scale when activations are int8.
 const Int8Block = 32

@@ -11,6 +11,8 @@ import (
 // headTile is how many heads attention and the indexer treat together.
 const headTile = kernels.Heads
 
+var _ = [1]struct{}{}[headTile-metal.AttentionHeads]
+
 // indexQuery: queries in place: Hadamard and FP4, per head.
 func indexQuery(g *Group) {
 	a := argsOf[metal.IndexArgs](g)
@@ -180,22 +182,21 @@ func attention(g *Group) {
 	scale := float32(1 / math.Sqrt(float64(width)))
 	sinks, inv := &g.worker.heads[0], &g.worker.heads[1]
 	set := g.worker.set
-	for h := 0; h < heads; h += headTile {
-		used := min(headTile, heads-h)
-		*sinks = [headTile]float32{}
-		copy(sinks[:used], g.f32(4)[h:])
-		o := out[h*width : (h+used)*width]
-		if used < headTile {
-			o = spareOut
-		}
-		set.AttendScores(scores, headsOf(q, h, heads, width, spareQ), list, width, scale)
-		set.AttendSoftmax(scores, sinks, inv, n)
-		set.AttendSum(o, scores, list[:n], inv, width)
-		if used < headTile {
-			copy(out[h*width:], o[:used*width])
-		}
+	h := g.Y * headTile
+	used := min(headTile, heads-h)
+	*sinks = [headTile]float32{}
+	copy(sinks[:used], g.f32(4)[h:])
+	o := out[h*width : (h+used)*width]
+	if used < headTile {
+		o = spareOut
 	}
-	for h := range heads {
-		set.Rotate(row(out, h, width), table, true)
+	set.AttendScores(scores, headsOf(q, h, heads, width, spareQ), list, width, scale)
+	set.AttendSoftmax(scores, sinks, inv, n)
+	set.AttendSum(o, scores, list[:n], inv, width)
+	if used < headTile {
+		copy(out[h*width:], o[:used*width])
+	}
+	for i := range used {
+		set.Rotate(row(out, h+i, width), table, true)
 	}
 }

@@ -12,6 +12,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -165,6 +166,7 @@ func (d *Device) Close() error {
 
 // run executes command buffers in the order of their Commit.
 func (d *Device) run() {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	for c := range d.queue {
 		d.pool.execute(c)
 		if c.err != nil {

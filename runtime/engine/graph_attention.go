@@ -174,7 +174,8 @@ func (c *encoder) attend(i int, batch []Sequence) {
 	first := 0
 	for _, q := range batch {
 		a.Row, a.Pos = uint32(first), uint32(q.Session.Len())
-		dispatch(c, metal.KernelAttention, grid(len(q.Tokens)), a, s.q, q.Session.at(l.raw), q.Session.at(l.comp),
+		g := grid2(len(q.Tokens), (m.Heads+metal.AttentionHeads-1)/metal.AttentionHeads)
+		dispatch(c, metal.KernelAttention, g, a, s.q, q.Session.at(l.raw), q.Session.at(l.comp),
 			s.selected, c.e.constants.vector(y.Sinks), s.table, s.attention)
 		first += len(q.Tokens)
 	}
