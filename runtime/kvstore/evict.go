@@ -97,7 +97,7 @@ func (s *Store) choose(free int64) []*node {
 		list = append(list, n)
 		free -= n.bytes
 		gone[n.parent]++
-		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].count == gone[p.id] {
+		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].live() == gone[p.id] {
 			add(p)
 		}
 	}

@@ -373,16 +373,10 @@ func (s *Store) dropOrphans() {
 		if n := s.ix.nodes[id]; n != nil {
 			end = n.to
 		}
-		f := s.ix.families[id]
-		if f == nil {
-			continue
-		}
-		for _, list := range f.byText {
-			for _, n := range list {
-				if n.from == end {
-					reached[n.id] = true
-					open = append(open, n.id)
-				}
+		for n := range s.ix.children(id) {
+			if n.from == end {
+				reached[n.id] = true
+				open = append(open, n.id)
 			}
 		}
 	}

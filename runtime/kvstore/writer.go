@@ -390,24 +390,13 @@ func (s *Store) publish(j *job, bytes int64) {
 func (s *Store) dropReplaced(j *job) {
 	s.mu.Lock()
 	var tails []*node
-	if f := s.ix.families[j.seg.Parent]; f != nil {
-		var sum uint32
-		done := 0
-		for _, l := range f.lengths {
-			if l >= len(j.seg.Text) {
-				break
-			}
-			sum = segment.AddChecksum(sum, j.seg.Text[done:l])
-			done = l
-			for _, n := range f.byText[textKey{l, sum}] {
-				if n.to < j.seg.To && n.pins == 0 && n.offered() && s.evictable(n) &&
-					segment.MakeID(s.opt.Identity, n.parent, n.from, j.seg.Text[:l]) == n.id {
-					n.leaving = true
-					tails = append(tails, n)
-				}
-			}
+	s.ix.prefixes(j.seg.Parent, &sums{text: j.seg.Text}, 0, func(n *node) {
+		if n.textLen < len(j.seg.Text) && n.to < j.seg.To && n.pins == 0 && n.offered() && s.evictable(n) &&
+			segment.MakeID(s.opt.Identity, n.parent, n.from, j.seg.Text[:n.textLen]) == n.id {
+			n.leaving = true
+			tails = append(tails, n)
 		}
-	}
+	})
 	s.mu.Unlock()
 	for _, n := range tails {
 		s.drop(n, "superseded")

@@ -1,0 +1,123 @@
+package kvstore
+
+import (
+	"cmp"
+	"slices"
+
+	"ds4/runtime/kvstore/segment"
+)
+
+// maxHashing bounds, in lengths of the prompt, what one lookup hashes. What is
+// really there needs one length at most; more is needed only where checksums
+// collide, which somebody has to arrange. Beyond the bound there is no hit.
+const maxHashing = 4
+
+// match is a segment whose text comes next in a prompt, as far as its checksum
+// tells.
+type match struct {
+	n       *node
+	before  int // the match that it follows, -1 at the root
+	end     int // of its text in the prompt
+	proven  bool
+	refuted bool
+}
+
+// search is one lookup. It takes time in proportion to the prompt, and to the
+// number of segments that follow those that match, whatever their lengths.
+type search struct {
+	ix        *index
+	identity  [32]byte
+	text      []byte
+	sums      sums
+	maxTokens int
+	matches   []match
+	hashed    int // bytes
+}
+
+// longest returns the offered node that covers the longest prefix of text within
+// maxTokens (0: any), or nil, and the length of its text from the root.
+func (ix *index) longest(identity [32]byte, text []byte, maxTokens int) (best *node, textLen int) {
+	s := search{ix: ix, identity: identity, text: text, sums: sums{text: text}, maxTokens: maxTokens}
+	s.extend(-1, segment.ID{}, 0, 0)
+	for i := 0; i < len(s.matches); i++ {
+		m := s.matches[i]
+		s.extend(i, m.n.id, m.end, m.n.to)
+	}
+	order := make([]int, len(s.matches))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		x, y := s.matches[a], s.matches[b]
+		return cmp.Or(cmp.Compare(y.end, x.end), cmp.Compare(y.n.to, x.n.to))
+	})
+	for _, i := range order {
+		if s.prove(i) {
+			return s.matches[i].n, s.matches[i].end
+		}
+	}
+	return nil, 0
+}
+
+// extend adds the matches among the children of a place in the prompt: behind the
+// segment id, at byte pos and token tok.
+func (s *search) extend(at int, id segment.ID, pos, tok int) {
+	s.ix.prefixes(id, &s.sums, pos, func(n *node) {
+		if n.offered() && n.from == tok && (s.maxTokens <= 0 || n.to <= s.maxTokens) {
+			s.matches = append(s.matches, match{n: n, before: at, end: pos + n.textLen})
+		}
+	})
+}
+
+// prefixes calls visit for each child of a segment whose text, as far as its
+// checksum tells, stands at pos: shorter ones first.
+func (ix *index) prefixes(id segment.ID, text *sums, pos int, visit func(*node)) {
+	f := ix.families[id]
+	if f == nil {
+		return
+	}
+	f.order()
+	var sum uint32
+	done := pos
+	for kids := f.kids; len(kids) > 0; {
+		end := pos + kids[0].textLen
+		if end > len(text.text) {
+			return
+		}
+		sum = text.extend(sum, pos, done, end)
+		done = end
+		same := 1 // children of this length
+		for same < len(kids) && kids[same].textLen == kids[0].textLen {
+			same++
+		}
+		first, _ := slices.BinarySearchFunc(kids[:same], sum, func(n *node, sum uint32) int { return cmp.Compare(n.textCRC, sum) })
+		for _, n := range kids[first:same] {
+			if n.textCRC != sum {
+				break
+			}
+			if ix.nodes[n.id] == n {
+				visit(n)
+			}
+		}
+		kids = kids[same:]
+	}
+}
+
+// prove reports whether a match and all before it are what they seem.
+func (s *search) prove(i int) bool {
+	for j := i; j >= 0; j = s.matches[j].before {
+		m := &s.matches[j]
+		if m.proven {
+			continue
+		}
+		if m.refuted || s.hashed+m.n.textLen > maxHashing*len(s.text) {
+			return false
+		}
+		s.hashed += m.n.textLen
+		m.proven = segment.MakeID(s.identity, m.n.parent, m.n.from, s.text[m.end-m.n.textLen:m.end]) == m.n.id
+		if m.refuted = !m.proven; m.refuted {
+			return false
+		}
+	}
+	return true
+}
