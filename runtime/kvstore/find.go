@@ -38,25 +38,43 @@ type search struct {
 // maxTokens (0: any), or nil, and the length of its text from the root.
 func (ix *index) longest(identity [32]byte, text []byte, maxTokens int) (best *node, textLen int) {
 	s := search{ix: ix, identity: identity, text: text, sums: sums{text: text}, maxTokens: maxTokens}
+	return s.longest()
+}
+
+// longest collects what seems to match and returns the longest that does.
+func (s *search) longest() (best *node, textLen int) {
 	s.extend(-1, segment.ID{}, 0, 0)
 	for i := 0; i < len(s.matches); i++ {
 		m := s.matches[i]
 		s.extend(i, m.n.id, m.end, m.n.to)
 	}
+	if len(s.matches) == 0 {
+		return nil, 0
+	}
+	first := 0
 	order := make([]int, len(s.matches))
 	for i := range order {
 		order[i] = i
+		if s.compare(i, first) < 0 {
+			first = i
+		}
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		x, y := s.matches[a], s.matches[b]
-		return cmp.Or(cmp.Compare(y.end, x.end), cmp.Compare(y.n.to, x.n.to))
-	})
+	if s.prove(first) {
+		return s.matches[first].n, s.matches[first].end
+	}
+	slices.SortFunc(order, s.compare)
 	for _, i := range order {
 		if s.prove(i) {
 			return s.matches[i].n, s.matches[i].end
 		}
 	}
 	return nil, 0
+}
+
+// compare orders matches: the one that covers most first.
+func (s *search) compare(a, b int) int {
+	x, y := &s.matches[a], &s.matches[b]
+	return cmp.Or(cmp.Compare(y.end, x.end), cmp.Compare(y.n.to, x.n.to))
 }
 
 // extend adds the matches among the children of a place in the prompt: behind the
