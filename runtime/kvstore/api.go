@@ -81,6 +81,7 @@ type Segment struct {
 // empty.
 type Chain struct {
 	IDs     []string
+	Ends    []int // position after each of them
 	Tokens  int   // positions that it covers
 	TextLen int   // bytes of the prompt's cache text that it covers
 	Bytes   int64 // size of its files

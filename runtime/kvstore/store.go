@@ -372,7 +372,7 @@ func (s *Store) Lookup(text []byte) Chain {
 func newChain(nodes []*node, textLen int) Chain {
 	var c Chain
 	for _, n := range nodes {
-		c.IDs = append(c.IDs, n.id.String())
+		c.IDs, c.Ends = append(c.IDs, n.id.String()), append(c.Ends, n.to)
 		c.Tokens = n.to
 		c.Bytes += n.bytes
 	}

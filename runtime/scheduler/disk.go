@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"slices"
 
 	"ds4/runtime/engine"
 	"ds4/runtime/kvstore"
@@ -125,19 +124,17 @@ func (d *disk) trouble() string {
 	return ""
 }
 
-// ends lists the segment ends of a restored chain that new segments can follow.
-// The store names the whole chain only, so the end of the last full segment is
-// looked up; chains of another segment size have their last end at least.
-func (d *disk) ends(c kvstore.Chain, h *history, segmentTokens int) []savedEnd {
-	last := savedEnd{at: c.Tokens, id: c.Last()}
-	full := c.Tokens / segmentTokens * segmentTokens
-	if full == 0 {
-		return []savedEnd{last}
+// ends lists the segment ends of a restored chain. New segments follow the full
+// ones; in a long chain that has none, of another segment size, the last.
+func (d *disk) ends(c kvstore.Chain, segmentTokens int) []savedEnd {
+	var list []savedEnd
+	full := false
+	for i, at := range c.Ends {
+		list = append(list, savedEnd{at: at, id: c.IDs[i], parent: at%segmentTokens == 0})
+		full = full || at%segmentTokens == 0
 	}
-	front := d.lookup(h.text[:h.textLen(full)])
-	if full == c.Tokens || front.Tokens != full || !slices.Contains(c.IDs, front.Last()) {
-		last.parent = true
-		return []savedEnd{last}
+	if !full && c.Tokens >= segmentTokens {
+		list[len(list)-1].parent = true
 	}
-	return []savedEnd{{at: full, id: front.Last(), parent: true}, last}
+	return list
 }

@@ -160,6 +160,9 @@ func TestRestoredEqualsCold(t *testing.T) {
 	if res.Source != SourceDisk || res.EvaluatedTokens != 1 || res.RestoredTokens != res.PromptTokens-1 || res.Attempts != 1 {
 		t.Errorf("got %+v", res)
 	}
+	if st := r.store.Stats(); st.Lookups != 1 || st.Hits != 1 {
+		t.Errorf("one prompt counts as %d lookups, %d hits", st.Lookups, st.Hits)
+	}
 	r.log.want(`^chat ctx=\d+\.\.\d+:1 src=disk-text prompt start$`, 1)
 	r.log.want(`^kv cache hit text tokens=\d+ `, 1)
 	// The conversation grows: its new segments follow the full ones, not the tail.
@@ -183,6 +186,38 @@ func TestRestoredEqualsCold(t *testing.T) {
 	r = w.serve(rigOptions{})
 	if c := r.good(next); c.text != b.text || c.result.RestoredTokens < 2*testSegment {
 		t.Errorf("got %q %+v, before %q", c.text, c.result, b.text)
+	}
+}
+
+// TestEnds: new segments follow the full ones of a restored chain.
+func TestEnds(t *testing.T) {
+	chain := func(ends ...int) kvstore.Chain {
+		return kvstore.Chain{IDs: []string{"a", "b", "c"}[:len(ends)], Ends: ends, Tokens: ends[len(ends)-1]}
+	}
+	for _, x := range []struct {
+		chain kvstore.Chain
+		full  string // ids that others may follow
+	}{
+		{chain(128), "a"},
+		{chain(128, 256, 300), "ab"},
+		{chain(100), ""},      // a tail
+		{chain(96, 192), "b"}, // of another segment size: better than nothing
+		{chain(96, 128, 192), "b"},
+	} {
+		got := ""
+		var d disk
+		list := d.ends(x.chain, testSegment)
+		for i, e := range list {
+			if e.at != x.chain.Ends[i] || e.id != x.chain.IDs[i] {
+				t.Errorf("%v: %+v", x.chain.Ends, list)
+			}
+			if e.parent {
+				got += e.id
+			}
+		}
+		if got != x.full {
+			t.Errorf("%v: new segments may follow %q, want %q", x.chain.Ends, got, x.full)
+		}
 	}
 }
 

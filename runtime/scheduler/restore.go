@@ -86,7 +86,7 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	sl.past = h
-	sl.saved = s.disk.ends(r.got.Chain, &h, s.cfg.SegmentTokens)
+	sl.saved = s.disk.ends(r.got.Chain, s.cfg.SegmentTokens)
 	s.setTokens(j, tokens, len(h.tokens), SourceDisk)
 	j.attempt.chain, j.attempt.restored = r.got.Chain.IDs, len(h.tokens)
 	s.beginPrefill(j)
