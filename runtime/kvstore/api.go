@@ -84,6 +84,7 @@ type Chain struct {
 	After   string // "" from the root on
 	From    int    // position at which it begins
 	IDs     []string
+	Ends    []int // positions at which the segments end
 	Tokens  int   // position at which it ends
 	TextLen int   // bytes of cache text that it covers
 	Bytes   int64 // size of its files
