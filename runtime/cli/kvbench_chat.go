@@ -233,7 +233,7 @@ func (b *bench) restore(ctx context.Context) error {
 		var rates []float64
 		var got kvstore.Restored
 		for range restoreRounds {
-			got, err = st.store.Restore(ctx, chain, func(to int) (kvstore.Target, error) { return sess.BeginRestore(to) })
+			got, err = st.store.Restore(ctx, chain, func(to int) (kvstore.Target, error) { return sess.BeginRestore(0, to) })
 			if err != nil {
 				return err
 			}

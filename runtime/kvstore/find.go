@@ -35,15 +35,16 @@ type search struct {
 }
 
 // longest returns the offered node that covers the longest prefix of text within
-// maxTokens (0: any), or nil, and the length of its text from the root.
-func (ix *index) longest(identity [32]byte, text []byte, maxTokens int) (best *node, textLen int) {
+// maxTokens (0: any), or nil, and the length of its text. The text begins where
+// segment after ends, at position from; the zero id and 0 are the root.
+func (ix *index) longest(identity [32]byte, after segment.ID, from int, text []byte, maxTokens int) (best *node, textLen int) {
 	s := search{ix: ix, identity: identity, text: text, sums: sums{text: text}, maxTokens: maxTokens}
-	return s.longest()
+	return s.longest(after, from)
 }
 
 // longest collects what seems to match and returns the longest that does.
-func (s *search) longest() (best *node, textLen int) {
-	s.extend(-1, segment.ID{}, 0, 0)
+func (s *search) longest(after segment.ID, from int) (best *node, textLen int) {
+	s.extend(-1, after, 0, from)
 	for i := 0; i < len(s.matches); i++ {
 		m := s.matches[i]
 		s.extend(i, m.n.id, m.end, m.n.to)

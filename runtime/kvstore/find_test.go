@@ -38,7 +38,7 @@ func randomText(seed uint64, n int) []byte {
 // find looks a text up and returns what was hashed for it too.
 func (w wood) find(text []byte) (n *node, textLen, hashed int) {
 	s := w.search(text)
-	n, textLen = s.longest()
+	n, textLen = s.longest(segment.ID{}, 0)
 	return n, textLen, s.hashed
 }
 
@@ -138,7 +138,7 @@ func TestIndexRandom(t *testing.T) {
 		}
 		want := 0
 		for _, n := range all {
-			if p := texts[n]; len(p) <= len(prompt) && string(p) == string(prompt[:len(p)]) && w.chain(n) != nil {
+			if p := texts[n]; len(p) <= len(prompt) && string(p) == string(prompt[:len(p)]) && w.chain(segment.ID{}, n) != nil {
 				want = max(want, len(p))
 			}
 		}

@@ -205,15 +205,17 @@ func TestEnds(t *testing.T) {
 		{chain(96, 128, 192), "b"},
 	} {
 		got := ""
-		var d disk
-		list := d.ends(x.chain, testSegment)
-		for i, e := range list {
-			if e.at != x.chain.Ends[i] || e.id != x.chain.IDs[i] {
+		list := ends(x.chain, testSegment)
+		for _, e := range list {
+			if i := slices.Index(x.chain.IDs, e.id); e.at != x.chain.Ends[i] {
 				t.Errorf("%v: %+v", x.chain.Ends, list)
 			}
 			if e.parent {
 				got += e.id
 			}
+		}
+		if last := list[len(list)-1]; last.at != x.chain.Tokens {
+			t.Errorf("%v: %+v", x.chain.Ends, list)
 		}
 		if got != x.full {
 			t.Errorf("%v: new segments may follow %q, want %q", x.chain.Ends, got, x.full)
