@@ -28,6 +28,7 @@ type node struct {
 	withheld bool // on probation
 	leaving  bool // its file is being removed
 	pins     int  // restores and waiting requests that want it
+	standby  *standby
 }
 
 // decayedHits returns what the hits are worth now. A time in the future does not
