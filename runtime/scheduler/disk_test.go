@@ -223,6 +223,48 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestColdRetrySurvivesTheVerdict: the whole chain is found guilty; what the cold
+// retry saved meanwhile, after it, is there after kill -9 all the same.
+func TestColdRetrySurvivesTheVerdict(t *testing.T) {
+	w := newWorld(t)
+	q := longChat()
+	r := w.serve(rigOptions{})
+	r.good(q)
+	r.flush()
+	for _, e := range r.store.List() {
+		if e.To%testSegment != 0 { // leaves one full segment
+			if err := os.Remove(filepath.Join(w.dir, "segments", e.ID[:2], e.ID+".kv")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dead := w.killed()
+	r.down()
+	r = dead.serve(rigOptions{faults: "at=wait,label=^graph embed tokens$,source=disk"})
+	a := r.good(q)
+	equalAnswers(t, a, q)
+	r.log.want("kv cache convicted", 1)
+	r.flush()
+	heir := dead.killed()
+	r.down()
+	r = heir.serve(rigOptions{})
+	b := r.good(q)
+	equalAnswers(t, b, q)
+	if res := b.result; res.EvaluatedTokens != 1 || res.Source != SourceDisk {
+		t.Errorf("got %+v", res)
+	}
+}
+
+// killed is the folder that a server finds after the present one was killed.
+func (w *world) killed() *world {
+	w.t.Helper()
+	heir := &world{t: w.t, dir: w.t.TempDir(), lay: w.lay}
+	if err := os.CopyFS(heir.dir, os.DirFS(w.dir)); err != nil {
+		w.t.Fatal(err)
+	}
+	return heir
+}
+
 // TestThinkingIsReused: an answer with hidden reasoning is saved where the next
 // turn can go on.
 func TestThinkingIsReused(t *testing.T) {
