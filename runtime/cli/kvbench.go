@@ -26,7 +26,7 @@ const (
 	benchSegments    = 10_000
 	maxBenchSegments = 1_000_000
 	benchTokens      = 32768
-	minBenchTokens   = 1024 // below, fixed costs are all that is seen
+	minBenchTokens   = 256 // below, fixed costs are all that is seen
 	maxBenchTokens   = 1 << 20
 	benchTurns       = 64
 	maxBenchTurns    = 1024
@@ -200,10 +200,15 @@ func (a *app) kvBench(ctx context.Context, s *benchSettings) (err error) {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
+	return b.finish()
+}
+
+// finish prints the figures and judges them, if that was asked for.
+func (b *bench) finish() error {
 	if err := b.print(); err != nil {
 		return err
 	}
-	if missed := b.missed(); s.check && missed > 0 {
+	if missed := b.missed(); b.s.check && missed > 0 {
 		return &exitError{exitFailure, fmt.Errorf("%d of %d bounds are missed", missed, b.bounds())}
 	}
 	return nil
