@@ -22,8 +22,10 @@ const (
 const maxSegments = 8
 
 // saveSegment saves a full segment if the request's session stands at its end.
+// What follows hidden reasoning is not worth a write: no later prompt goes that
+// way, and the next turn passes the place again without it.
 func (s *Scheduler) saveSegment(j *job) {
-	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && !j.slot.hidden {
 		s.save(j.ctx, j.slot, reasonContinued)
 	}
 }
