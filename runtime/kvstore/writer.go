@@ -41,7 +41,8 @@ func (j *job) node(bytes int64) *node {
 }
 
 // Save queues a segment for the writer and returns its id. A segment that is
-// already stored or queued is not written again. While the queue is full Save
+// already stored or queued is not written again, except on probation: then a copy
+// waits for the verdict. While the queue is full Save
 // waits, at most SaveTimeout; Stats has the time. An error means that the segment
 // will not be stored; it never concerns the request whose state it is. Writing
 // happens later and may fail without a word to the caller: Has knows.
