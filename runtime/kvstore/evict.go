@@ -73,7 +73,7 @@ func (c *candidates) Pop() any {
 // parents, and returns them in the order in which they must go. The caller holds
 // mu.
 func (s *Store) choose(free int64) []*node {
-	now := s.opt.Now()
+	now, reached := s.opt.Now(), s.ix.reached()
 	wanted := map[segment.ID]bool{} // parents of what is in the queue
 	for _, j := range s.pending {
 		wanted[j.seg.Parent] = true
@@ -81,7 +81,7 @@ func (s *Store) choose(free int64) []*node {
 	var open candidates
 	add := func(n *node) {
 		if n.pins == 0 && !n.leaving && !wanted[n.id] {
-			heap.Push(&open, candidate{n, s.ix.isOrphan(n), n.score(now), n.lastUsed})
+			heap.Push(&open, candidate{n, !reached[n.id], n.score(now), n.lastUsed})
 		}
 	}
 	for _, n := range s.ix.nodes {
@@ -97,7 +97,7 @@ func (s *Store) choose(free int64) []*node {
 		list = append(list, n)
 		free -= n.bytes
 		gone[n.parent]++
-		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].count == gone[p.id] {
+		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].live() == gone[p.id] {
 			add(p)
 		}
 	}
@@ -156,6 +156,7 @@ func (s *Store) drop(n *node, reason string) {
 	}
 	hits := n.decayedHits(s.opt.Now())
 	s.mu.Unlock()
+	s.dismiss(n)
 	if err != nil {
 		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", path.Base(name), errnoText(err))
 		return
@@ -198,6 +199,7 @@ func (s *Store) Clear() (Freed, error) {
 				s.foreign += n.bytes
 			}
 			s.mu.Unlock()
+			s.dismiss(n)
 			f.add(&f.Segments, n.bytes, err)
 		}
 		for _, q := range s.takeJail() {

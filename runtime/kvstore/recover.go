@@ -22,11 +22,11 @@ const (
 // Verdicts is what recovery found.
 type Verdicts struct {
 	Scanned    int   // files with a segment's name
-	OK         int   // in the index now
+	OK         int   // found by lookups now
 	Stale      int   // of another identity or version: removed
 	Corrupt    int   // damaged or torn: quarantined
 	Unreadable int   // left alone, ignored
-	Orphan     int   // parent gone: removed
+	Orphan     int   // a segment before it is gone: kept for when that is written again
 	Poisoned   int   // too many strikes, or convicted: quarantined
 	FreedBytes int64 // removed, quarantine not counted
 	Time       time.Duration
@@ -49,7 +49,7 @@ func (s *Store) recover() {
 	}
 	s.mu.Lock()
 	s.ready = true
-	s.verdicts.OK = len(s.ix.nodes)
+	s.verdicts.OK = len(s.ix.reached())
 	s.verdicts.Time = time.Since(start)
 	v, readOnly := s.verdicts, s.readOnly
 	s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *Store) recoverSegments() error {
 		s.verdicts.Poisoned++
 		s.imprison(n, "poisoned", "the process died, or the device failed, with it restored")
 	}
-	s.dropOrphans()
+	s.sortOrphans()
 	s.trimJail()
 	before := s.ix.bytes
 	s.makeRoom(0)
@@ -215,18 +215,17 @@ func (s *Store) syncFound(dir string) {
 }
 
 func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error)) {
-	name := path.Join(s.dir.shard(shard), e.Name)
-	size := s.sizeOf(name)
+	name := s.dir.shard(shard) + "/" + e.Name
 	id, ok := parseSegmentName(shard, e.Name)
 	if !ok || len(s.ix.nodes) >= maxNodes {
-		s.addForeign(size)
+		s.addForeign(s.sizeOf(name))
 		return
 	}
 	s.verdicts.Scanned++
 	if !e.Type.IsRegular() {
 		// It would be in the way of a segment with this name.
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "notfile", vfs.ErrNotRegular)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "notfile", vfs.ErrNotRegular)
 		return
 	}
 	n, err := s.judge(name, id)
@@ -240,12 +239,12 @@ func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error
 		s.sweep(name)
 	case errors.Is(err, segment.ErrTorn):
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "torn", err)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "torn", err)
 	case isFormat(err):
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "corrupt", err)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "corrupt", err)
 	default:
-		s.addForeign(size)
+		s.addForeign(s.sizeOf(name))
 		complain(name, err)
 	}
 }
@@ -255,6 +254,32 @@ func (s *Store) isolate(n *node, why string, cause error) {
 	if s.readOnly == "" {
 		s.imprison(n, why, cause.Error())
 	}
+}
+
+// headFile is a file whose header and table are read at once and remembered.
+type headFile struct {
+	vfs.File
+	head []byte
+	n    int // bytes of head that are there
+}
+
+// ReadAt takes from what is remembered if all of b is part of it.
+func (h *headFile) ReadAt(b []byte, off int64) (int, error) {
+	end := off + int64(len(b))
+	if end > int64(len(h.head)) {
+		return h.File.ReadAt(b, off)
+	}
+	if h.n == 0 {
+		n, err := h.File.ReadAt(h.head, 0)
+		if int64(n) < end {
+			return copy(b, h.head[min(off, int64(n)):n]), err
+		}
+		h.n = n
+	}
+	if end > int64(h.n) {
+		return h.File.ReadAt(b, off)
+	}
+	return copy(b, h.head[off:end]), nil
 }
 
 // judge reads as much of a file as Validate says and returns its node.
@@ -268,7 +293,8 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := segment.Reader{R: tap{f, id.String(), ptHeaderRead}, Size: size,
+	head := &headFile{File: f, head: make([]byte, min(size, int64(s.opt.Layout.HeadBytes())))}
+	r := segment.Reader{R: tap{head, id.String(), ptHeaderRead}, Size: size,
 		NoChecksum: s.opt.Unsafe.NoChecksum || s.opt.Validate == ValidateOff}
 	h, err := r.Header()
 	if err != nil {
@@ -360,44 +386,29 @@ func (s *Store) forgetUnusable() {
 	}
 }
 
-// dropOrphans removes segments that no lookup can reach: a segment before them
-// is gone, or does not end where they begin.
-func (s *Store) dropOrphans() {
+// sortOrphans counts the segments that no lookup can reach, because one before
+// them is gone. They stay, as the first to be evicted: when the missing one is
+// evaluated and written again, they continue it, so damage costs the damaged
+// segment and not what follows it. What does not begin where its parent ends can
+// never be of use.
+func (s *Store) sortOrphans() {
 	s.mu.Lock()
-	reached := map[segment.ID]bool{}
-	open := []segment.ID{{}}
-	for len(open) > 0 {
-		id := open[len(open)-1]
-		open = open[:len(open)-1]
-		end := 0
-		if n := s.ix.nodes[id]; n != nil {
-			end = n.to
-		}
-		f := s.ix.families[id]
-		if f == nil {
+	reached := s.ix.reached()
+	var useless []*node
+	for id, n := range s.ix.nodes {
+		if reached[id] {
 			continue
 		}
-		for _, list := range f.byText {
-			for _, n := range list {
-				if n.from == end {
-					reached[n.id] = true
-					open = append(open, n.id)
-				}
-			}
+		s.verdicts.Orphan++
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from {
+			useless = append(useless, n)
 		}
 	}
-	var orphans []*node
-	for id, n := range s.ix.nodes {
-		if !reached[id] {
-			orphans = append(orphans, n)
-		}
+	for _, n := range useless {
+		s.ix.remove(n)
 	}
 	s.mu.Unlock()
-	for _, n := range orphans {
-		s.mu.Lock()
-		s.ix.remove(n)
-		s.mu.Unlock()
-		s.verdicts.Orphan++
+	for _, n := range useless {
 		s.sweep(s.dir.segment(n.id))
 	}
 }

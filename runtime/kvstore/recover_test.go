@@ -48,7 +48,8 @@ func TestOtherLayout(t *testing.T) {
 	}
 }
 
-// TestOrphans go at start: what no lookup reaches is garbage.
+// TestOrphans stay at start, are found by no lookup, and continue the chain as
+// soon as what was missing is written again.
 func TestOrphans(t *testing.T) {
 	a := newTalk(1, 128)
 	m, ids := stored(t, a)
@@ -57,8 +58,35 @@ func TestOrphans(t *testing.T) {
 	if w.logged("kv recovery scanned=3 ok=1 stale=0 corrupt=0 orphan=2") != 1 || w.restore(a) != 32 {
 		t.Errorf("log:\n%s", w.dumpLog())
 	}
-	if w.exists(file(ids[2])) || w.exists(file(ids[3])) {
-		t.Error("orphans stay")
+	text := a.text()
+	if c := w.s.Beyond(ids[1], 64, text[len(a[:64].text()):]); c.After != ids[1] || c.From != 64 || c.Tokens != 128 || len(c.IDs) != 2 {
+		t.Errorf("beyond the gap: %+v", c)
+	}
+	if c := w.s.Beyond(ids[1], 60, text[len(a[:64].text()):]); !c.Empty() {
+		t.Errorf("at another position: %+v", c)
+	}
+	w.save(a[:64])
+	if n := w.restore(a); n != 128 {
+		t.Errorf("then restored %d\n%s", n, w.dumpLog())
+	}
+}
+
+// TestOrphansGoFirst: what no lookup reaches is evicted before anything else,
+// even if it was used more.
+func TestOrphansGoFirst(t *testing.T) {
+	a, b := newTalk(1, 128), newTalk(2, 64)
+	m, ids := stored(t, a)
+	w := newWorld(t, m)
+	w.save(b)
+	for range 3 {
+		w.restore(a)
+	}
+	used := w.s.Stats().SegmentBytes
+	w.close()
+	must(t, m.Remove(file(ids[1])))
+	w = newWorld(t, m, func(o *kvstore.Options) { o.BudgetBytes = 64<<10 + used/2; o.QuarantineBytes = 0 })
+	if w.restore(b) != 64 || w.exists(file(ids[3])) {
+		t.Errorf("log:\n%s", w.dumpLog())
 	}
 }
 
@@ -279,57 +307,6 @@ func TestInspectAndPurge(t *testing.T) {
 	}
 }
 
-// BenchmarkOpen10k is the start-up time with 10,000 segments on disk.
-func BenchmarkOpen10k(b *testing.B) {
-	root := b.TempDir()
-	fill(b, root, 10_000)
-	opt := kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1}
-	for b.Loop() {
-		s, err := kvstore.Open(opt)
-		must(b, err)
-		if n := s.Stats().Segments; n != 10_000 {
-			b.Fatalf("%d segments", n)
-		}
-		b.StopTimer()
-		must(b, s.Close(context.Background()))
-		b.StartTimer()
-	}
-}
-
-// BenchmarkLookup is the time to find a prompt of 1 MB among 10,000 segments:
-// 1,000 conversations that share nothing, one of them 1 MB long.
-func BenchmarkLookup(b *testing.B) {
-	m := errfs.NewMem()
-	s, err := kvstore.Open(kvstore.Options{FS: m, Dir: dir, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
-	must(b, err)
-	defer s.Close(context.Background())
-	long := newTalk(1, 500_000)
-	save := func(a talk) {
-		const step = 5000
-		parent := ""
-		for from := 0; from < len(a); from += step {
-			to := min(from+step, len(a))
-			seg := plain(layout(), parent, from, to)
-			seg.Text = a[from:to].text()
-			id, err := s.Save(context.Background(), seg)
-			must(b, err)
-			parent = id
-		}
-	}
-	save(long)
-	for i := range uint64(9_900) {
-		save(newTalk(2+i, 3000+int(i%2000)))
-	}
-	must(b, s.Flush(context.Background()))
-	prompt := long.text()
-	b.SetBytes(int64(len(prompt)))
-	for b.Loop() {
-		if c := s.Lookup(prompt); c.Tokens != len(long) {
-			b.Fatalf("found %d tokens", c.Tokens)
-		}
-	}
-}
-
 // BenchmarkRestore reads a chain of 16 segments of the size that a small model
 // has.
 func BenchmarkRestore(b *testing.B) {
@@ -413,19 +390,3 @@ func (t *plainTarget) Frontier(i int) []byte { return t.fro[i] }
 func (t *plainTarget) Logits() []byte        { return t.log }
 func (t *plainTarget) Commit([]int32) error  { return nil }
 func (t *plainTarget) Abort()                {}
-
-// fill writes n small segments.
-func fill(b *testing.B, root string, n int) {
-	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
-	must(b, err)
-	for i := range n / 10 {
-		parent := ""
-		for j := range 10 {
-			seg := plain(layout(), parent, j*32, (j+1)*32)
-			seg.Text = fmt.Appendf(seg.Text, " of %d", i)
-			parent, err = s.Save(context.Background(), seg)
-			must(b, err)
-		}
-	}
-	must(b, s.Close(context.Background()))
-}
