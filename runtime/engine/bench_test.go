@@ -32,6 +32,27 @@ func BenchmarkPrefill(b *testing.B) {
 	}
 }
 
+// BenchmarkPrefillAtDepth times the chunk that follows a prompt of the given depth:
+// its cost must grow with the window and the top-k, not with the depth.
+func BenchmarkPrefillAtDepth(b *testing.B) {
+	for _, depth := range []int{2048, 32768} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			s := newSession(b, e)
+			tokens := benchTokens(depth + e.ChunkTokens())
+			prefill(b, s, tokens[:depth], e.ChunkTokens())
+			point := s.Keep()
+			for b.Loop() {
+				prefill(b, s, tokens[depth:], e.ChunkTokens())
+				if err := s.Rewind(point); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(e.ChunkTokens()*b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
 // BenchmarkDecode times single tokens after a prompt of the given depth.
 func BenchmarkDecode(b *testing.B) {
 	for _, depth := range []int{1, 2048} {
