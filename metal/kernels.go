@@ -42,7 +42,8 @@ const (
 	KernelFrontier = "compress_frontier"
 	// IndexArgs; queries [T][IndexHeads*Width] in place: Hadamard, FP4 (if set). grid T.
 	KernelIndexQuery = "index_query"
-	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK]. grid n.
+	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK].
+	// grid ceil(Tokens/IndexTokens).
 	KernelIndexSelect = "index_select"
 	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width].
 	// grid (n, ceil(Heads/AttentionHeads)).
@@ -67,6 +68,9 @@ const (
 
 // MatmulPanel is how many weight rows one threadgroup of a matrix product does.
 const MatmulPanel = 32
+
+// IndexTokens is how many tokens one threadgroup of KernelIndexSelect does.
+const IndexTokens = 8
 
 // AttentionHeads is how many heads one threadgroup of attention does.
 const AttentionHeads = 8
@@ -162,6 +166,7 @@ type CompressArgs struct {
 type IndexArgs struct {
 	Heads, Width uint32
 	Row, Pos     uint32
+	Tokens       uint32 // of the sequence
 	Ratio        uint32
 	TopK         uint32
 	Flags        uint32

@@ -32,36 +32,74 @@ func indexQuery(g *Group) {
 // attention then takes them all.
 func indexSelect(g *Group) {
 	a := argsOf[metal.IndexArgs](g)
-	visible := (int(a.Pos) + g.X + 1) / int(a.Ratio)
+	first := g.X * metal.IndexTokens
+	tokens := min(metal.IndexTokens, int(a.Tokens)-first)
+	visible := func(i int) int { return (int(a.Pos) + first + i + 1) / int(a.Ratio) }
 	k := int(a.TopK)
-	if visible <= k {
+	for tokens > 0 && visible(0) <= k {
+		first++
+		tokens--
+	}
+	if tokens == 0 {
 		return
 	}
-	heads, width := int(a.Heads), int(a.Width)
-	t := int(a.Row) + g.X
-	q, w := row(g.f32(0), t, heads*width), row(g.f32(1), t, heads)
 	const unit = 4 // rows that the kernels take at a time
-	n := (visible + unit - 1) / unit * unit
-	list := g.pointers(n)
+	n := (visible(tokens-1) + unit - 1) / unit * unit
+	scores := g.scratch(tokens*n + indexRows*headTile + headTile*int(a.Width))
+	indexScores(g, a, int(a.Row)+first, tokens, visible(tokens-1), scores, n)
+	for i := range tokens {
+		dst := row(g.i32(3), int(a.Row)+first+i, k)
+		g.worker.set.Top(dst, scores[i*n:][:visible(i)], &g.worker.top)
+	}
+}
+
+// indexRows is how many rows meet all tokens of a group while they are in cache.
+const indexRows = 128
+
+// indexScores writes the scores of tokens [t, t+tokens) to scores, n values each,
+// which is followed by spare memory. Rows beyond the last get its scores.
+func indexScores(g *Group, a *metal.IndexArgs, t, tokens, rows int, scores []float32, n int) {
+	heads, width := int(a.Heads), int(a.Width)
+	parts := scores[tokens*n:]
+	spare := parts[indexRows*headTile:]
+	clear(scores[:tokens*n])
 	comp := g.f32(2)
+	list := g.pointers(n)
 	for s := range list {
-		list[s] = unsafe.Pointer(&row(comp, min(s, visible-1), width)[0])
+		list[s] = unsafe.Pointer(&row(comp, min(s, rows-1), width)[0])
 	}
-	scale := float32(1 / math.Sqrt(float64(width*heads)))
-	mem := g.scratch(n + n*headTile + headTile*width)
-	scores, parts, spare := mem[:n], mem[n:n+n*headTile], mem[n+n*headTile:]
-	clear(scores)
-	for h := 0; h < heads; h += headTile {
-		tile := headsOf(q, h, heads, width, spare)
-		weights := &g.worker.heads[0]
-		*weights = [headTile]float32{}
-		for i := range min(headTile, heads-h) {
-			weights[i] = mul(w[h+i], scale)
+	// Tokens with few heads share a tile.
+	together := 1
+	if headTile%heads == 0 {
+		together = headTile / heads
+	}
+	weights := &g.worker.heads[0]
+	for from := 0; from < n; from += indexRows {
+		to := min(from+indexRows, n)
+		for i := 0; i < tokens; i += together {
+			m := min(together, tokens-i)
+			q := g.f32(0)[(t+i)*heads*width:][:m*heads*width]
+			for h := 0; h < m*heads; h += headTile {
+				g.worker.set.AttendScores(parts, headsOf(q, h, m*heads, width, spare), list[from:to], width, 1)
+				for j := range m {
+					indexWeights(weights, g.f32(1)[(t+i+j)*heads:][:heads], h-j*heads, a)
+					g.worker.set.IndexSum(scores[(i+j)*n:][from:to], parts, weights)
+				}
+			}
 		}
-		g.worker.set.AttendScores(parts, tile, list, width, 1)
-		g.worker.set.IndexSum(scores, parts, weights)
 	}
-	selectTop(row(g.i32(3), t, k), scores[:visible])
+}
+
+// indexWeights gives the heads of a tile, the first of which is head h of w, their
+// weights. Heads that are not in w have none.
+func indexWeights(dst *[headTile]float32, w []float32, h int, a *metal.IndexArgs) {
+	scale := float32(1 / math.Sqrt(float64(a.Width*a.Heads)))
+	for i := range dst {
+		dst[i] = 0
+		if h+i >= 0 && h+i < len(w) {
+			dst[i] = mul(w[h+i], scale)
+		}
+	}
 }
 
 // headsOf is the tile of heads from h on: part of q, or a copy with zeros for
@@ -73,53 +111,6 @@ func headsOf(q []float32, h, heads, width int, spare []float32) []float32 {
 	clear(spare[:headTile*width])
 	copy(spare, q[h*width:heads*width])
 	return spare[:headTile*width]
-}
-
-// selectTop writes the indices of the largest scores, ascending; of equal scores
-// the lower index wins. A NaN counts as the smallest score.
-func selectTop(dst []int32, scores []float32) {
-	// dst is a heap with the worst kept entry on top.
-	worse := func(i, j int32) bool {
-		a, b := scores[i], scores[j]
-		if a != a {
-			return b == b || i > j
-		}
-		return a < b || a == b && i > j
-	}
-	sift := func(at int) {
-		for {
-			c := 2*at + 1
-			if c >= len(dst) {
-				return
-			}
-			if c+1 < len(dst) && worse(dst[c+1], dst[c]) {
-				c++
-			}
-			if !worse(dst[c], dst[at]) {
-				return
-			}
-			dst[at], dst[c] = dst[c], dst[at]
-			at = c
-		}
-	}
-	for i := range dst {
-		dst[i] = int32(i)
-	}
-	for i := len(dst)/2 - 1; i >= 0; i-- {
-		sift(i)
-	}
-	// Most rows are no better than the worst kept one. A NaN there is beaten by
-	// every number, and an equal score with a higher index is not kept.
-	least := scores[dst[0]]
-	for i := len(dst); i < len(scores); i++ {
-		if s := scores[i]; s <= least || s != s {
-			continue
-		}
-		dst[0] = int32(i)
-		sift(0)
-		least = scores[dst[0]]
-	}
-	sortInt32(dst)
 }
 
 // attendRows lists the rows that one query sees: raw ones by position, then

@@ -3,12 +3,9 @@ package cpu
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"ds4/metal"
 )
-
-func sortInt32(s []int32) { slices.Sort(s) }
 
 // routeFloor keeps the routing weights finite when all scores vanish.
 const routeFloor = 0x1p-14

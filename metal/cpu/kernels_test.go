@@ -7,46 +7,6 @@ import (
 	"testing"
 )
 
-func TestSelectTop(t *testing.T) {
-	rng := rand.New(rand.NewPCG(11, 12))
-	for range 300 {
-		n := 2 + rng.IntN(60)
-		k := 1 + rng.IntN(n)
-		scores := make([]float32, n)
-		for i := range scores {
-			scores[i] = float32(rng.IntN(6)) // many ties
-			if rng.IntN(10) == 0 {
-				scores[i] = float32(math.NaN())
-			}
-		}
-		order := make([]int32, n)
-		for i := range order {
-			order[i] = int32(i)
-		}
-		key := func(i int32) float64 {
-			if v := float64(scores[i]); v == v {
-				return v
-			}
-			return math.Inf(-1)
-		}
-		slices.SortStableFunc(order, func(a, b int32) int {
-			switch {
-			case key(a) > key(b):
-				return -1
-			case key(a) < key(b):
-				return 1
-			}
-			return int(a - b)
-		})
-		want := slices.Sorted(slices.Values(order[:k]))
-		got := make([]int32, k)
-		selectTop(got, scores)
-		if !slices.Equal(got, want) {
-			t.Fatalf("top %d of %v: %v, want %v", k, scores, got, want)
-		}
-	}
-}
-
 func TestPickExperts(t *testing.T) {
 	ids := make([]int32, 3)
 	pickExperts(ids, []float32{1, 5, 2, 5, 0})

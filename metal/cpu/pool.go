@@ -78,6 +78,7 @@ type worker struct {
 	list    []unsafe.Pointer
 	heads   [2][headTile]float32
 	gates   kernels.Gates
+	top     kernels.TopMemory
 	product product
 	wake    chan struct{}
 	parked  atomic.Bool

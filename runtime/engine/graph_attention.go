@@ -153,8 +153,9 @@ func (c *encoder) selectRows(i, tokens int, batch []Sequence) {
 	dispatch(c, metal.KernelIndexQuery, grid(tokens), a, s.indexQ)
 	first := 0
 	for _, q := range batch {
-		a.Row, a.Pos = uint32(first), uint32(q.Session.Len())
-		dispatch(c, metal.KernelIndexSelect, grid(len(q.Tokens)), a, s.indexQ, s.indexW, q.Session.at(l.index), s.selected)
+		a.Row, a.Pos, a.Tokens = uint32(first), uint32(q.Session.Len()), uint32(len(q.Tokens))
+		g := grid((len(q.Tokens) + metal.IndexTokens - 1) / metal.IndexTokens)
+		dispatch(c, metal.KernelIndexSelect, g, a, s.indexQ, s.indexW, q.Session.at(l.index), s.selected)
 		first += len(q.Tokens)
 	}
 }

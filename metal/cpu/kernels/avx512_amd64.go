@@ -189,6 +189,11 @@ func apply4AVX512(streams *float32, y *float32, post *float32, comb *float32, n 
 //go:noescape
 func poolAVX512(z *float32, kv *float32, gate *float32, entries int, width int)
 
+// aboveAVX512 writes first+i for every x[i] > least; n is a multiple of 16. It returns how many.
+//
+//go:noescape
+func aboveAVX512(dst *int32, x *float32, first int, n int, least float32) int
+
 // roundFP8AVX512 rounds blocks of 64 values through E4M3.
 //
 //go:noescape

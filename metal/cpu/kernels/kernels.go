@@ -74,6 +74,7 @@ type Set struct {
 	roundFP4   func(x *float32, blocks int)
 	roundF16   func(x *float32, n int)
 	hadamard   func(x *float32)
+	above      func(dst *int32, x *float32, first, n int, least float32) int
 }
 
 // Select finds the set that DS4_CPU names, or the best one of this machine.

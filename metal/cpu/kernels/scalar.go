@@ -32,6 +32,7 @@ var Scalar = Set{
 	hyperGates: hyperGates,
 	roundFP4:   roundFP4,
 	hadamard:   hadamard,
+	above:      above,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

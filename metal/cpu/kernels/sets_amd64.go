@@ -25,6 +25,7 @@ var avx512Set = Set{
 	hyperGates: hyperGatesAVX512,
 	roundFP4:   roundFP4AVX512,
 	hadamard:   hadamardAVX512,
+	above:      aboveAVX512,
 }
 
 var avx2Set = Set{
@@ -52,6 +53,7 @@ var avx2Set = Set{
 	hyperGates: hyperGates,
 	roundFP4:   roundFP4,
 	hadamard:   hadamard,
+	above:      aboveAVX2,
 }
 
 func archSets() []*Set {

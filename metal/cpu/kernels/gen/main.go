@@ -85,6 +85,7 @@ func rows(a *asm, v vec) {
 	mix4(a, v)
 	apply4(a, v)
 	pool(a, v)
+	above(a, v)
 	roundFP8(a, v)
 	roundF16(a, v)
 }
