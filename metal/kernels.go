@@ -29,7 +29,7 @@ const (
 	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride].
 	// grid (ceil(Rows/MatmulPanel), ceil(Tokens/Block)).
 	KernelMatmul = "matmul"
-	// MatmulArgs; Q8_0 weights, int8 blocks of x -> out. grid as above.
+	// MatmulArgs; Q8_0, Q4_K, Q2_K or IQ2_XXS weights, int8 blocks of x -> out. grid as above.
 	KernelMatmulInt8 = "matmul_int8"
 	// QueryArgs; table -> q [T][Heads*Width] in place: norm per head (if Norm), rope. grid T.
 	KernelQuery = "query_prepare"
@@ -78,9 +78,9 @@ const AttentionHeads = 8
 // Int8Block is how many values share a scale when activations are int8.
 const Int8Block = 32
 
-// Int8Bytes is the size of an int8 block: its scale, a sum, and the codes. What
-// is where is the driver's business.
-const Int8Bytes = 8 + Int8Block
+// Int8Bytes is the size of an int8 block: its scale, sums, and the codes. What is
+// where is the driver's business.
+const Int8Bytes = 16 + Int8Block
 
 // EmbedArgs are the arguments of KernelEmbed.
 type EmbedArgs struct {

@@ -40,8 +40,11 @@ func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool) matrix
 	}
 	p, _ := kernels.PanelOf(t)
 	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: n}
-	if p == kernels.PanelQ8 && !int8 {
+	switch {
+	case p == kernels.PanelQ8 && !int8:
 		m.used = kernels.PanelF32
+	case int8 && kernels.IsK(t):
+		m.used = kernels.PanelK
 	}
 	return m
 }

@@ -157,7 +157,7 @@ func TestMatmulInt8(t *testing.T) {
 	}
 	for i := range x {
 		b := in.Bytes()[i/metal.Int8Block*metal.Int8Bytes:]
-		x[i] = *(*float32)(unsafe.Pointer(&b[0])) * float32(int8(b[8+i%metal.Int8Block]))
+		x[i] = *(*float32)(unsafe.Pointer(&b[0])) * float32(int8(b[16+i%metal.Int8Block]))
 	}
 	mapped, err := d.WrapBytes(data, "weights")
 	if err != nil {

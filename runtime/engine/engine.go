@@ -246,7 +246,11 @@ func (e *Engine) tokenBlock(m *model.Matrix) int {
 
 // int8Product reports whether products with m take int8 activations.
 func (e *Engine) int8Product(m *model.Matrix) bool {
-	return e.opt.Numerics.ActInt8 && m.Type == quant.Q8_0
+	switch m.Type {
+	case quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
+		return e.opt.Numerics.ActInt8
+	}
+	return false
 }
 
 // constants holds the small vectors of the model in one device buffer.

@@ -4,10 +4,15 @@ package kernels
 
 import "unsafe"
 
-// gemmQ8x1AVX512 multiplies a Q8_0 panel with 1 rows.
+// gemmQ8x1AVX512 multiplies an int8 panel with 1 rows.
 //
 //go:noescape
 func gemmQ8x1AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx1AVX512 multiplies an int8 panel with 1 rows.
+//
+//go:noescape
+func gemmKx1AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x1AVX512 multiplies a F32 panel with 1 rows; cols is a multiple of 4.
 //
@@ -24,10 +29,15 @@ func gemmF16x1AVX512(w unsafe.Pointer, t *Tile, cols int)
 //go:noescape
 func gemmBF16x1AVX512(w unsafe.Pointer, t *Tile, cols int)
 
-// gemmQ8x2AVX512 multiplies a Q8_0 panel with 2 rows.
+// gemmQ8x2AVX512 multiplies an int8 panel with 2 rows.
 //
 //go:noescape
 func gemmQ8x2AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx2AVX512 multiplies an int8 panel with 2 rows.
+//
+//go:noescape
+func gemmKx2AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x2AVX512 multiplies a F32 panel with 2 rows; cols is a multiple of 4.
 //
@@ -44,10 +54,15 @@ func gemmF16x2AVX512(w unsafe.Pointer, t *Tile, cols int)
 //go:noescape
 func gemmBF16x2AVX512(w unsafe.Pointer, t *Tile, cols int)
 
-// gemmQ8x3AVX512 multiplies a Q8_0 panel with 3 rows.
+// gemmQ8x3AVX512 multiplies an int8 panel with 3 rows.
 //
 //go:noescape
 func gemmQ8x3AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx3AVX512 multiplies an int8 panel with 3 rows.
+//
+//go:noescape
+func gemmKx3AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x3AVX512 multiplies a F32 panel with 3 rows; cols is a multiple of 4.
 //
@@ -64,10 +79,15 @@ func gemmF16x3AVX512(w unsafe.Pointer, t *Tile, cols int)
 //go:noescape
 func gemmBF16x3AVX512(w unsafe.Pointer, t *Tile, cols int)
 
-// gemmQ8x4AVX512 multiplies a Q8_0 panel with 4 rows.
+// gemmQ8x4AVX512 multiplies an int8 panel with 4 rows.
 //
 //go:noescape
 func gemmQ8x4AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx4AVX512 multiplies an int8 panel with 4 rows.
+//
+//go:noescape
+func gemmKx4AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x4AVX512 multiplies a F32 panel with 4 rows; cols is a multiple of 4.
 //
@@ -84,10 +104,15 @@ func gemmF16x4AVX512(w unsafe.Pointer, t *Tile, cols int)
 //go:noescape
 func gemmBF16x4AVX512(w unsafe.Pointer, t *Tile, cols int)
 
-// gemmQ8x5AVX512 multiplies a Q8_0 panel with 5 rows.
+// gemmQ8x5AVX512 multiplies an int8 panel with 5 rows.
 //
 //go:noescape
 func gemmQ8x5AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx5AVX512 multiplies an int8 panel with 5 rows.
+//
+//go:noescape
+func gemmKx5AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x5AVX512 multiplies a F32 panel with 5 rows; cols is a multiple of 4.
 //
@@ -104,10 +129,15 @@ func gemmF16x5AVX512(w unsafe.Pointer, t *Tile, cols int)
 //go:noescape
 func gemmBF16x5AVX512(w unsafe.Pointer, t *Tile, cols int)
 
-// gemmQ8x6AVX512 multiplies a Q8_0 panel with 6 rows.
+// gemmQ8x6AVX512 multiplies an int8 panel with 6 rows.
 //
 //go:noescape
 func gemmQ8x6AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmKx6AVX512 multiplies an int8 panel with 6 rows.
+//
+//go:noescape
+func gemmKx6AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x6AVX512 multiplies a F32 panel with 6 rows; cols is a multiple of 4.
 //

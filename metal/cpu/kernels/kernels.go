@@ -29,10 +29,15 @@ const (
 	TileTokens = 6
 	// Block is how many int8 values share a scale.
 	Block = 32
-	// ActBytes is the size of an int8 block of activations: scale, -128*sum, codes.
-	ActBytes = 8 + Block
+	// ActBytes is the size of an int8 block of activations: its scale, -128 times
+	// the sum of the codes, the scaled sums of either half, and the codes.
+	ActBytes = actCodes + Block
+	actCodes = 16
 	// q8PanelBytes is the size of one block of all rows of a Q8_0 panel.
 	q8PanelBytes = PanelRows * (2 + Block)
+	// kPanelBytes is that of a panel of a K-quant.
+	kPanelBytes = PanelRows * (kHeader + Block)
+	kHeader     = 3 * 4 // scale and two offsets
 )
 
 // EnvSet names the variable that forces a set, for tests and for comparisons.
@@ -51,6 +56,7 @@ type Set struct {
 	Name string
 
 	gemmQ8   [TileTokens + 1]gemmFunc
+	gemmK    [TileTokens + 1]gemmFunc
 	gemmF32  [TileTokens + 1]gemmFunc
 	gemmF16  [TileTokens + 1]gemmFunc
 	gemmBF16 [TileTokens + 1]gemmFunc
@@ -109,13 +115,15 @@ func (s *Set) QuantizeRow(dst []byte, x []float32) {
 }
 
 // Product multiplies one panel, as Pack made it, with n rows of cols values:
-// float32, or what QuantizeRow made if the panel is of Q8_0.
+// float32, or what QuantizeRow made if the panel has int8 codes.
 func (s *Set) Product(p PanelType, w []byte, t *Tile, n, cols int) {
 	_ = w[p.Bytes(cols)-1]
 	at := unsafe.Pointer(&w[0])
 	switch p {
 	case PanelQ8:
 		s.gemmQ8[n](at, t, cols/Block)
+	case PanelK:
+		s.gemmK[n](at, t, cols/Block)
 	case PanelF16:
 		pick(&s.gemmF16, &Scalar.gemmF16, cols)[n](at, t, cols)
 	case PanelBF16:

@@ -159,7 +159,7 @@ func TestQuantizeRow(t *testing.T) {
 	for b := range blocks {
 		scale := *(*float32)(unsafe.Pointer(&want[b*ActBytes]))
 		for i := range Block {
-			v, q := x[b*Block+i], float32(int8(want[b*ActBytes+8+i]))
+			v, q := x[b*Block+i], float32(int8(want[b*ActBytes+actCodes+i]))
 			if d := math.Abs(float64(v - q*scale)); d > 0.501*float64(scale) && scale > 0x1p-100 {
 				t.Fatalf("block %d: %v became %v * %v", b, v, q, scale)
 			}
@@ -211,7 +211,7 @@ func plainQ8(w, in []byte) (acc float32) {
 	for ; len(in) > 0; w, in = w[2+Block:], in[ActBytes:] {
 		sum := 0
 		for i := range Block {
-			sum += int(int8(w[2+i])) * int(int8(in[8+i]))
+			sum += int(int8(w[2+i])) * int(int8(in[actCodes+i]))
 		}
 		d := quant.F16ToF32(uint16(w[0])|uint16(w[1])<<8) * *(*float32)(unsafe.Pointer(&in[0]))
 		acc = fma(d, float32(sum), acc)

@@ -20,6 +20,9 @@ const (
 	// of 32 rows. A code is stored with its sign bit flipped, as the integer dot
 	// product of AVX-512 wants it.
 	PanelQ8
+	// PanelK has float32 headers, 32 scales and 32 offsets for either half of the
+	// Block, and codes as above. A value is scale*code + offset.
+	PanelK
 )
 
 // PanelOf is the layout that a weight type is packed to. Types that have none of
@@ -43,6 +46,8 @@ func (p PanelType) Bytes(cols int) int {
 	switch p {
 	case PanelQ8:
 		return cols / Block * q8PanelBytes
+	case PanelK:
+		return cols / Block * kPanelBytes
 	case PanelF16, PanelBF16:
 		return 2 * PanelRows * cols
 	}
@@ -53,8 +58,8 @@ func (p PanelType) Bytes(cols int) int {
 func Panels(rows int) int { return (rows + PanelRows - 1) / PanelRows }
 
 // Pack packs n rows (at most PanelRows) that start at src as a panel p, and zeros
-// for the missing ones. p is the type's own panel, or PanelF32, which needs
-// scratch for a row.
+// for the missing ones. p is the type's own panel; PanelF32, which needs scratch
+// for a row; or PanelK for a K-quant.
 func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []float32) {
 	rowBytes, err := quant.RowBytes(t, cols)
 	if err != nil {
@@ -66,6 +71,8 @@ func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []flo
 	for r := range n {
 		row := src[r*rowBytes : (r+1)*rowBytes]
 		switch {
+		case p == PanelK:
+			packK(dst, row, t, r)
 		case p == PanelQ8:
 			packQ8(dst, row, r)
 		case p == PanelF16 || p == PanelBF16:

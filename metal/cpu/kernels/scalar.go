@@ -13,6 +13,7 @@ var Scalar = Set{
 	Name:     "scalar",
 	quantRow: quantRow,
 	gemmQ8:   scalarGemm(gemmQ8),
+	gemmK:    scalarGemm(gemmK),
 	gemmF32:  scalarGemm(gemmF32),
 	gemmF16:  scalarGemm(gemmF16),
 	gemmBF16: scalarGemm(gemmBF16),
@@ -61,16 +62,19 @@ func quantRow(dst unsafe.Pointer, x *float32, blocks int) {
 		const tiny = 0x1p-100 // keeps the inverse finite
 		scale := amax / 127
 		inv := 1 / max(scale, tiny)
-		var sum int32
+		var sums [2]int32 // of the halves
 		for i, f := range v {
 			// Adding 1.5*2^23 rounds to the nearest integer, ties to even.
 			const magic = 3 << 22
 			q := int32(math.Float32bits(mul(f, inv)+magic)) - int32(math.Float32bits(magic))
-			out[8+i] = byte(int8(q))
-			sum += int32(int8(q))
+			out[actCodes+i] = byte(int8(q))
+			sums[i/(Block/2)] += int32(int8(q))
 		}
 		binary.LittleEndian.PutUint32(out, math.Float32bits(scale))
-		binary.LittleEndian.PutUint32(out[4:], uint32(-128*sum))
+		binary.LittleEndian.PutUint32(out[4:], uint32(-128*(sums[0]+sums[1])))
+		for i, sum := range sums {
+			binary.LittleEndian.PutUint32(out[8+4*i:], math.Float32bits(mul(float32(sum), scale)))
+		}
 		out, in = out[ActBytes:], in[Block:]
 	}
 }
@@ -91,7 +95,7 @@ const (
 func packWords(q *[Block][words]int64, t *Tile, tokens, b int) {
 	*q = [Block][words]int64{}
 	for i := range tokens {
-		codes := unsafe.Slice((*int8)(unsafe.Add(t.In[i], b*ActBytes+8)), Block)
+		codes := unsafe.Slice((*int8)(unsafe.Add(t.In[i], b*ActBytes+actCodes)), Block)
 		shift := uint(laneBits * (i % lanes))
 		for k, c := range codes {
 			q[k][i/lanes] += int64(c) << shift
@@ -100,20 +104,31 @@ func packWords(q *[Block][words]int64, t *Tile, tokens, b int) {
 }
 
 func gemmQ8(w unsafe.Pointer, t *Tile, tokens, blocks int) {
+	gemmInt8(w, t, tokens, blocks, q8PanelBytes, 2*PanelRows, func(p []byte, r int) (scale, first, second float32) {
+		return quant.F16ToF32(binary.LittleEndian.Uint16(p[2*r:])), 0, 0
+	})
+}
+
+func gemmK(w unsafe.Pointer, t *Tile, tokens, blocks int) {
+	gemmInt8(w, t, tokens, blocks, kPanelBytes, kHeader*PanelRows, func(p []byte, r int) (scale, first, second float32) {
+		h := unsafe.Slice((*float32)(unsafe.Pointer(&p[0])), 3*PanelRows)
+		return h[r], h[PanelRows+r], h[2*PanelRows+r]
+	})
+}
+
+// gemmInt8 works on blocks of size bytes; header gives the scale of a row, and the
+// offsets of the halves of its columns.
+func gemmInt8(w unsafe.Pointer, t *Tile, tokens, blocks, size, codes int, header func(p []byte, r int) (scale, first, second float32)) {
 	var acc [PanelRows][TileTokens]float32
 	var q [Block][words]int64
-	var scales [TileTokens]float32
-	panel := unsafe.Slice((*byte)(w), blocks*q8PanelBytes)
+	panel := unsafe.Slice((*byte)(w), blocks*size)
 	for b := range blocks {
 		packWords(&q, t, tokens, b)
-		for i := range tokens {
-			scales[i] = *(*float32)(unsafe.Add(t.In[i], b*ActBytes))
-		}
-		p := (*[q8PanelBytes]byte)(panel[b*q8PanelBytes:])
+		p := panel[b*size : (b+1)*size]
 		for r := range PanelRows {
 			var s [words]int64
 			for g := range Block / 4 {
-				at := 2*PanelRows + g*4*PanelRows + 4*r
+				at := codes + g*4*PanelRows + 4*r
 				c := p[at : at+4 : at+4]
 				for k, u := range c {
 					x, y := int64(int8(u^0x80)), &q[4*g+k]
@@ -121,13 +136,14 @@ func gemmQ8(w unsafe.Pointer, t *Tile, tokens, blocks int) {
 					s[1] += x * y[1]
 				}
 			}
-			d := quant.F16ToF32(binary.LittleEndian.Uint16(p[2*r:]))
-			a := &acc[r]
+			scale, first, second := header(p, r)
 			for i := range tokens {
 				const up = 64 - laneBits
 				v := s[i/lanes] << up >> up
 				s[i/lanes] = (s[i/lanes] - v) >> laneBits
-				a[i] = fma(mul(d, scales[i]), float32(v), a[i])
+				h := (*[4]float32)(unsafe.Add(t.In[i], b*ActBytes)) // the second is an integer
+				a := fma(mul(scale, h[0]), float32(v), acc[r][i])
+				acc[r][i] = fma(second, h[3], fma(first, h[2], a))
 			}
 		}
 	}

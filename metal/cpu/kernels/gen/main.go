@@ -40,7 +40,8 @@ func check(err error) {
 func avx512() *asm {
 	a := &asm{suffix: "AVX512"}
 	for t := 1; t <= tileTokens; t++ {
-		gemmQ8AVX512(a, t)
+		gemmInt8AVX512(a, panelQ8, t)
+		gemmInt8AVX512(a, panelK, t)
 		for _, f := range floats {
 			gemmFloat(a, zmm, f, t)
 		}
@@ -61,7 +62,8 @@ func avx512() *asm {
 func avx2() *asm {
 	a := &asm{suffix: "AVX2"}
 	for t := 1; t <= tileTokens; t++ {
-		gemmQ8AVX2(a, t)
+		gemmInt8AVX2(a, panelQ8, t)
+		gemmInt8AVX2(a, panelK, t)
 		for _, f := range floats {
 			gemmFloat(a, ymm, f, t)
 		}

@@ -20,7 +20,7 @@ func quantRowAVX512(a *asm) {
 		a.p("VEXTRACTF64X4 $1, Z2, Y3\nVMAXPS Y3, Y2, Y2")
 		quantScale(a)
 		a.p("VBROADCASTSS X5, Z5\nVMULPS Z5, Z0, Z0\nVMULPS Z5, Z1, Z1\nVCVTPS2DQ Z0, Z0\nVCVTPS2DQ Z1, Z1")
-		a.p("VPMOVDB Z0, X0\nVPMOVDB Z1, X1\nVINSERTI128 $1, X1, Y0, Y0\nVMOVDQU Y0, 8(DI)")
+		a.p("VPMOVDB Z0, X0\nVPMOVDB Z1, X1\nVINSERTI128 $1, X1, Y0, Y0\nVMOVDQU Y0, 16(DI)")
 		a.p("VPXOR Y7, Y7, Y7\nVPDPBUSD Y0, Y27, Y7")
 		quantSum(a)
 	})
@@ -47,10 +47,11 @@ func quantRowAVX2(a *asm) {
 		for i := range 4 {
 			a.p("VMULPS Y5, Y%d, Y%d\nVCVTPS2DQ Y%d, Y%d", 8+i, 8+i, 8+i, 8+i)
 		}
-		a.p("VPADDD Y8, Y9, Y6\nVPADDD Y10, Y11, Y7\nVPADDD Y6, Y7, Y7")
+		// Four partial sums of each half, in a half of Y7.
+		a.p("VPADDD Y8, Y9, Y6\nVPADDD Y10, Y11, Y7\nVPERM2I128 $0x20, Y7, Y6, Y0\nVPERM2I128 $0x31, Y7, Y6, Y1\nVPADDD Y0, Y1, Y7")
 		// Packing works within halves: 0 4 1 5, 2 6 3 7 in groups of four codes.
 		a.p("VPACKSSDW Y9, Y8, Y8\nVPACKSSDW Y11, Y10, Y10\nVPACKSSWB Y10, Y8, Y8")
-		a.p("VEXTRACTI128 $1, Y8, X9\nVPUNPCKLDQ X9, X8, X10\nVPUNPCKHDQ X9, X8, X11\nVMOVDQU X10, 8(DI)\nVMOVDQU X11, 24(DI)")
+		a.p("VEXTRACTI128 $1, Y8, X9\nVPUNPCKLDQ X9, X8, X10\nVPUNPCKHDQ X9, X8, X11\nVMOVDQU X10, 16(DI)\nVMOVDQU X11, 32(DI)")
 		quantSum(a)
 	})
 	a.end()
@@ -65,8 +66,10 @@ func quantScaleRegs(a *asm, c127, tiny, one int) {
 	a.p("VDIVSS X%d, X2, X4\nVMAXSS X%d, X4, X5\nVDIVSS X5, X%d, X5", c127, tiny, one)
 }
 
-// quantSum writes the scale X4 and -128 times the sum over Y7, and goes on.
+// quantSum writes the scale X4 and the sums over the halves of Y7, and goes on.
 func quantSum(a *asm) {
-	a.p("VEXTRACTI128 $1, Y7, X8\nVPADDD X8, X7, X7\nVPSHUFD $0x4e, X7, X8\nVPADDD X8, X7, X7\nVPSHUFD $0xb1, X7, X8\nVPADDD X8, X7, X7")
-	a.p("VMOVD X7, AX\nSHLL $7, AX\nNEGL AX\nMOVL AX, 4(DI)\nVMOVSS X4, (DI)\nADDQ $40, DI\nADDQ $128, SI")
+	a.p("VPSHUFD $0x4e, Y7, Y8\nVPADDD Y8, Y7, Y7\nVPSHUFD $0xb1, Y7, Y8\nVPADDD Y8, Y7, Y7\nVEXTRACTI128 $1, Y7, X8")
+	a.p("VPADDD X8, X7, X9\nVMOVD X9, AX\nSHLL $7, AX\nNEGL AX\nMOVL AX, 4(DI)\nVMOVSS X4, (DI)")
+	a.p("VCVTDQ2PS X7, X7\nVMULSS X4, X7, X7\nVMOVSS X7, 8(DI)\nVCVTDQ2PS X8, X8\nVMULSS X4, X8, X8\nVMOVSS X8, 12(DI)")
+	a.p("ADDQ $48, DI\nADDQ $128, SI")
 }
