@@ -248,3 +248,23 @@ func hadamardAVX512(x *float32)
 //
 //go:noescape
 func hyperGatesAVX512(dst *float32, mix *float32, base *float32, p *float32, iterations int)
+
+// unpackQ4AVX512 unpacks 256 codes.
+//
+//go:noescape
+func unpackQ4AVX512(codes unsafe.Pointer, row unsafe.Pointer)
+
+// unpackQ2AVX512 unpacks 256 codes.
+//
+//go:noescape
+func unpackQ2AVX512(codes unsafe.Pointer, row unsafe.Pointer)
+
+// unpackIQ2AVX512 unpacks 256 codes.
+//
+//go:noescape
+func unpackIQ2AVX512(codes unsafe.Pointer, row unsafe.Pointer)
+
+// spreadKAVX512 moves the codes of 32 rows of 256 into the blocks of a panel.
+//
+//go:noescape
+func spreadKAVX512(dst unsafe.Pointer, codes unsafe.Pointer)

@@ -80,6 +80,10 @@ type Set struct {
 	roundFP4   func(x *float32, blocks int)
 	roundF16   func(x *float32, n int)
 	hadamard   func(x *float32)
+	unpackQ4   func(codes, row unsafe.Pointer)
+	unpackQ2   func(codes, row unsafe.Pointer)
+	unpackIQ2  func(codes, row unsafe.Pointer)
+	spreadK    func(dst, codes unsafe.Pointer)
 	above      func(dst *int32, x *float32, first, n int, least float32) int
 }
 

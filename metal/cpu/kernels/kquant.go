@@ -10,80 +10,101 @@ import (
 // IsK reports whether PanelK takes the type.
 func IsK(t quant.Type) bool { return t == quant.Q4_K || t == quant.Q2_K || t == quant.IQ2_XXS }
 
-// kBlock is a block of 256 values of one row on its way into a panel.
-type kBlock struct {
-	codes   [quant.BlockK]byte // with flipped sign bits
-	scales  [quant.BlockK / Block]float32
-	offsets [quant.BlockK / Block][2]float32
+// KScratch is the memory of PackK: a block of codes of every row.
+type KScratch [PanelRows * quant.BlockK]byte
+
+// PackK packs n rows (at most PanelRows) of a K-quant that start at src as a
+// PanelK, and zeros for the missing ones.
+func (s *Set) PackK(dst, src []byte, t quant.Type, n, cols int, mem *KScratch) {
+	size := t.BlockBytes()
+	rowBytes := cols / quant.BlockK * size
+	if n < PanelRows {
+		clear(dst[:PanelK.Bytes(cols)])
+		clear(mem[n*quant.BlockK:])
+	}
+	unpack := s.unpackIQ2
+	switch t {
+	case quant.Q4_K:
+		unpack = s.unpackQ4
+	case quant.Q2_K:
+		unpack = s.unpackQ2
+	}
+	const blocks = quant.BlockK / Block
+	for b := range cols / quant.BlockK {
+		out := dst[b*blocks*kPanelBytes : (b+1)*blocks*kPanelBytes]
+		for r := range n {
+			row := src[r*rowBytes+b*size:][:size]
+			packHeaders(out, row, t, r)
+			unpack(unsafe.Pointer(&mem[r*quant.BlockK]), unsafe.Pointer(&row[0]))
+		}
+		s.spreadK(unsafe.Pointer(&out[0]), unsafe.Pointer(mem))
+	}
 }
 
-// packK places row r.
-func packK(dst, row []byte, t quant.Type, r int) {
-	var k kBlock
-	size := t.BlockBytes()
-	for ; len(row) > 0; row = row[size:] {
-		switch t {
-		case quant.Q4_K:
-			k.q4(row)
-		case quant.Q2_K:
-			k.q2(row)
-		default:
-			k.iq2(row)
+// packHeaders writes scale and offsets of row r for the eight blocks of dst.
+func packHeaders(dst, row []byte, t quant.Type, r int) {
+	put := func(b int, scale, first, second float32) {
+		h := (*[3 * PanelRows]float32)(unsafe.Pointer(&dst[b*kPanelBytes]))
+		h[r], h[PanelRows+r], h[2*PanelRows+r] = scale, first, second
+	}
+	half := func(at int) float32 { return quant.F16ToF32(binary.LittleEndian.Uint16(row[at:])) }
+	switch t {
+	case quant.Q4_K:
+		d, dmin := half(0), half(2)
+		for b := range quant.BlockK / Block {
+			scale, minimum := quant.ScaleMinQ4K((*[12]byte)(row[4:]), b)
+			offset := -mul(dmin, float32(minimum))
+			put(b, mul(d, float32(scale)), offset, offset)
 		}
-		for b := range k.scales {
-			h := unsafe.Slice((*float32)(unsafe.Pointer(&dst[0])), 3*PanelRows)
-			h[r], h[PanelRows+r], h[2*PanelRows+r] = k.scales[b], k.offsets[b][0], k.offsets[b][1]
-			codes := dst[kHeader*PanelRows+4*r:]
-			for g := range Block / 4 {
-				binary.LittleEndian.PutUint32(codes[4*PanelRows*g:], binary.LittleEndian.Uint32(k.codes[b*Block+4*g:]))
-			}
-			dst = dst[kPanelBytes:]
+	case quant.Q2_K:
+		d, dmin := half(80), half(82)
+		for b := range quant.BlockK / Block {
+			put(b, d, -mul(dmin, float32(row[2*b]>>4)), -mul(dmin, float32(row[2*b+1]>>4)))
+		}
+	default:
+		d := half(0)
+		for b := range quant.BlockK / Block {
+			put(b, mul(d, 0.5+float32(row[2+8*b+7]>>4))*0.25, 0, 0)
 		}
 	}
 }
 
 const signs64 = 0x8080808080808080
 
-// q4 unpacks a block of Q4_K: codes 0 to 15.
-func (k *kBlock) q4(row []byte) {
-	d, dmin := quant.F16ToF32(binary.LittleEndian.Uint16(row)), quant.F16ToF32(binary.LittleEndian.Uint16(row[2:]))
-	for j := range k.scales {
-		scale, minimum := quant.ScaleMinQ4K((*[12]byte)(row[4:]), j)
-		offset := -mul(dmin, float32(minimum))
-		k.scales[j], k.offsets[j] = mul(d, float32(scale)), [2]float32{offset, offset}
-	}
+// unpackQ4 unpacks codes 0 to 15.
+func unpackQ4(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[16 + quant.BlockK/2]byte)(row)
 	for t := range 4 {
 		for i := 0; i < 32; i += 8 {
-			c := binary.LittleEndian.Uint64(row[16+32*t+i:])
-			binary.LittleEndian.PutUint64(k.codes[64*t+i:], c&0x0f0f0f0f0f0f0f0f|signs64)
-			binary.LittleEndian.PutUint64(k.codes[64*t+32+i:], c>>4&0x0f0f0f0f0f0f0f0f|signs64)
+			c := binary.LittleEndian.Uint64(in[16+32*t+i:])
+			binary.LittleEndian.PutUint64(out[64*t+i:], c&0x0f0f0f0f0f0f0f0f|signs64)
+			binary.LittleEndian.PutUint64(out[64*t+32+i:], c>>4&0x0f0f0f0f0f0f0f0f|signs64)
 		}
 	}
 }
 
-// q2 unpacks a block of Q2_K: codes 0 to 3, multiplied with the scales of their 16.
-func (k *kBlock) q2(row []byte) {
-	d, dmin := quant.F16ToF32(binary.LittleEndian.Uint16(row[80:])), quant.F16ToF32(binary.LittleEndian.Uint16(row[82:]))
+// unpackQ2 unpacks codes 0 to 3, multiplied with the scales of their 16.
+func unpackQ2(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[16 + quant.BlockK/4]byte)(row)
 	for sub := range 16 {
-		k.scales[sub/2], k.offsets[sub/2][sub%2] = d, -mul(dmin, float32(row[sub]>>4))
-		scale, shift := uint64(row[sub]&15), uint(2*(sub%8/2))
+		scale, shift := uint64(in[sub]&15), uint(2*(sub%8/2))
 		for i := 0; i < 16; i += 8 {
-			c := binary.LittleEndian.Uint64(row[16+32*(sub/8)+16*(sub%2)+i:])
+			c := binary.LittleEndian.Uint64(in[16+32*(sub/8)+16*(sub%2)+i:])
 			// 3*15 fits a byte: eight products in one.
-			binary.LittleEndian.PutUint64(k.codes[16*sub+i:], (c>>shift&0x0303030303030303)*scale|signs64)
+			binary.LittleEndian.PutUint64(out[16*sub+i:], (c>>shift&0x0303030303030303)*scale|signs64)
 		}
 	}
 }
 
-// iq2 unpacks a block of IQ2_XXS: the points of the grid with their signs.
-func (k *kBlock) iq2(row []byte) {
-	d := quant.F16ToF32(binary.LittleEndian.Uint16(row))
-	for g := range k.scales {
-		group := row[2+8*g:][:8]
+// unpackIQ2 looks up the points of the grid and gives them their signs.
+func unpackIQ2(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[2 + quant.BlockK/4]byte)(row)
+	for g := range quant.BlockK / Block {
+		group := in[2+8*g:][:8]
 		w := binary.LittleEndian.Uint32(group[4:])
-		k.scales[g], k.offsets[g] = mul(d, 0.5+float32(w>>28))*0.25, [2]float32{}
 		for j := range 4 {
-			binary.LittleEndian.PutUint64(k.codes[32*g+8*j:], withSigns(gridWords[group[j]], signWords[w>>(7*uint(j))&127])^signs64)
+			v := withSigns(gridWords[group[j]], signWords[w>>(7*uint(j))&127])
+			binary.LittleEndian.PutUint64(out[32*g+8*j:], v^signs64)
 		}
 	}
 }
@@ -112,4 +133,16 @@ func init() {
 // withSigns negates bytes: -v is ^v + 1, which stays within a byte as v is not 0.
 func withSigns(point, minus uint64) uint64 {
 	return (point ^ minus) + minus&0x0101010101010101
+}
+
+// spreadK moves the codes of 32 rows of 256 into the blocks of a panel.
+func spreadK(dst, codes unsafe.Pointer) {
+	out, in := unsafe.Slice((*byte)(dst), quant.BlockK/Block*kPanelBytes), (*KScratch)(codes)
+	for r := range PanelRows {
+		row := in[r*quant.BlockK:][:quant.BlockK]
+		for g := range quant.BlockK / 4 {
+			at := g/8*kPanelBytes + kHeader*PanelRows + g%8*4*PanelRows + 4*r
+			binary.LittleEndian.PutUint32(out[at:], binary.LittleEndian.Uint32(row[4*g:]))
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"bytes"
 	"math"
 	"testing"
 	"unsafe"
@@ -39,7 +40,17 @@ func TestPackK(t *testing.T) {
 		raw := kMatrix(t, typ, rows, cols)
 		size := len(raw) / rows
 		p := make([]byte, PanelK.Bytes(cols))
-		Pack(p, raw, PanelK, typ, rows, cols, nil)
+		Scalar.PackK(p, raw, typ, rows, cols, new(KScratch))
+		eachSet(t, func(t *testing.T, s *Set) {
+			q := make([]byte, len(p))
+			for i := range q {
+				q[i] = 0x55
+			}
+			s.PackK(q, raw, typ, rows, cols, new(KScratch))
+			if !bytes.Equal(p, q) {
+				t.Errorf("%v: the panel differs from plain Go's", typ)
+			}
+		})
 		want := make([]float32, cols)
 		for r := range rows {
 			if err := quant.DecodeRow(typ, want, raw[r*size:(r+1)*size]); err != nil {
@@ -66,7 +77,7 @@ func TestProductK(t *testing.T) {
 			const rows, cols = 30, 512
 			raw := kMatrix(t, typ, rows, cols)
 			p := make([]byte, PanelK.Bytes(cols))
-			Pack(p, raw, PanelK, typ, rows, cols, nil)
+			Scalar.PackK(p, raw, typ, rows, cols, new(KScratch))
 			const stride = cols / Block * ActBytes
 			x, in := normals(rng, n*cols), make([]byte, n*stride)
 			for i := range n {
@@ -93,6 +104,23 @@ func TestProductK(t *testing.T) {
 			}
 			eachSet(t, func(t *testing.T, s *Set) {
 				sameBits(t, "product", product(s, PanelK, p, in, stride, n, cols), want)
+			})
+		}
+	}
+}
+
+// BenchmarkPackK times what a product with one row spends its time on.
+func BenchmarkPackK(b *testing.B) {
+	for _, s := range Available() {
+		for _, typ := range kTypes {
+			b.Run(s.Name+"/"+typ.String(), func(b *testing.B) {
+				const cols = 4096
+				raw := make([]byte, PanelRows*cols/quant.BlockK*typ.BlockBytes())
+				p, mem := make([]byte, PanelK.Bytes(cols)), new(KScratch)
+				for b.Loop() {
+					s.PackK(p, raw, typ, PanelRows, cols, mem)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(PanelRows*cols), "ns/weight")
 			})
 		}
 	}

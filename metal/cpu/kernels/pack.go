@@ -58,8 +58,8 @@ func (p PanelType) Bytes(cols int) int {
 func Panels(rows int) int { return (rows + PanelRows - 1) / PanelRows }
 
 // Pack packs n rows (at most PanelRows) that start at src as a panel p, and zeros
-// for the missing ones. p is the type's own panel; PanelF32, which needs scratch
-// for a row; or PanelK for a K-quant.
+// for the missing ones. p is the type's own panel, or PanelF32, which needs
+// scratch for a row. PackK is for the others.
 func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []float32) {
 	rowBytes, err := quant.RowBytes(t, cols)
 	if err != nil {
@@ -71,8 +71,6 @@ func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []flo
 	for r := range n {
 		row := src[r*rowBytes : (r+1)*rowBytes]
 		switch {
-		case p == PanelK:
-			packK(dst, row, t, r)
 		case p == PanelQ8:
 			packQ8(dst, row, r)
 		case p == PanelF16 || p == PanelBF16:

@@ -34,6 +34,10 @@ var Scalar = Set{
 	roundFP4:   roundFP4,
 	hadamard:   hadamard,
 	above:      above,
+	unpackQ4:   unpackQ4,
+	unpackQ2:   unpackQ2,
+	unpackIQ2:  unpackIQ2,
+	spreadK:    spreadK,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

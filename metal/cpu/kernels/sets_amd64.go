@@ -27,6 +27,10 @@ var avx512Set = Set{
 	roundFP4:   roundFP4AVX512,
 	hadamard:   hadamardAVX512,
 	above:      aboveAVX512,
+	unpackQ4:   unpackQ4AVX512,
+	unpackQ2:   unpackQ2AVX512,
+	unpackIQ2:  unpackIQ2AVX512,
+	spreadK:    spreadKAVX512,
 }
 
 var avx2Set = Set{
@@ -56,6 +60,10 @@ var avx2Set = Set{
 	roundFP4:   roundFP4,
 	hadamard:   hadamard,
 	above:      aboveAVX2,
+	unpackQ4:   unpackQ4,
+	unpackQ2:   unpackQ2,
+	unpackIQ2:  unpackIQ2,
+	spreadK:    spreadK,
 }
 
 func archSets() []*Set {

@@ -55,6 +55,8 @@ func avx512() *asm {
 	roundFP4(a)
 	hadamard(a)
 	hyperGates(a)
+	unpackK(a)
+	spreadK(a)
 	return a
 }
 
