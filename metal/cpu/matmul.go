@@ -66,11 +66,7 @@ func (m *matrix) panel(g *Group, e, i int) []byte {
 	}
 	lo, hi := panelRange(i, m.rows)
 	src = m.data[(e*m.rows+lo)*m.rowBytes : (e*m.rows+hi)*m.rowBytes]
-	if m.used == kernels.PanelK {
-		g.worker.set.PackK(dst, src, m.typ, hi-lo, m.cols, &g.worker.codes)
-		return dst
-	}
-	kernels.Pack(dst, src, m.used, m.typ, hi-lo, m.cols, g.scratch(m.cols))
+	g.worker.set.Pack(dst, src, m.used, m.typ, hi-lo, m.cols, &g.worker.codes, g.scratch(m.cols))
 	return dst
 }
 

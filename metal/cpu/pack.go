@@ -20,7 +20,7 @@ func packWeights(g *Group) {
 	lo, hi := panelRange(g.X, m.rows)
 	dst := row(g.bytes(1), g.Y*kernels.Panels(m.rows)+g.X, m.stored.Bytes(m.cols))
 	src := m.data[(g.Y*m.rows+lo)*m.rowBytes : (g.Y*m.rows+hi)*m.rowBytes]
-	kernels.Pack(dst, src, m.stored, m.typ, hi-lo, m.cols, nil)
+	g.worker.set.Pack(dst, src, m.stored, m.typ, hi-lo, m.cols, &g.worker.codes, nil)
 }
 
 // PackedBytes is the size of w packed, about that of its file encoding, or 0 if it

@@ -80,7 +80,7 @@ type worker struct {
 	gates   kernels.Gates
 	top     kernels.TopMemory
 	product product
-	codes   kernels.KScratch
+	codes   kernels.Scratch
 	wake    chan struct{}
 	parked  atomic.Bool
 	_       [64]byte

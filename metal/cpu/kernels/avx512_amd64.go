@@ -264,7 +264,7 @@ func unpackQ2AVX512(codes unsafe.Pointer, row unsafe.Pointer)
 //go:noescape
 func unpackIQ2AVX512(codes unsafe.Pointer, row unsafe.Pointer)
 
-// spreadKAVX512 moves the codes of 32 rows of 256 into the blocks of a panel.
+// spreadAVX512 moves the codes of 32 rows of 256 to blocks that are block bytes apart.
 //
 //go:noescape
-func spreadKAVX512(dst unsafe.Pointer, codes unsafe.Pointer)
+func spreadAVX512(dst unsafe.Pointer, codes unsafe.Pointer, block int)

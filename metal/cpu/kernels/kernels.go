@@ -83,7 +83,7 @@ type Set struct {
 	unpackQ4   func(codes, row unsafe.Pointer)
 	unpackQ2   func(codes, row unsafe.Pointer)
 	unpackIQ2  func(codes, row unsafe.Pointer)
-	spreadK    func(dst, codes unsafe.Pointer)
+	spread     func(dst, codes unsafe.Pointer, block int)
 	above      func(dst *int32, x *float32, first, n int, least float32) int
 }
 

@@ -177,10 +177,17 @@ func TestQuantizeRow(t *testing.T) {
 // TestProductQ8 compares plain Go with the definition, and the sets with plain Go.
 func TestProductQ8(t *testing.T) {
 	rng := newRand(5, 6)
-	for _, c := range []struct{ rows, cols, n int }{{32, 32, 1}, {24, 96, 2}, {32, 256, 6}, {1, 64, 5}, {32, 1024, 13}, {31, 32, 10}} {
+	for _, c := range []struct{ rows, cols, n int }{{32, 32, 1}, {24, 96, 2}, {32, 256, 6}, {1, 64, 5}, {32, 1024, 13}, {31, 32, 10}, {32, 352, 3}} {
 		raw := q8Matrix(rng, c.rows, c.cols)
 		w := make([]byte, PanelQ8.Bytes(c.cols))
-		Pack(w, raw, PanelQ8, quant.Q8_0, c.rows, c.cols, nil)
+		Scalar.Pack(w, raw, PanelQ8, quant.Q8_0, c.rows, c.cols, new(Scratch), nil)
+		eachSet(t, func(t *testing.T, s *Set) {
+			again := make([]byte, len(w))
+			s.Pack(again, raw, PanelQ8, quant.Q8_0, c.rows, c.cols, new(Scratch), nil)
+			if c.rows == PanelRows && !bytes.Equal(w, again) {
+				t.Error("the panel differs from plain Go's")
+			}
+		})
 		x := normals(rng, c.n*c.cols)
 		clear(x[:Block])
 		stride := c.cols / Block * ActBytes
@@ -241,7 +248,7 @@ func TestProductFloat(t *testing.T) {
 			}
 			p, _ := PanelOf(typ)
 			w := make([]byte, p.Bytes(c.cols))
-			Pack(w, raw, p, typ, c.rows, c.cols, make([]float32, c.cols))
+			Scalar.Pack(w, raw, p, typ, c.rows, c.cols, new(Scratch), make([]float32, c.cols))
 			x := normals(rng, c.n*c.cols)
 			in := unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
 			want := product(&Scalar, p, w, in, 4*c.cols, c.n, c.cols)

@@ -10,18 +10,14 @@ import (
 // IsK reports whether PanelK takes the type.
 func IsK(t quant.Type) bool { return t == quant.Q4_K || t == quant.Q2_K || t == quant.IQ2_XXS }
 
-// KScratch is the memory of PackK: a block of codes of every row.
-type KScratch [PanelRows * quant.BlockK]byte
+// Scratch is the memory of Pack: 256 codes of every row.
+type Scratch [PanelRows * quant.BlockK]byte
 
-// PackK packs n rows (at most PanelRows) of a K-quant that start at src as a
-// PanelK, and zeros for the missing ones.
-func (s *Set) PackK(dst, src []byte, t quant.Type, n, cols int, mem *KScratch) {
+// packK packs a PanelK.
+func (s *Set) packK(dst, src []byte, t quant.Type, n, cols int, mem *Scratch) {
 	size := t.BlockBytes()
 	rowBytes := cols / quant.BlockK * size
-	if n < PanelRows {
-		clear(dst[:PanelK.Bytes(cols)])
-		clear(mem[n*quant.BlockK:])
-	}
+	clear(mem[n*quant.BlockK:])
 	unpack := s.unpackIQ2
 	switch t {
 	case quant.Q4_K:
@@ -37,7 +33,7 @@ func (s *Set) PackK(dst, src []byte, t quant.Type, n, cols int, mem *KScratch) {
 			packHeaders(out, row, t, r)
 			unpack(unsafe.Pointer(&mem[r*quant.BlockK]), unsafe.Pointer(&row[0]))
 		}
-		s.spreadK(unsafe.Pointer(&out[0]), unsafe.Pointer(mem))
+		s.spread(unsafe.Pointer(&out[kHeader*PanelRows]), unsafe.Pointer(mem), kPanelBytes)
 	}
 }
 
@@ -135,13 +131,15 @@ func withSigns(point, minus uint64) uint64 {
 	return (point ^ minus) + minus&0x0101010101010101
 }
 
-// spreadK moves the codes of 32 rows of 256 into the blocks of a panel.
-func spreadK(dst, codes unsafe.Pointer) {
-	out, in := unsafe.Slice((*byte)(dst), quant.BlockK/Block*kPanelBytes), (*KScratch)(codes)
+// spread moves the codes of 32 rows of 256, four bytes of a row at a time, to eight
+// blocks that are block bytes apart.
+func spread(dst, codes unsafe.Pointer, block int) {
+	const blocks = quant.BlockK / Block
+	out, in := unsafe.Slice((*byte)(dst), (blocks-1)*block+Block*PanelRows), (*Scratch)(codes)
 	for r := range PanelRows {
 		row := in[r*quant.BlockK:][:quant.BlockK]
 		for g := range quant.BlockK / 4 {
-			at := g/8*kPanelBytes + kHeader*PanelRows + g%8*4*PanelRows + 4*r
+			at := g/8*block + g%8*4*PanelRows + 4*r
 			binary.LittleEndian.PutUint32(out[at:], binary.LittleEndian.Uint32(row[4*g:]))
 		}
 	}

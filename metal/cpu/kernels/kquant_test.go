@@ -40,13 +40,13 @@ func TestPackK(t *testing.T) {
 		raw := kMatrix(t, typ, rows, cols)
 		size := len(raw) / rows
 		p := make([]byte, PanelK.Bytes(cols))
-		Scalar.PackK(p, raw, typ, rows, cols, new(KScratch))
+		Scalar.Pack(p, raw, PanelK, typ, rows, cols, new(Scratch), nil)
 		eachSet(t, func(t *testing.T, s *Set) {
 			q := make([]byte, len(p))
 			for i := range q {
 				q[i] = 0x55
 			}
-			s.PackK(q, raw, typ, rows, cols, new(KScratch))
+			s.Pack(q, raw, PanelK, typ, rows, cols, new(Scratch), nil)
 			if !bytes.Equal(p, q) {
 				t.Errorf("%v: the panel differs from plain Go's", typ)
 			}
@@ -77,7 +77,7 @@ func TestProductK(t *testing.T) {
 			const rows, cols = 30, 512
 			raw := kMatrix(t, typ, rows, cols)
 			p := make([]byte, PanelK.Bytes(cols))
-			Scalar.PackK(p, raw, typ, rows, cols, new(KScratch))
+			Scalar.Pack(p, raw, PanelK, typ, rows, cols, new(Scratch), nil)
 			const stride = cols / Block * ActBytes
 			x, in := normals(rng, n*cols), make([]byte, n*stride)
 			for i := range n {
@@ -116,9 +116,9 @@ func BenchmarkPackK(b *testing.B) {
 			b.Run(s.Name+"/"+typ.String(), func(b *testing.B) {
 				const cols = 4096
 				raw := make([]byte, PanelRows*cols/quant.BlockK*typ.BlockBytes())
-				p, mem := make([]byte, PanelK.Bytes(cols)), new(KScratch)
+				p, mem := make([]byte, PanelK.Bytes(cols)), new(Scratch)
 				for b.Loop() {
-					s.PackK(p, raw, typ, PanelRows, cols, mem)
+					s.Pack(p, raw, PanelK, typ, PanelRows, cols, mem, nil)
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(PanelRows*cols), "ns/weight")
 			})

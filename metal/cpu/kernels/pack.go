@@ -58,9 +58,9 @@ func (p PanelType) Bytes(cols int) int {
 func Panels(rows int) int { return (rows + PanelRows - 1) / PanelRows }
 
 // Pack packs n rows (at most PanelRows) that start at src as a panel p, and zeros
-// for the missing ones. p is the type's own panel, or PanelF32, which needs
-// scratch for a row. PackK is for the others.
-func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []float32) {
+// for the missing ones. p is the type's own panel; PanelK for a K-quant; or
+// PanelF32, for which values has room for a row.
+func (s *Set) Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, mem *Scratch, values []float32) {
 	rowBytes, err := quant.RowBytes(t, cols)
 	if err != nil {
 		panic(err) // the loader admits only whole rows of known types
@@ -68,11 +68,17 @@ func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []flo
 	if n < PanelRows {
 		clear(dst[:p.Bytes(cols)])
 	}
+	switch p {
+	case PanelK:
+		s.packK(dst, src, t, n, cols, mem)
+		return
+	case PanelQ8:
+		s.packQ8(dst, src, n, cols, mem)
+		return
+	}
 	for r := range n {
 		row := src[r*rowBytes : (r+1)*rowBytes]
 		switch {
-		case p == PanelQ8:
-			packQ8(dst, row, r)
 		case p == PanelF16 || p == PanelBF16:
 			out := unsafe.Slice((*uint16)(unsafe.Pointer(&dst[0])), PanelRows*cols)
 			for k := range cols {
@@ -84,7 +90,7 @@ func Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, scratch []flo
 				out[k*PanelRows+r] = binary.LittleEndian.Uint32(row[4*k:])
 			}
 		default:
-			packDecoded(dst, row, t, r, scratch[:cols])
+			packDecoded(dst, row, t, r, values[:cols])
 		}
 	}
 }
@@ -112,9 +118,34 @@ func UnpackQ8(dst, src []byte, cols int) {
 	}
 }
 
-// packQ8 places row r. A panel that has fewer rows holds zeros for the others:
-// their scale is zero.
-func packQ8(dst, row []byte, r int) {
+// packQ8 packs a PanelQ8, 256 columns at a time and then block by block.
+func (s *Set) packQ8(dst, src []byte, n, cols int, mem *Scratch) {
+	const size, blocks = 2 + Block, quant.BlockK / Block
+	rowBytes := cols / Block * size
+	clear(mem[n*quant.BlockK:])
+	b := 0
+	for ; b+blocks <= cols/Block; b += blocks {
+		out := dst[b*q8PanelBytes : (b+blocks)*q8PanelBytes]
+		for r := range n {
+			row := src[r*rowBytes+b*size:][:blocks*size]
+			for i := range blocks {
+				q := (*[size]byte)(row[i*size:])
+				h, codes := out[i*q8PanelBytes+2*r:], mem[r*quant.BlockK+i*Block:][:Block]
+				h[0], h[1] = q[0], q[1]
+				for k := 0; k < Block; k += 8 {
+					binary.LittleEndian.PutUint64(codes[k:], binary.LittleEndian.Uint64(q[2+k:])^signs64)
+				}
+			}
+		}
+		s.spread(unsafe.Pointer(&out[2*PanelRows]), unsafe.Pointer(mem), q8PanelBytes)
+	}
+	for r := range n {
+		packQ8Blocks(dst[b*q8PanelBytes:], src[r*rowBytes+b*size:(r+1)*rowBytes], r)
+	}
+}
+
+// packQ8Blocks places row r block by block.
+func packQ8Blocks(dst, row []byte, r int) {
 	const signs = 0x80808080
 	for len(row) > 0 {
 		b := dst[:q8PanelBytes]

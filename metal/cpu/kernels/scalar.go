@@ -37,7 +37,7 @@ var Scalar = Set{
 	unpackQ4:   unpackQ4,
 	unpackQ2:   unpackQ2,
 	unpackIQ2:  unpackIQ2,
-	spreadK:    spreadK,
+	spread:     spread,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

@@ -30,7 +30,7 @@ var avx512Set = Set{
 	unpackQ4:   unpackQ4AVX512,
 	unpackQ2:   unpackQ2AVX512,
 	unpackIQ2:  unpackIQ2AVX512,
-	spreadK:    spreadKAVX512,
+	spread:     spreadAVX512,
 }
 
 var avx2Set = Set{
@@ -63,7 +63,7 @@ var avx2Set = Set{
 	unpackQ4:   unpackQ4,
 	unpackQ2:   unpackQ2,
 	unpackIQ2:  unpackIQ2,
-	spreadK:    spreadK,
+	spread:     spread,
 }
 
 func archSets() []*Set {

@@ -78,13 +78,13 @@ func unpackK(a *asm) {
 	a.end()
 }
 
-// spreadK transposes the codes of 32 rows, four bytes of a row at a time.
-func spreadK(a *asm) {
-	a.fn("spreadK", "moves the codes of 32 rows of 256 into the blocks of a panel.", "dst unsafe.Pointer", "codes unsafe.Pointer")
+// spread transposes the codes of 32 rows, four bytes of a row at a time.
+func spread(a *asm) {
+	a.fn("spread", "moves the codes of 32 rows of 256 to blocks that are block bytes apart.", "dst unsafe.Pointer", "codes unsafe.Pointer", "block int")
 	a.arg("dst", "DI")
 	a.arg("codes", "SI")
-	block := panelK.header + codeBytes
-	a.p("ADDQ $%d, DI\nMOVL $4, CX", panelK.header)
+	a.arg("block", "R8")
+	a.p("LEAQ (DI)(R8*1), R9\nSHLQ $1, R8\nMOVL $4, CX")
 	a.loop("CX", func() {
 		for half := range 2 {
 			for r := range 16 {
@@ -92,10 +92,10 @@ func spreadK(a *asm) {
 			}
 			transpose16(a)
 			for g := range 16 {
-				a.p("VMOVDQU64 Z%d, %d(DI)", g, g/8*block+g%8*group+64*half)
+				a.p("VMOVDQU64 Z%d, %d(%s)", g, g%8*group+64*half, []string{"DI", "R9"}[g/8])
 			}
 		}
-		a.p("ADDQ $64, SI\nADDQ $%d, DI", 2*block)
+		a.p("ADDQ $64, SI\nADDQ R8, DI\nADDQ R8, R9")
 	})
 	a.end()
 }

@@ -56,7 +56,7 @@ func avx512() *asm {
 	hadamard(a)
 	hyperGates(a)
 	unpackK(a)
-	spreadK(a)
+	spread(a)
 	return a
 }
 
