@@ -65,12 +65,15 @@ type Part struct {
 	Values int
 }
 
-func (p Part) bytes() int { return p.Values / forms[p.Form].block * forms[p.Form].stored }
-
 // Codec packs and unpacks rows of one layout. The zero value has no values.
 type Codec struct {
-	parts         []Part
+	parts         []part
 	values, bytes int
+}
+
+type part struct {
+	Part
+	bytes int // of a row
 }
 
 // maxValues bounds a row.
@@ -90,9 +93,10 @@ func New(parts ...Part) (Codec, error) {
 		case p.Values == 0:
 			continue
 		}
-		c.parts = append(c.parts, p)
+		stored := p.Values / forms[p.Form].block * forms[p.Form].stored
+		c.parts = append(c.parts, part{p, stored})
 		c.values += p.Values
-		c.bytes += p.bytes()
+		c.bytes += stored
 	}
 	if c.values == 0 {
 		return Codec{}, fmt.Errorf("%w: a row of no values", ErrSize)
@@ -134,11 +138,12 @@ func (c *Codec) Pack(dst []byte, src []float32) error {
 	}
 	for row := range n {
 		at := 0
-		for _, p := range c.parts {
-			if bad := packPart(p, dst[:p.bytes()], src[:p.Values]); bad >= 0 {
+		for i := range c.parts {
+			p := &c.parts[i]
+			if bad := packPart(p.Part, dst[:p.bytes], src[:p.Values]); bad >= 0 {
 				return fmt.Errorf("%w: row %d, value %d of %s is %v", ErrInexact, row, at+bad, c, src[bad])
 			}
-			dst, src, at = dst[p.bytes():], src[p.Values:], at+p.Values
+			dst, src, at = dst[p.bytes:], src[p.Values:], at+p.Values
 		}
 	}
 	return nil
@@ -153,11 +158,12 @@ func (c *Codec) Unpack(dst []float32, src []byte) error {
 	}
 	for row := range n {
 		at := 0
-		for _, p := range c.parts {
-			if !unpackPart(p, dst[:p.Values], src[:p.bytes()]) {
+		for i := range c.parts {
+			p := &c.parts[i]
+			if !unpackPart(p.Part, dst[:p.Values], src[:p.bytes]) {
 				return fmt.Errorf("%w: row %d, values %d to %d of %s", ErrCorrupt, row, at, at+p.Values-1, c)
 			}
-			dst, src, at = dst[p.Values:], src[p.bytes():], at+p.Values
+			dst, src, at = dst[p.Values:], src[p.bytes:], at+p.Values
 		}
 	}
 	return nil

@@ -108,27 +108,30 @@ func unpackE2M1(dst *[e2m1Block]float32, src *[e2m1Block / 2]byte, e byte) bool 
 	return true
 }
 
-// unpackF16 moves the bits of each half to where float32 has them and corrects
-// the exponent by a multiplication, which is exact and also right for subnormal
-// halves and the sign of zero.
+// unpackF16 looks for exponents of all ones, four halves at a time.
 func unpackF16(dst []float32, src []byte) bool {
-	const correct = 0x1p112 // 2^(127-15)
-	half := func(h uint64) float32 {
-		return math.Float32frombits(uint32(h&0x8000)<<16|uint32(h&0x7FFF)<<13) * correct
-	}
 	var nan uint64
-	for len(dst) >= 4 && len(src) >= 8 {
-		x := binary.LittleEndian.Uint64(src)
+	i := 0
+	for ; i+4 <= len(dst); i += 4 {
+		x := binary.LittleEndian.Uint64(src[2*i:])
 		nan |= x&0x7C007C007C007C00 + 0x0400040004000400
-		dst[0], dst[1], dst[2], dst[3] = half(x), half(x>>16), half(x>>32), half(x>>48)
-		dst, src = dst[4:], src[8:]
+		d := (*[4]float32)(dst[i:])
+		d[0], d[1], d[2], d[3] = half(x), half(x>>16), half(x>>32), half(x>>48)
 	}
-	for i := range dst {
+	for ; i < len(dst); i++ {
 		x := uint64(binary.LittleEndian.Uint16(src[2*i:]))
 		nan |= x&0x7C00 + 0x0400
 		dst[i] = half(x)
 	}
 	return nan&0x8000800080008000 == 0
+}
+
+// half is the value of the half in the low 16 bits. Its bits move to where
+// float32 has them, and a multiplication corrects the exponent, which is exact
+// and right for subnormal halves and the sign of zero too.
+func half(h uint64) float32 {
+	const correct = 0x1p112 // 2^(127-15)
+	return math.Float32frombits(uint32(int32(int16(h))<<13)&0x8FFFE000) * correct
 }
 
 func unpackF32(dst []float32, src []byte) bool {
