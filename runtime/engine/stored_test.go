@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"ds4/runtime/kvstore"
+	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/model"
+	"ds4/runtime/tokenizer"
 	"ds4/runtime/vfs"
 )
 
@@ -72,6 +75,64 @@ func storeConversation(t testing.TB, e *Engine, store *kvstore.Store, n int) kvs
 		t.Fatalf("%d of %d tokens are stored", c.Tokens, n)
 	}
 	return c
+}
+
+// TestSegmentSize holds full segments of the embedded model to at most 0.55 of
+// what they are with rows of F16.
+func TestSegmentSize(t *testing.T) {
+	e := newEngine(t, tinyModel(t), 1, Options{ContextTokens: 4096, Numerics: model.Production})
+	packed := e.Layout()
+	halves := packed
+	halves.Layers = slices.Clone(packed.Layers)
+	m := e.Model()
+	for i := range halves.Layers {
+		y := &halves.Layers[i]
+		y.RowBytes = 2 * m.HeadDim
+		if y.IndexRowBytes > 0 {
+			y.IndexRowBytes = 2 * m.IndexDim
+		}
+	}
+	from, to := segmentTokens, 2*segmentTokens
+	text := textBytes(t, m, goldenCases(t)[5].Tokens[:segmentTokens])
+	rows := func(l segment.Layout) (n int64) {
+		for _, y := range l.Layers {
+			n += int64(min(to, l.Window) * y.RowBytes)
+			if y.Ratio > 0 {
+				n += int64((to/y.Ratio - from/y.Ratio) * (y.RowBytes + y.IndexRowBytes))
+			}
+		}
+		return n
+	}
+	got, same := packed.FileBytes(from, to, text), halves.FileBytes(from, to, text)
+	// A file of F16 rows that is otherwise laid out without care: a whole window,
+	// ids of 4 bytes, logits. With the frontier cut to what is used, and with all
+	// of its slots.
+	trimmed := same + int64(len(packed.Layers)*2*m.HeadDim+2*segmentTokens+4*m.Vocab)
+	plain := trimmed
+	for i := range e.layout.layers {
+		y := &e.layout.layers[i]
+		plain += int64(y.frontierBytes - y.keptFrontier(to))
+	}
+	ratio := func(a, b int64) float64 { return float64(a) / float64(b) }
+	t.Logf("%d bytes with %d of text: %.4f of a plain file with F16 rows (%d), %.4f with a cut frontier (%d), %.4f if only the rows differ (%d); rows alone %.4f (%d of %d)",
+		got, text, ratio(got, plain), plain, ratio(got, trimmed), trimmed, ratio(got, same), same, ratio(rows(packed), rows(halves)), rows(packed), rows(halves))
+	if r := ratio(got, plain); r > 0.55 {
+		t.Errorf("%.4f of the size with F16 rows, want at most 0.55", r)
+	}
+}
+
+// textBytes is the length of the text of tokens.
+func textBytes(t *testing.T, m *model.Model, tokens []int32) int {
+	t.Helper()
+	tok, err := tokenizer.FromGGUF(m.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	for _, id := range tokens {
+		text = tok.CacheText(text, id)
+	}
+	return len(text)
 }
 
 // BenchmarkRestore restores a conversation of 32k tokens of the embedded model

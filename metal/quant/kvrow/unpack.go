@@ -101,9 +101,14 @@ func unpackE2M1(dst *[e2m1Block]float32, src *[e2m1Block / 2]byte, e byte) bool 
 		return false
 	}
 	scale := math.Float32frombits(uint32(e) << 23)
-	for i, c := range src {
-		v := &e2m1Pairs[c]
-		dst[2*i], dst[2*i+1] = v[0]*scale, v[1]*scale
+	for i := 0; i < len(src); i += 4 {
+		x := binary.LittleEndian.Uint32(src[i:])
+		a, b, c, d := &e2m1Pairs[byte(x)], &e2m1Pairs[byte(x>>8)], &e2m1Pairs[byte(x>>16)], &e2m1Pairs[byte(x>>24)]
+		v := (*[8]float32)(dst[2*i:])
+		v[0], v[1] = a[0]*scale, a[1]*scale
+		v[2], v[3] = b[0]*scale, b[1]*scale
+		v[4], v[5] = c[0]*scale, c[1]*scale
+		v[6], v[7] = d[0]*scale, d[1]*scale
 	}
 	return true
 }
