@@ -74,19 +74,20 @@ func (s *Session) exportFrontier(layer int) []byte {
 	if l.ratio == 0 {
 		return nil
 	}
-	all, out := s.frontierBytes(layer), make([]byte, 0, l.keptFrontier(s.Len()))
+	all, out := s.frontierBank(layer, 0), make([]byte, 0, l.keptFrontier(s.Len()))
 	l.used(s.Len(), func(from, to int) { out = append(out, all[from:to]...) })
 	return out
 }
 
-// importFrontier puts the frontier that was kept at length n in place. It
+// importFrontier puts the frontier that was kept at length n in place: into the
+// committed bank, or with other 1 into the one that the next step would write. It
 // reports whether all of it is finite.
-func (s *Session) importFrontier(layer, n int, kept []byte) bool {
+func (s *Session) importFrontier(layer, other, n int, kept []byte) bool {
 	l := &s.engine.layout.layers[layer]
 	if l.ratio == 0 {
 		return true
 	}
-	all, ok := s.frontierBytes(layer), true
+	all, ok := s.frontierBank(layer, other), true
 	l.used(n, func(from, to int) {
 		kept = kept[copy(all[from:to], kept):]
 		ok = ok && finite(all[from:to])
@@ -94,12 +95,13 @@ func (s *Session) importFrontier(layer, n int, kept []byte) bool {
 	return ok
 }
 
-// frontierBytes views the committed frontier of a layer.
-func (s *Session) frontierBytes(layer int) []byte {
+// frontierBank views the committed frontier of a layer, or, with other 1, the
+// bank that the next step would write.
+func (s *Session) frontierBank(layer, other int) []byte {
 	l := &s.engine.layout.layers[layer]
 	if l.ratio == 0 {
 		return nil
 	}
-	at := l.frontier[s.bank[bankOf(l.ratio)]]
+	at := l.frontier[s.bank[bankOf(l.ratio)]^other]
 	return s.state.Bytes()[at : at+uint64(l.frontierBytes)]
 }

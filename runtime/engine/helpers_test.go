@@ -178,8 +178,17 @@ func randomTokens(seed uint64, n, vocab int) []int32 {
 // into dst, as a store would.
 func restoreFrom(t testing.TB, dst *Session, parts []*Snapshot) {
 	t.Helper()
+	r, tokens := putParts(t, dst, parts)
+	if err := r.Commit(tokens); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putParts is restoreFrom up to the commit. It returns the tokens for that.
+func putParts(t testing.TB, dst *Session, parts []*Snapshot) (*Restore, []int32) {
+	t.Helper()
 	last := parts[len(parts)-1]
-	r, err := dst.BeginRestore(last.To)
+	r, err := dst.BeginRestore(parts[0].From, last.To)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +214,5 @@ func restoreFrom(t testing.TB, dst *Session, parts []*Snapshot) {
 		put(segment.Raw, i, 0, last.Raw[i])
 		put(segment.Frontier, i, 0, last.Frontier[i])
 	}
-	if err := r.Commit(tokens); err != nil {
-		t.Fatal(err)
-	}
+	return r, tokens
 }

@@ -1,51 +1,60 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 
-	"ds4/metal/quant/kvrow"
 	"ds4/runtime/kvstore/segment"
 )
 
-// Restore fills an empty session with stored state. Rows may be put from several
-// goroutines; until Commit the session stays empty.
+// Restore adds stored state to a session: all of it to an empty one, or what
+// follows the positions that the session has. Rows may be put from several
+// goroutines. They go where committed state is not, so until Commit the session
+// stays what it was.
 type Restore struct {
-	session *Session
-	to      int
-	missing atomic.Int64 // rows that have not been put yet
-	done    bool
+	session  *Session
+	from, to int
+	raw      [][]byte     // the new raw windows: their places in the rings are taken
+	missing  atomic.Int64 // rows that have not been put yet
+	done     bool
 }
 
-// BeginRestore empties the session and prepares it for tokens [0, to).
-func (s *Session) BeginRestore(to int) (*Restore, error) {
-	if to < 1 || to > s.engine.opt.ContextTokens {
-		return nil, fmt.Errorf("%w: %d stored tokens, limit %d", ErrContextFull, to, s.engine.opt.ContextTokens)
+// BeginRestore prepares a session for the stored state of tokens [from, to). From
+// 0 the session is emptied first; otherwise from must be its length.
+func (s *Session) BeginRestore(from, to int) (*Restore, error) {
+	if from < 0 || to <= from || to > s.engine.opt.ContextTokens {
+		return nil, fmt.Errorf("%w: stored tokens [%d, %d), limit %d", ErrContextFull, from, to, s.engine.opt.ContextTokens)
 	}
-	s.Reset()
-	r := &Restore{session: s, to: to}
+	if from == 0 {
+		s.Reset()
+	}
+	if from != s.Len() {
+		return nil, fmt.Errorf("%w: stored tokens [%d, %d) for a session of %d", ErrRestore, from, to, s.Len())
+	}
+	r := &Restore{session: s, from: from, to: to}
 	for i := range s.engine.layout.layers {
+		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*s.engine.layout.layers[i].rowBytes))
 		for _, kind := range []segment.Kind{segment.Raw, segment.Compressed, segment.Indexer, segment.Frontier} {
-			r.missing.Add(int64(r.rows(kind, i)))
+			first, end := r.rows(kind, i)
+			r.missing.Add(int64(end - first))
 		}
 	}
 	return r, nil
 }
 
-// rows is how many rows of a kind the restored state has in a layer.
-func (r *Restore) rows(kind segment.Kind, layer int) int {
+// rows is the range of rows of a kind that the restored state has in a layer.
+func (r *Restore) rows(kind segment.Kind, layer int) (first, end int) {
 	l := &r.session.engine.layout.layers[layer]
 	switch {
 	case kind == segment.Raw:
-		return r.to - r.session.windowStart(r.to)
+		return 0, r.to - r.session.windowStart(r.to)
 	case l.ratio == 0:
 	case kind == segment.Compressed, kind == segment.Indexer && l.indexRowBytes != 0:
-		return r.to / l.ratio
+		return r.from / l.ratio, r.to / l.ratio
 	case kind == segment.Frontier && l.keptFrontier(r.to) > 0:
-		return 1
+		return 0, 1
 	}
-	return 0
+	return 0, 0
 }
 
 // Put takes whole packed rows of a layer, the first of which has number row:
@@ -58,46 +67,33 @@ func (r *Restore) Put(kind segment.Kind, layer, row int, b []byte) error {
 		return fmt.Errorf("%w: layer %d", ErrRestore, layer)
 	}
 	l := &s.engine.layout.layers[layer]
-	packed, table, rowBytes := &l.packed, l.comp, l.rowBytes
-	switch kind {
-	case segment.Raw:
-		table = l.raw
-	case segment.Indexer:
-		packed, table, rowBytes = &l.indexPacked, l.index, l.indexRowBytes
-	case segment.Frontier:
+	if kind == segment.Frontier {
 		return r.putFrontier(layer, row, b)
 	}
-	n, have := 0, r.rows(kind, layer)
-	if have > 0 {
+	packed, rowBytes := &l.packed, l.rowBytes
+	if kind == segment.Indexer {
+		packed, rowBytes = &l.indexPacked, l.indexRowBytes
+	}
+	n, first, end := 0, 0, 0
+	if first, end = r.rows(kind, layer); end > first {
 		n = len(b) / packed.Bytes()
 	}
-	if r.done || row < 0 || n < 1 || row > have-n || n*packed.Bytes() != len(b) {
-		return fmt.Errorf("%w: %d bytes from row %d on, of %d rows", ErrRestore, len(b), row, have)
+	if r.done || row < first || n < 1 || row > end-n || n*packed.Bytes() != len(b) {
+		return fmt.Errorf("%w: %d bytes from row %d on, want rows [%d, %d)", ErrRestore, len(b), row, first, end)
 	}
-	var err error
-	if kind == segment.Raw {
-		err = r.unpackRaw(l, s.windowStart(r.to)+row, b)
-	} else {
-		err = packed.Unpack(floats(s.rows(table, rowBytes, row, row+n)), b)
+	var dst []byte
+	switch kind {
+	case segment.Raw:
+		dst = r.raw[layer][row*rowBytes : (row+n)*rowBytes]
+	case segment.Compressed:
+		dst = s.rows(l.comp, rowBytes, row, row+n)
+	case segment.Indexer:
+		dst = s.rows(l.index, rowBytes, row, row+n)
 	}
-	if errors.Is(err, kvrow.ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", segment.ErrCorrupt, err)
+	if err := packed.Unpack(floats(dst), b); err != nil {
+		return fmt.Errorf("%w: %w", segment.ErrCorrupt, err)
 	}
 	r.missing.Add(int64(-n))
-	return err
-}
-
-// unpackRaw puts the rows of positions from p on into their places in the ring.
-func (r *Restore) unpackRaw(l *layerLayout, p int, b []byte) error {
-	size := l.packed.Bytes()
-	for len(b) > 0 {
-		at := p % l.ring
-		n := min(l.ring-at, len(b)/size)
-		if err := l.packed.Unpack(floats(r.session.rows(l.raw, l.rowBytes, at, at+n)), b[:n*size]); err != nil {
-			return err
-		}
-		b, p = b[n*size:], p+n
-	}
 	return nil
 }
 
@@ -106,26 +102,30 @@ func (r *Restore) putFrontier(layer, row int, b []byte) error {
 	if want := l.keptFrontier(r.to); r.done || row != 0 || len(b) == 0 || len(b) != want {
 		return fmt.Errorf("%w: frontier of %d bytes, row %d, want %d", ErrRestore, len(b), row, want)
 	}
-	if !r.session.importFrontier(layer, r.to, b) {
+	if !r.session.importFrontier(layer, 1, r.to, b) {
 		return fmt.Errorf("%w: %w", segment.ErrCorrupt, errNotFinite)
 	}
 	r.missing.Add(-1)
 	return nil
 }
 
-// Commit makes the restored state the session's. tokens are all of [0, to). The
-// session has no logits until it evaluates a token.
+// Commit makes the restored state the session's. tokens are those of [from, to).
+// The session has no logits until it evaluates a token.
 func (r *Restore) Commit(tokens []int32) error {
 	s := r.session
 	if r.done {
 		return fmt.Errorf("%w: it has ended", ErrRestore)
 	}
+	r.done = true
 	if err := r.check(tokens); err != nil {
-		r.Abort()
 		return err
 	}
-	r.done = true
-	s.tokens = append(s.tokens[:0], tokens...)
+	for i := range r.raw {
+		s.putRaw(i, r.to, r.raw[i])
+	}
+	s.bank = [2]int{1 - s.bank[0], 1 - s.bank[1]}
+	s.hasLogits = false
+	s.tokens = append(s.tokens, tokens...)
 	return nil
 }
 
@@ -134,21 +134,16 @@ func (r *Restore) check(tokens []int32) error {
 	if n := r.missing.Load(); n != 0 {
 		return fmt.Errorf("%w: %d rows are missing", ErrRestore, n)
 	}
-	if len(tokens) != r.to {
-		return fmt.Errorf("%w: %d tokens, want %d", ErrRestore, len(tokens), r.to)
+	if n := r.session.Len(); len(tokens) != r.to-r.from || n != r.from {
+		return fmt.Errorf("%w: %d tokens after %d, want %d after %d", ErrRestore, len(tokens), n, r.to-r.from, r.from)
 	}
 	for i, t := range tokens {
 		if vocab := r.session.engine.model.Vocab; t < 0 || int(t) >= vocab {
-			return fmt.Errorf("%w: token %d at position %d, vocabulary %d", ErrRestore, t, i, vocab)
+			return fmt.Errorf("%w: token %d at position %d, vocabulary %d", ErrRestore, t, r.from+i, vocab)
 		}
 	}
 	return nil
 }
 
-// Abort leaves the session empty.
-func (r *Restore) Abort() {
-	if !r.done {
-		r.done = true
-		r.session.Reset()
-	}
-}
+// Abort leaves the session as it was.
+func (r *Restore) Abort() { r.done = true }

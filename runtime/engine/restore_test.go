@@ -68,6 +68,9 @@ func restoreIsExact(t *testing.T, e *Engine, tokens []int32, cut, end int, want 
 	}
 	sameSnapshots(t, export(t, b, savedTo(parts[:len(parts)-1])), parts[len(parts)-1])
 	sameSnapshots(t, export(t, b, 0), export(t, a, 0))
+	if cut > 0 {
+		joinIsExact(t, e, tokens, parts, want)
+	}
 	for _, n := range []int{1, 2, 5} { // first one that decodes, then chunks
 		if b.Len()+n > len(want) {
 			break
@@ -76,6 +79,34 @@ func restoreIsExact(t *testing.T, e *Engine, tokens []int32, cut, end int, want 
 		if !sameBits(b.Logits(), want[b.Len()-1]) {
 			t.Errorf("restored at %d after a cut at %d: logits at length %d differ, relative rms %.3g",
 				end, cut, b.Len(), relativeRMS(b.Logits(), want[b.Len()-1]))
+		}
+	}
+}
+
+// joinIsExact restores the last part behind what a session has evaluated itself:
+// given up, that leaves the session as it was, and carried out, it does the same
+// as evaluating.
+func joinIsExact(t *testing.T, e *Engine, tokens []int32, parts []*Snapshot, want [][]float32) {
+	t.Helper()
+	last := parts[len(parts)-1:]
+	for _, abort := range []bool{true, false} {
+		s := newSession(t, e)
+		poison(s)
+		prefill(t, s, tokens[:last[0].From], e.ChunkTokens())
+		r, joined := putParts(t, s, last)
+		if abort {
+			r.Abort()
+		} else if err := r.Commit(joined); err != nil {
+			t.Fatal(err)
+		}
+		n := s.Len()
+		if got := s.Logits(); abort && !sameBits(got, want[n-1]) || !abort && got != nil {
+			t.Errorf("joined at %d, abort %v: wrong logits", n, abort)
+		}
+		prefill(t, s, tokens[n:n+1], 1)
+		if !sameBits(s.Logits(), want[n]) {
+			t.Errorf("joined [%d, %d), abort %v: logits at length %d differ, relative rms %.3g",
+				last[0].From, last[0].To, abort, n+1, relativeRMS(s.Logits(), want[n]))
 		}
 	}
 }
@@ -184,7 +215,7 @@ func TestExportRefuses(t *testing.T) {
 func restoring(t *testing.T, e *Engine, x *Snapshot, skip segment.Kind) (*Session, *Restore) {
 	t.Helper()
 	s := newSession(t, e)
-	r, err := s.BeginRestore(x.To)
+	r, err := s.BeginRestore(0, x.To)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +238,7 @@ func TestCommitRefuses(t *testing.T) {
 	m := smallModel(t, synth.Small(4))
 	e := newEngine(t, m, 1, Options{ContextTokens: 64, ChunkTokens: 64, Numerics: model.Production})
 	a := newSession(t, e)
-	if _, err := a.BeginRestore(65); !errors.Is(err, ErrContextFull) {
+	if _, err := a.BeginRestore(0, 65); !errors.Is(err, ErrContextFull) {
 		t.Errorf("too long: %v", err)
 	}
 	tokens := randomTokens(1, 17, m.Vocab)
@@ -221,7 +252,7 @@ func TestCommitRefuses(t *testing.T) {
 		want   string
 	}{
 		{tokens, segment.Text, ""},
-		{tokens[:16], segment.Text, "16 tokens, want 17"},
+		{tokens[:16], segment.Text, "16 tokens after 0, want 17 after 0"},
 		{bad, segment.Text, "token 1000 at position 16"},
 		{tokens, segment.Raw, "rows are missing"},
 		{tokens, segment.Compressed, "rows are missing"},
@@ -282,7 +313,7 @@ func TestPutRefuses(t *testing.T) {
 		{segment.Compressed, 1, 0, nan, segment.ErrCorrupt},
 		{segment.Frontier, 1, 0, frontier, segment.ErrCorrupt},
 	} {
-		r, err := newSession(t, e).BeginRestore(18)
+		r, err := newSession(t, e).BeginRestore(0, 18)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,12 +49,8 @@ func (s *Session) Rewind(p *Point) error {
 	}
 	s.bank = [2]int{}
 	for i := range p.raw {
-		l := &s.engine.layout.layers[i]
-		raw := p.raw[i]
-		for q := s.windowStart(n); q < n; q++ {
-			raw = raw[copy(s.rows(l.raw, l.rowBytes, q%l.ring, q%l.ring+1), raw):]
-		}
-		s.importFrontier(i, n, p.frontier[i])
+		s.putRaw(i, n, p.raw[i])
+		s.importFrontier(i, 0, n, p.frontier[i])
 	}
 	s.tokens = s.tokens[:n]
 	s.hasLogits = p.logits != nil
@@ -140,6 +136,14 @@ func (s *Session) rows(table uint64, rowBytes, from, to int) []byte {
 // windowStart is the first position whose raw row is needed at length n: that of
 // the next token's window.
 func (s *Session) windowStart(n int) int { return max(0, n-s.engine.layout.kept) }
+
+// putRaw puts the raw rows that are needed at length n in place, oldest first.
+func (s *Session) putRaw(layer, n int, raw []byte) {
+	l := &s.engine.layout.layers[layer]
+	for p := s.windowStart(n); p < n; p++ {
+		raw = raw[copy(s.rows(l.raw, l.rowBytes, p%l.ring, p%l.ring+1), raw):]
+	}
+}
 
 // copyRaw copies the raw rows that are still needed, oldest first.
 func (s *Session) copyRaw(layer int) []byte {

@@ -32,7 +32,7 @@ func fillState(s *Session, tokens []int32) {
 		fill(s.rows(y.raw, y.rowBytes, 0, y.ring))
 		if y.ratio != 0 {
 			fill(s.rows(y.comp, y.rowBytes, 0, len(tokens)/y.ratio))
-			fill(s.frontierBytes(i))
+			fill(s.frontierBank(i, 0))
 		}
 		if y.indexRowBytes != 0 {
 			fill(s.rows(y.index, y.indexRowBytes, 0, len(tokens)/y.ratio))
@@ -159,7 +159,7 @@ func BenchmarkRestore(b *testing.B) {
 					s = newSession(b, e)
 					b.StartTimer()
 				}
-				r, err := store.Restore(b.Context(), chain, func(to int) (kvstore.Target, error) { return s.BeginRestore(to) })
+				r, err := store.Restore(b.Context(), chain, func(to int) (kvstore.Target, error) { return s.BeginRestore(0, to) })
 				if err != nil {
 					b.Fatal(err)
 				}
