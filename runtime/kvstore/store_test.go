@@ -420,6 +420,39 @@ func TestTargetErrors(t *testing.T) {
 	}
 }
 
+// TestTargetRefusesRows: rows that pass their checksum and are those of no state
+// blame their segment, as a wrong checksum does.
+func TestTargetRefusesRows(t *testing.T) {
+	w := newWorld(t, errfs.NewMem())
+	a := newTalk(1, 96)
+	ids := w.save(a)
+	var last *session
+	r, err := w.s.Restore(context.Background(), w.s.Lookup(a.text()), func(to int) (kvstore.Target, error) {
+		last = newSession(to)
+		return picky{last, 32 / 4}, nil
+	})
+	if err != nil || r.Chain.Tokens != 32 || last.wrong(a) != nil {
+		t.Errorf("restored %d, %v, %v", r.Chain.Tokens, err, last.wrong(a))
+	}
+	got := w.quarantined()
+	if len(got) != 1 || !strings.HasPrefix(got[0], ids[1]) || !strings.Contains(got[0], ".corrupt.") {
+		t.Errorf("quarantined %v, want %s", got, ids[1])
+	}
+}
+
+// picky refuses an indexer row.
+type picky struct {
+	*session
+	row int
+}
+
+func (p picky) Put(kind segment.Kind, layer, row int, b []byte) error {
+	if kind == segment.Indexer && row <= p.row && row+len(b)/layout().Layers[layer].IndexRowBytes > p.row {
+		return fmt.Errorf("%w: row %d", segment.ErrCorrupt, p.row)
+	}
+	return p.session.Put(kind, layer, row, b)
+}
+
 // TestConcurrent lets everything run at once, for the race detector.
 func TestConcurrent(t *testing.T) {
 	w := newWorld(t, errfs.NewMem(), func(o *kvstore.Options) { o.BudgetBytes = 150 << 10 })
