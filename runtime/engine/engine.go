@@ -2,8 +2,8 @@
 // rewind, export and restore of a session's state. It does no file I/O.
 //
 // Promises. The logits of a position are bit-identical whatever the chunk size,
-// the number of threads, the other sequences of the batch, and whether the
-// prefix was computed, continued or restored (on one machine and kernel set). A
+// the number of threads, the kernel set, the other sequences of the batch, and
+// whether the prefix was computed, continued or restored (on one machine). A
 // Forward that fails leaves every session of the batch exactly as it was before
 // the call; it may be tried again after Rebuild. Nothing is allocated per
 // decoded token.
