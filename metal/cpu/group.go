@@ -29,7 +29,7 @@ func (g *Group) bind(c *commandBuffer, d *dispatch) {
 func argsOf[T any](g *Group) *T { return (*T)(g.args) }
 
 // view is binding i as a slice of a fixed-width type, to the end of its buffer.
-func view[T float32 | float64 | int32 | int8](g *Group, i int) []T {
+func view[T float32 | float64 | int32](g *Group, i int) []T {
 	b := g.binds[i].data
 	if len(b) == 0 {
 		return nil
@@ -41,7 +41,6 @@ func view[T float32 | float64 | int32 | int8](g *Group, i int) []T {
 func (g *Group) bytes(i int) []byte  { return g.binds[i].data }
 func (g *Group) f32(i int) []float32 { return view[float32](g, i) }
 func (g *Group) i32(i int) []int32   { return view[int32](g, i) }
-func (g *Group) i8(i int) []int8     { return view[int8](g, i) }
 
 // row is values [r*n, (r+1)*n).
 func row[T any](s []T, r, n int) []T { return s[r*n : r*n+n : r*n+n] }
