@@ -75,6 +75,9 @@ func newListing(s *kvstore.Survey) *listing { return &listing{s, s.Summary()} }
 // row is one line of a table.
 type row [8]string
 
+// idColumn is the first column after the numbers.
+const idColumn = 6
+
 // print writes the segments as list yields them, the quarantine and the summary.
 func (p *listing) print(out io.Writer, list func(yield func(row))) error {
 	w := bufio.NewWriter(out)
@@ -104,7 +107,7 @@ func at(url string) string {
 
 // table lays the rows out in two passes, so that none of them is kept.
 func (p *listing) table(w io.Writer, list func(yield func(row))) {
-	var widths row2
+	var widths columns
 	head := row{"TOKENS", "SIZE", "AGE", "USED", "HITS", "STRIKES", "ID", "VERDICT"}
 	widths.fit(head)
 	list(func(r row) { widths.fit(r) })
@@ -112,23 +115,23 @@ func (p *listing) table(w io.Writer, list func(yield func(row))) {
 	list(func(r row) { widths.write(w, r) })
 }
 
-// row2 is the width of each column of a table.
-type row2 [len(row{})]int
+// columns are the widths of a table.
+type columns [len(row{})]int
 
-func (c *row2) fit(r row) {
+func (c *columns) fit(r row) {
 	for i, text := range r {
 		c[i] = max(c[i], utf8.RuneCountInString(text))
 	}
 }
 
-func (c *row2) write(w io.Writer, r row) {
+func (c *columns) write(w io.Writer, r row) {
 	var line strings.Builder
 	for i, text := range r {
 		pad := strings.Repeat(" ", c[i]-utf8.RuneCountInString(text))
 		switch {
 		case i == len(r)-1:
 			line.WriteString(text)
-		case i > 0 && i < 6: // numbers
+		case i > 0 && i < idColumn: // numbers
 			line.WriteString(pad + text + "  ")
 		default:
 			line.WriteString(text + pad + "  ")
@@ -190,7 +193,7 @@ func (p *listing) tree(yield func(row)) {
 }
 
 func (p *listing) quarantine(w io.Writer) {
-	var widths row2
+	var widths columns
 	rows := func(yield func(row)) {
 		for _, q := range p.Quarantined {
 			why := q.Why
@@ -220,7 +223,7 @@ func (p *listing) summary() []string {
 			states = append(states, fmt.Sprintf("%d %s (%s)", n, v, formatBytes(uint64(p.sum.Bytes[v]))))
 		}
 	}
-	line := fmt.Sprintf("%d segments, %d conversations", p.sum.Segments, p.sum.Conversations)
+	line := count(p.sum.Segments, "segment") + ", " + count(p.sum.Conversations, "conversation")
 	if len(states) > 0 {
 		line += ": " + strings.Join(states, ", ")
 	}
@@ -237,5 +240,13 @@ func (p *listing) summary() []string {
 		formatBytes(uint64(p.sum.Total)), budget))
 }
 
-// rfc3339 is how times look in JSON; nothing for none.
+// count names a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// rfc3339 is how times look in JSON.
 func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ds4/faults/errfs"
@@ -325,5 +326,35 @@ func TestFindID(t *testing.T) {
 		if got := find(bad); !strings.HasPrefix(got, "error: kvstore: not found") {
 			t.Errorf("%q: %s", bad, got)
 		}
+	}
+}
+
+// TestDegradedIsRepeated: whoever looks at the log an hour later still learns that
+// the cache is off, or only read, and why.
+func TestDegradedIsRepeated(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(m *errfs.Mem)
+		want    string
+	}{
+		"a file":  {func(m *errfs.Mem) { put(t, m, dir, []byte("x")) }, "kv cache degraded: off: "},
+		"in use":  {func(m *errfs.Mem) { must(t, m.MkdirAll(dir)); _, err := m.Lock(dir + "/LOCK"); must(t, err) }, "kv cache degraded: read-only: in use by another process"},
+		"in good": {func(*errfs.Mem) {}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := errfs.NewMem()
+				c.prepare(m)
+				w := newWorld(t, m)
+				time.Sleep(3*time.Minute + time.Second)
+				want := 3
+				if c.want == "" {
+					want = 0
+				}
+				if n := w.logged("kv cache degraded"); n != want || w.logged(c.want) < want {
+					t.Errorf("%d lines in three minutes, want %d\n%s", n, want, w.dumpLog())
+				}
+				w.close()
+			})
+		})
 	}
 }
