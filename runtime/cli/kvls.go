@@ -49,7 +49,8 @@ func (a *app) kvListCommand() *cobra.Command {
 one above it, and what several conversations begin with is drawn once. Verdicts:
 
   ok          a lookup reaches it
-  orphan      intact, but what comes before it is gone or damaged; removed at the next start
+  orphan      intact, but what comes before it is gone or damaged; used again when that has
+              been evaluated and written again, and the first to be evicted
   stale       of another model, tokenizer, numerics or format; removed at the next start
   damaged     header, table or footer are wrong (verify --full looks at the rest)
   convicted   intact, but a device failed with it; quarantined at the next start

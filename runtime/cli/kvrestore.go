@@ -22,18 +22,21 @@ func (a *app) kvRestoreCommand() *cobra.Command {
 				return kvError(err)
 			}
 			dir := filepath.Dir(filepath.Dir(found.Path))
-			from, to, err := a.readmit(cmd.Context(), dir, found.Name)
+			ref, err := a.readmit(cmd.Context(), dir, found.Name)
 			if err != nil {
 				return kvError(err)
 			}
-			_, err = fmt.Fprintf(a.Out, "restored %v, tokens [%d,%d). It has one strike: the next failure sends it back, the next success clears it\n",
-				found.ID, from, to)
-			return err
+			fmt.Fprintf(a.Out, "restored %v, tokens [%d,%d). It has one strike: the next failure sends it back, the next success clears it\n",
+				found.ID, ref.From, ref.To)
+			if ref.Missing != "" {
+				fmt.Fprintf(a.Out, "What it continues, %s, is not there: it is of use when that has been restored, or evaluated again\n", ref.Missing)
+			}
+			return nil
 		})
 	cmd.Long = `Put a segment of the quarantine back among those that are used. First every byte of it
 is checked: the checksum of every section, the text against its name. It must be of
-the model that the folder is used with, and what it continues must be there; if that
-is in quarantine too, restore it first.
+the model that the folder is used with. If what it continues is in quarantine too,
+restore that as well.
 
 A segment that was convicted (a device failed with it) goes back with one strike: the
 next failure sends it to quarantine again, work on it that succeeds clears it.
@@ -45,19 +48,19 @@ The server that has the folder is asked to do it, and uses the segment from then
 }
 
 // readmit asks the server that has the folder, or does it itself.
-func (a *app) readmit(ctx context.Context, dir, name string) (from, to int, err error) {
+func (a *app) readmit(ctx context.Context, dir, name string) (kvstore.FileRef, error) {
 	srv, err := serverOf(dir)
 	if err != nil {
-		return 0, 0, err
+		return kvstore.FileRef{}, err
 	}
 	if srv == nil {
-		ref, err := kvstore.Readmit(vfs.OS, dir, name, time.Now())
-		return ref.From, ref.To, err
+		return kvstore.Readmit(vfs.OS, dir, name, time.Now())
 	}
+	var ref kvstore.FileRef
 	err = srv.ask(ctx, func(ctx context.Context) error {
 		got, err := srv.RestoreKV(ctx, srv.holder.Key, name)
-		from, to = got.From, got.To
+		ref = kvstore.FileRef(got)
 		return err
 	})
-	return from, to, err
+	return ref, err
 }

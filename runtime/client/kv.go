@@ -33,10 +33,11 @@ type KVPurged struct {
 
 // KVFile is one file of a cache.
 type KVFile struct {
-	Name  string `json:"name"`
-	From  int    `json:"from"`
-	To    int    `json:"to"`
-	Bytes int64  `json:"bytes"`
+	Name    string `json:"name"`
+	From    int    `json:"from"`
+	To      int    `json:"to"`
+	Bytes   int64  `json:"bytes"`
+	Missing string `json:"missing_parent"` // after a restore: id of what it continues, if that is not there
 }
 
 // PurgeKV removes a selection of the server's disk cache.

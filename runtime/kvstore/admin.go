@@ -33,7 +33,7 @@ type Verdict string
 // The verdicts of a Survey.
 const (
 	VerdictOK         Verdict = "ok"
-	VerdictOrphan     Verdict = "orphan"     // intact, but no lookup reaches it; removed at the next start
+	VerdictOrphan     Verdict = "orphan"     // intact, but something before it is missing; of use when that is written again
 	VerdictStale      Verdict = "stale"      // of another model, tokenizer, numerics or format; removed at the next start
 	VerdictDamaged    Verdict = "damaged"    // quarantined when somebody looks
 	VerdictConvicted  Verdict = "convicted"  // intact and guilty; quarantined at the next start

@@ -68,6 +68,9 @@ type FileRef struct {
 	From  int    `json:"from"`
 	To    int    `json:"to"`
 	Bytes int64  `json:"bytes"`
+	// Missing is the id of what it continues, if that is not there: nothing finds
+	// the segment until it is. Only a restore says so.
+	Missing string `json:"missing_parent,omitempty"`
 }
 
 // PurgeReport says what a purge did.
@@ -188,7 +191,7 @@ func (p *purger) segments(s *Survey, free int64) {
 	for _, n := range list {
 		i, _ := s.Find(n.id)
 		f := &s.Segments[i]
-		p.rep.name(FileRef{f.ID.String(), f.From, f.To, f.Bytes})
+		p.rep.name(FileRef{Name: f.ID.String(), From: f.From, To: f.To, Bytes: f.Bytes})
 		p.remove(f.Path(s.Dir), f.Bytes, &p.rep.Segments)
 		shards[p.d.shard(f.ID.String()[:2])] = true
 	}
@@ -216,7 +219,7 @@ func (p *purger) quarantine(list []JailInfo, free int64) {
 		}
 		free -= q.Bytes
 		name := path.Join(string(p.d.quarantine()), q.Name+segmentExt)
-		p.rep.name(FileRef{q.Name, q.From, q.To, q.Bytes})
+		p.rep.name(FileRef{Name: q.Name, From: q.From, To: q.To, Bytes: q.Bytes})
 		if !p.sel.DryRun {
 			_ = p.fs.Remove(noteName(name)) // there may be none; start-up removes what stays
 		}
@@ -323,7 +326,7 @@ func (s *Store) choosePurged(sel Selection, rep *PurgeReport) (list []*node, jai
 			rep.Kept = selected - len(list)
 		}
 		for _, n := range list {
-			rep.name(FileRef{n.id.String(), n.from, n.to, n.bytes})
+			rep.name(FileRef{Name: n.id.String(), From: n.from, To: n.to, Bytes: n.bytes})
 		}
 	}
 	if sel.All || sel.Quarantine {

@@ -96,7 +96,7 @@ func TestPurgeKeepBytes(t *testing.T) {
 		if live {
 			total = w.s.Stats().UsedBytes
 		}
-		keep := total - one - 1
+		keep := total - one*3/2 // the lock file differs a little between the two ways
 		rep := w.purge(live, kvstore.Selection{KeepBytes: &keep})
 		if rep.Segments != 2 || rep.Files[0].Name != b[2] || rep.Files[1].Name != b[1] {
 			t.Errorf("removed %+v, want the last two of %v", rep, b)

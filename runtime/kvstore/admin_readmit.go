@@ -22,7 +22,7 @@ var (
 	// for.
 	ErrNotFound = errors.New("kvstore: not found")
 	// ErrNotReadmitted means that a quarantined segment cannot go back: it is
-	// damaged, of another model, already there, or what it continues is not.
+	// damaged, of another model, or already there.
 	ErrNotReadmitted = errors.New("kvstore: not restored")
 )
 
@@ -95,7 +95,7 @@ func parseJailed(base string) (segment.ID, bool) {
 
 // Readmit puts a file of the quarantine back among the segments of a folder that
 // nobody uses. name is its base name without ending. Every byte of it is checked
-// first, and what it continues must be there. ErrLocked while a server has the
+// first. ErrLocked while a server has the
 // folder: that server must be asked (Store.Readmit).
 func Readmit(fsys vfs.FS, dir, name string, now time.Time) (FileRef, error) {
 	d := folder(dir)
@@ -116,10 +116,13 @@ func Readmit(fsys vfs.FS, dir, name string, now time.Time) (FileRef, error) {
 		return FileRef{}, fmt.Errorf("%w: it belongs to another model (identity %x) than that of the last server (%.12s), whose next start would remove it",
 			ErrNotReadmitted, in.Identity[:6], last)
 	}
+	ref := refTo(id, in)
 	if !in.Parent.IsZero() {
-		parent, err := checkSegment(fsys, d.segment(in.Parent), in.Parent, false, nil)
-		if err != nil || parent.To != in.From || parent.Identity != in.Identity {
-			return FileRef{}, noParent(in.Parent)
+		switch parent, err := checkSegment(fsys, d.segment(in.Parent), in.Parent, false, nil); {
+		case err != nil:
+			ref.Missing = in.Parent.String()
+		case parent.To != in.From:
+			return FileRef{}, noFit(in.Parent)
 		}
 	}
 	if _, err := fsys.Lstat(d.segment(id)); !errors.Is(err, fs.ErrNotExist) {
@@ -131,16 +134,15 @@ func Readmit(fsys vfs.FS, dir, name string, now time.Time) (FileRef, error) {
 	if err := moveBack(fsys, d, from, id, true); err != nil {
 		return FileRef{}, fmt.Errorf("kvstore: restore: %w", err)
 	}
-	return refTo(id, in), nil
+	return ref, nil
 }
 
 func refTo(id segment.ID, in *segment.Info) FileRef {
 	return FileRef{Name: id.String(), From: in.From, To: in.To, Bytes: in.FileBytes}
 }
 
-func noParent(id segment.ID) error {
-	return fmt.Errorf("%w: it continues %v, which is not there: the next start would remove it. If that one is in quarantine, restore it first",
-		ErrNotReadmitted, id)
+func noFit(parent segment.ID) error {
+	return fmt.Errorf("%w: it does not begin where %v ends, which it says it continues", ErrNotReadmitted, parent)
 }
 
 func alreadyThere(id segment.ID) error {
@@ -257,33 +259,37 @@ func (s *Store) Readmit(name string) (FileRef, error) {
 	if in.Identity != s.opt.Identity {
 		return FileRef{}, fmt.Errorf("%w: it belongs to another model (identity %x)", ErrNotReadmitted, in.Identity[:6])
 	}
+	ref := refTo(id, in)
 	var result error
-	if !s.keep(true, func() { result = s.readmit(base, id, in) }) {
+	if !s.keep(true, func() { ref.Missing, result = s.readmit(base, id, in) }) {
 		return FileRef{}, ErrBusy // it goes on behind the scenes
 	}
-	return refTo(id, in), result
+	return ref, result
 }
 
-// readmit moves a checked file and offers it again. Only the keeper calls it, so
-// that the quarantine does not change meanwhile.
-func (s *Store) readmit(base string, id segment.ID, in *segment.Info) error {
+// readmit moves a checked file and offers it again. It returns the id that the
+// segment continues if that is not there. Only the keeper calls it, so that the
+// quarantine does not change meanwhile.
+func (s *Store) readmit(base string, id segment.ID, in *segment.Info) (missing string, err error) {
 	n := &node{id: id, parent: in.Parent, from: in.From, to: in.To, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
 		bytes: in.FileBytes, createdNS: in.CreatedNS, lastUsed: s.opt.Now(), strikes: parole}
 	s.mu.Lock()
 	at := slices.IndexFunc(s.jailed, func(q jailed) bool { return q.base == base })
 	p := s.ix.nodes[in.Parent]
-	var err error
+	if p == nil && !in.Parent.IsZero() {
+		missing = in.Parent.String()
+	}
 	switch {
 	case at < 0:
 		err = fmt.Errorf("%w: %s left the quarantine meanwhile", ErrNotFound, base)
 	case s.ix.nodes[id] != nil || s.pending[id] != nil:
 		err = alreadyThere(id)
-	case !in.Parent.IsZero() && (p == nil || p.leaving || p.to != in.From):
-		err = noParent(in.Parent)
+	case p != nil && p.to != in.From:
+		err = noFit(in.Parent)
 	}
 	if err != nil {
 		s.mu.Unlock()
-		return err
+		return "", err
 	}
 	jail := s.jailed[at]
 	s.jailed = slices.Delete(s.jailed, at, at+1)
@@ -312,8 +318,8 @@ func (s *Store) readmit(base string, id segment.ID, in *segment.Info) error {
 	}
 	s.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("kvstore: restore: %w", err)
+		return "", fmt.Errorf("kvstore: restore: %w", err)
 	}
 	s.opt.Log("kv cache restored from quarantine key=%v tokens=%d size=%.2f MiB", id, n.to, inMiB(n.bytes))
-	return nil
+	return missing, nil
 }

@@ -89,10 +89,11 @@ func (s *Store) chooseOf(free int64, wants func(*node) bool) []*node {
 // choose marks nodes as leaving until free bytes are found among those that may
 // go. A node goes only when all that continues it goes.
 func (ix *index) choose(free int64, now time.Time, may func(*node) bool) []*node {
+	reached := ix.reached()
 	var open candidates
 	add := func(n *node) {
 		if may(n) {
-			heap.Push(&open, candidate{n, ix.isOrphan(n), n.score(now), n.lastUsed})
+			heap.Push(&open, candidate{n, !reached[n.id], n.score(now), n.lastUsed})
 		}
 	}
 	for _, n := range ix.nodes {
