@@ -170,11 +170,11 @@ func TestNoCacheFolder(t *testing.T) {
 	w := newWorld(t, errfs.NewMem())
 	id := w.save(newTalk(1, 32))[0]
 	w.close()
-	put(t, w.fs, "/home/notes.txt", []byte("mine"))
+	put(t, w.fs, "/other/notes.txt", []byte("mine"))
 	must(t, w.fs.MkdirAll("/empty"))
 	ctx := context.Background()
 	for place, hint := range map[string]string{
-		"/missing": "does not exist", "/home/notes.txt": "not a folder", "/home": "no folder \"segments\"", "/empty": "no lock file",
+		"/missing": "does not exist", "/other/notes.txt": "not a folder", "/other": "no folder \"segments\"", "/empty": "no lock file",
 		dir + "/segments": "lies inside of one, " + dir, dir + "/segments/" + id[:2]: "lies inside of one, " + dir, dir + "/quarantine": "lies inside",
 	} {
 		_, err := kvstore.LookAt(ctx, w.fs, place, kvstore.SurveyOptions{})
@@ -356,5 +356,34 @@ func TestDegradedIsRepeated(t *testing.T) {
 				w.close()
 			})
 		})
+	}
+}
+
+// TestFilesVanishUnderStore: somebody removes files of a running store by hand. It
+// finds them missing, goes on with what comes before, and its sums come right.
+func TestFilesVanishUnderStore(t *testing.T) {
+	a := newTalk(1, 128)
+	w := newWorld(t, errfs.NewMem())
+	ids := w.save(a)
+	before := w.s.Stats()
+	one := size(t, w.fs, file(ids[1]))
+	must(t, w.fs.Remove(file(ids[1])))
+	if n := w.restore(a); n != 32 {
+		t.Fatalf("restored %d", n)
+	}
+	st := w.s.Stats()
+	if st.Missing != 1 || st.Corrupt != 0 || st.Segments != 3 || st.SegmentBytes != before.SegmentBytes-one || len(w.quarantined()) != 0 {
+		t.Errorf("%+v", st)
+	}
+	w.save(a) // writes the missing one only
+	if n := w.restore(a); n != 128 || w.s.Stats().Stored != st.Stored+1 {
+		t.Errorf("restored %d, stored %d", n, w.s.Stats().Stored-st.Stored)
+	}
+	for _, id := range ids {
+		must(t, w.fs.Remove(file(id)))
+	}
+	zero := int64(0)
+	if rep := w.purge(true, kvstore.Selection{KeepBytes: &zero}); rep.Failed != 0 || w.s.Stats().SegmentBytes != 0 || w.s.Stats().ForeignBytes != 0 {
+		t.Errorf("%+v, %+v", rep, w.s.Stats())
 	}
 }
