@@ -72,7 +72,9 @@ func (c *candidates) Pop() any {
 // choose marks nodes that free at least so many bytes, leaves before their
 // parents, and returns them in the order in which they must go. The caller holds
 // mu.
-func (s *Store) choose(free int64) []*node { return s.chooseOf(free, nil) }
+func (s *Store) choose(free int64) []*node {
+	return s.chooseOf(free, nil)
+}
 
 // chooseOf is choose among the nodes that wants accepts; nil: all. The caller
 // holds mu.
@@ -109,7 +111,7 @@ func (ix *index) choose(free int64, now time.Time, may func(*node) bool) []*node
 		list = append(list, n)
 		free -= n.bytes
 		gone[n.parent]++
-		if p := ix.nodes[n.parent]; p != nil && ix.families[p.id].count == gone[p.id] {
+		if p := ix.nodes[n.parent]; p != nil && ix.families[p.id].live() == gone[p.id] {
 			add(p)
 		}
 	}
@@ -168,6 +170,7 @@ func (s *Store) drop(n *node, reason string) {
 	}
 	hits := n.decayedHits(s.opt.Now())
 	s.mu.Unlock()
+	s.dismiss(n)
 	if err != nil {
 		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", path.Base(name), errnoText(err))
 		return
@@ -210,6 +213,7 @@ func (s *Store) Clear() (Freed, error) {
 				s.foreign += n.bytes
 			}
 			s.mu.Unlock()
+			s.dismiss(n)
 			f.add(&f.Segments, n.bytes, err)
 		}
 		for _, q := range s.takeJail() {
