@@ -232,6 +232,9 @@ func (p *listing) summary() []string {
 	if p.Unlisted > 0 {
 		lines = append(lines, fmt.Sprintf("%d more segments are not listed (%s)", p.Unlisted, formatBytes(uint64(p.UnlistedSum))))
 	}
+	if p.Journal != nil {
+		lines = append(lines, fmt.Sprintf("hits and strikes are unknown: %v", p.Journal))
+	}
 	budget := "budget unknown"
 	if p.Holder.BudgetBytes > 0 {
 		budget = "budget " + formatBytes(uint64(p.Holder.BudgetBytes))

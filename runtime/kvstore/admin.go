@@ -93,6 +93,7 @@ type Survey struct {
 	TempBytes   int64
 	OtherBytes  int64 // journal, lock file, markers
 	Foreign     int64 // bytes that are not the cache's
+	Journal     error // why hits and strikes are not known
 	Time        time.Time
 
 	fs     vfs.FS
@@ -131,9 +132,7 @@ func LookAt(ctx context.Context, fsys vfs.FS, dir string, opt SurveyOptions) (*S
 	for i := range s.Segments {
 		s.byID[s.Segments[i].ID] = int32(i)
 	}
-	if err := s.readJournal(d); err != nil {
-		return nil, fmt.Errorf("kvstore: look at %s: %w", dir, err)
-	}
+	s.Journal = s.readJournal(d)
 	s.link()
 	return s, nil
 }
@@ -394,9 +393,6 @@ func (s *Survey) readJournal(d folder) error {
 		if f.Verdict == VerdictOK && (guilty[int32(i)] || f.Strikes >= strikeLimit) {
 			f.Verdict, f.Reason = VerdictConvicted, "the process died, or the device failed, with it restored"
 		}
-	}
-	if errors.Is(err, vfs.ErrNotRegular) {
-		return nil // no journal of ours
 	}
 	return err
 }

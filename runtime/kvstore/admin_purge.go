@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ds4/runtime/kvstore/segment"
@@ -287,7 +288,6 @@ func (s *Store) Purge(ctx context.Context, sel Selection) (PurgeReport, error) {
 		s.mu.Unlock()
 		return rep, err
 	}
-	s.saves.Add(1) // Close waits until the folder is left alone
 	list, jail := s.choosePurged(sel, &rep)
 	if sel.DryRun {
 		for _, n := range list {
@@ -297,14 +297,12 @@ func (s *Store) Purge(ctx context.Context, sel Selection) (PurgeReport, error) {
 		for _, q := range jail {
 			rep.add(&rep.Quarantined, q.bytes, nil)
 		}
-		list, jail = nil, nil
+		s.mu.Unlock()
+		return rep, nil
 	}
 	s.mu.Unlock()
-	defer s.saves.Done()
 	err = s.removePurged(ctx, list, jail, &rep)
-	if !sel.DryRun {
-		s.opt.Log("kv cache purged segments=%d quarantined=%d size=%.2f MiB failed=%d", rep.Segments, rep.Quarantined, inMiB(rep.Bytes), rep.Failed)
-	}
+	s.opt.Log("kv cache purged segments=%d quarantined=%d size=%.2f MiB failed=%d", rep.Segments, rep.Quarantined, inMiB(rep.Bytes), rep.Failed)
 	return rep, err
 }
 
@@ -349,27 +347,56 @@ func (s *Store) choosePurged(sel Selection, rep *PurgeReport) (list []*node, jai
 	return list, jail
 }
 
-// removePurged unlinks what was chosen. What it does not get to is put back.
-func (s *Store) removePurged(ctx context.Context, list []*node, jail []jailed, rep *PurgeReport) error {
-	stop := func() bool {
-		select {
-		case <-s.quit:
-			return true
-		case <-ctx.Done():
-			return true
-		default:
-			return false
-		}
-	}
-	for i, n := range list {
-		if stop() {
-			s.mu.Lock()
-			for _, n := range list[i:] {
-				n.leaving = false
-			}
-			s.mu.Unlock()
+// purgeBatch is how many files the keeper removes before it looks at its other
+// notes.
+const purgeBatch = 64
+
+// removePurged lets the keeper unlink what was chosen. What it does not get to is
+// put back.
+func (s *Store) removePurged(ctx context.Context, list []*node, jail []jailed, rep *PurgeReport) (err error) {
+	for err == nil && len(list)+len(jail) > 0 {
+		if err = ctx.Err(); err != nil {
 			break
 		}
+		nodes := list[:min(len(list), purgeBatch)]
+		files := jail[:min(len(jail), purgeBatch-len(nodes))]
+		var got Freed // ours when the keeper is through with it
+		var claimed atomic.Bool
+		done := s.keep(true, func() {
+			if claimed.CompareAndSwap(false, true) {
+				got = s.unlink(nodes, files)
+			}
+		})
+		switch {
+		case done:
+			rep.merge(got)
+			list, jail = list[len(nodes):], jail[len(files):]
+			continue
+		case !claimed.CompareAndSwap(false, true): // it goes on behind the scenes
+			list, jail = list[len(nodes):], jail[len(files):]
+		}
+		err = ErrBusy
+	}
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	for _, n := range list {
+		n.leaving = false
+	}
+	s.jailed = append(slices.Clone(jail), s.jailed...)
+	for _, q := range jail {
+		s.jailBytes += q.bytes
+	}
+	s.mu.Unlock()
+	return fmt.Errorf("kvstore: purge: %w", err)
+}
+
+// unlink removes nodes that are leaving, and files that left the list of the
+// quarantine. Only the keeper calls it.
+func (s *Store) unlink(list []*node, jail []jailed) Freed {
+	var f Freed
+	for _, n := range list {
 		err := s.remove(s.dir.segment(n.id), n.id.String())
 		s.mu.Lock()
 		s.ix.remove(n)
@@ -380,25 +407,18 @@ func (s *Store) removePurged(ctx context.Context, list []*node, jail []jailed, r
 			s.count.evicted("purged")
 		}
 		s.mu.Unlock()
-		rep.add(&rep.Segments, n.bytes, err)
+		f.add(&f.Segments, n.bytes, err)
 	}
-	for i, q := range jail {
-		if stop() {
-			s.mu.Lock()
-			s.jailed = append(slices.Clone(jail[i:]), s.jailed...)
-			for _, q := range jail[i:] {
-				s.jailBytes += q.bytes
-			}
-			s.mu.Unlock()
-			break
-		}
-		rep.add(&rep.Quarantined, q.bytes, s.removeJailed(q))
+	for _, q := range jail {
+		f.add(&f.Quarantined, q.bytes, s.removeJailed(q))
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("kvstore: purge: %w", err)
-	}
-	if stop() {
-		return fmt.Errorf("%w: closed", ErrUnavailable)
-	}
-	return nil
+	return f
+}
+
+func (f *Freed) merge(g Freed) {
+	f.Segments += g.Segments
+	f.Quarantined += g.Quarantined
+	f.Others += g.Others
+	f.Bytes += g.Bytes
+	f.Failed += g.Failed
 }

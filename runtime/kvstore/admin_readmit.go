@@ -241,9 +241,6 @@ func (s *Store) Readmit(name string) (FileRef, error) {
 	s.mu.Lock()
 	err := s.writable()
 	known := slices.ContainsFunc(s.jailed, func(q jailed) bool { return q.base == base })
-	if err == nil && known {
-		s.saves.Add(1) // Close waits until the folder is left alone
-	}
 	s.mu.Unlock()
 	if err != nil {
 		return FileRef{}, err
@@ -251,7 +248,6 @@ func (s *Store) Readmit(name string) (FileRef, error) {
 	if !known {
 		return FileRef{}, fmt.Errorf("%w: %.80s is not in quarantine", ErrNotFound, name)
 	}
-	defer s.saves.Done()
 	in, id, err := checkJailed(s.fs, path.Join(s.dir.quarantine(), base), &s.opt.Layout)
 	if err != nil {
 		return FileRef{}, err
