@@ -24,7 +24,7 @@ var tinyLayout = segment.Layout{Vocab: 4, Window: 1, Layers: []segment.Layer{{Ro
 func putChain(t testing.TB, dir string, parent segment.ID, from int, text string) segment.ID {
 	t.Helper()
 	s := &segment.Segment{Parent: parent, From: from, To: from + 10, CreatedNS: time.Now().Add(-time.Hour).UnixNano() + int64(from),
-		Text: []byte(text), Tokens: make([]int32, 10), Raw: [][]byte{{1}}, Logits: make([]float32, 4)}
+		Text: []byte(text), Tokens: make([]int32, 10), Raw: [][]byte{{1}}}
 	enc, err := segment.Encode(tinyLayout, s)
 	if err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ func TestVerdicts(t *testing.T) {
 func segmentOf(t tester, a talk) *segment.Segment {
 	k := a.segment("", 0, len(a))
 	return &segment.Segment{Identity: [32]byte{1}, To: len(a), CreatedNS: 1, Text: k.Text, Tokens: k.Tokens,
-		Raw: k.Raw, Comp: k.Comp, Index: k.Index, Frontier: k.Frontier, Logits: k.Logits}
+		Raw: k.Raw, Comp: k.Comp, Index: k.Index, Frontier: k.Frontier}
 }
 
 type segmentFile = segment.Segment
