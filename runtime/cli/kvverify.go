@@ -39,7 +39,7 @@ func (a *app) kvVerifyCommand() *cobra.Command {
 	cmd.Long = `Check the segments of a cache folder and print a line for each that is damaged.
 Without --full that is header, section table and footer of each file, as a server
 does at its start; with it every byte: the checksum of every section, the text
-against the file's name, the token ids, the zeros between.
+against the file's name, the zeros between sections.
 
 Nothing is changed and no lock is taken; files that a running server removes
 meanwhile are no damage. Orphans and segments of another model are no damage

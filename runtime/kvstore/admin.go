@@ -320,8 +320,8 @@ func checkSegment(fsys vfs.FS, name string, id segment.ID, full bool, l *segment
 	return in, err
 }
 
-// verifySegment reads every byte: checksums, token ids, and the text, which must
-// hash to the name.
+// verifySegment reads every byte: checksums, zeros, and the text, which must hash to
+// the name; with l also whether token ids are of its vocabulary.
 func verifySegment(r segment.Reader, in *segment.Info, id segment.ID, l *segment.Layout) error {
 	got, err := r.Verify(in, l)
 	if err == nil && got != id {
