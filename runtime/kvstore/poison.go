@@ -240,7 +240,7 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 		return 0, s.remove(name, id.String())
 	}
 	now := s.opt.Now()
-	to := s.dir.quarantined(id, now, why)
+	to := s.freeCell(id, now, why)
 	err := ptQuarantine.Hit(s.scope(id, 0))
 	if err == nil {
 		err = s.fs.Rename(name, to)
@@ -268,13 +268,31 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 	return size, nil
 }
 
+// freeCell returns a name in the quarantine that no file has: one that is replaced
+// would be counted twice, and renaming onto another name of the same file, which
+// a power cut may leave, would not even move it.
+func (s *Store) freeCell(id segment.ID, at time.Time, why string) string {
+	const tries = 1000 // of one segment in as many seconds
+	name := s.dir.quarantined(id, at, why)
+	for range tries {
+		if _, err := s.fs.Lstat(name); err != nil {
+			break
+		}
+		at = at.Add(time.Second)
+		name = s.dir.quarantined(id, at, why)
+	}
+	return name
+}
+
 func noteName(file string) string { return strings.TrimSuffix(file, segmentExt) + ".json" }
 
-// trimJail drops the oldest files of the quarantine until it is within budget.
+// trimJail drops the oldest files of the quarantine until it is within its budget
+// and does not break that of the folder: a file that moved there has got a note.
+// Recovery, which does not know yet what there is, sees to the folder at its end.
 func (s *Store) trimJail() {
 	for {
 		s.mu.Lock()
-		fits := s.jailBytes <= s.opt.QuarantineBytes
+		fits := s.jailBytes <= s.opt.QuarantineBytes && (!s.ready || s.used() <= s.opt.BudgetBytes)
 		s.mu.Unlock()
 		if fits || !s.releaseOldest() {
 			return

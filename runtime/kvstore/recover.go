@@ -361,8 +361,13 @@ func (s *Store) forgetUnusable() {
 }
 
 // dropOrphans removes segments that no lookup can reach: a segment before them
-// is gone, or does not end where they begin.
+// is gone, or does not end where they begin. While something could not be read,
+// what is missing may be back at the next start: then they stay, and are merely
+// the first to be evicted.
 func (s *Store) dropOrphans() {
+	if s.verdicts.Unreadable > 0 {
+		return
+	}
 	s.mu.Lock()
 	reached := map[segment.ID]bool{}
 	open := []segment.ID{{}}
