@@ -127,7 +127,7 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 	if err != nil {
 		return err
 	}
-	err = vfs.WriteFileAtomic(s.fs, in.name, data, durable && s.durable())
+	err = s.writeAtomic(in.name, data, durable && s.durable())
 	if errors.Is(err, syscall.ENOSPC) {
 		// A full disk must not make the cache useless: give something up for it.
 		s.mu.Lock()
@@ -136,7 +136,7 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 		for _, n := range list {
 			s.drop(n, "device-full")
 		}
-		err = vfs.WriteFileAtomic(s.fs, in.name, data, durable && s.durable())
+		err = s.writeAtomic(in.name, data, durable && s.durable())
 	}
 	return err
 }
@@ -188,25 +188,46 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	var gone []uint64
 	for _, name := range names {
-		poisoned = append(poisoned, s.applyMarker(name)...)
+		guilty, key := s.applyMarker(name)
+		poisoned = append(poisoned, guilty...)
+		if key != 0 {
+			gone = append(gone, key)
+		}
+	}
+	if len(names) > 0 && s.durable() {
+		// As with our own markers: one that came back after a power cut would count
+		// again, and perhaps against segments that were written since.
+		if err := s.fs.SyncDir(s.dir.inflight()); err != nil {
+			return poisoned, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range gone {
+		delete(s.markKeys, key)
 	}
 	return poisoned, nil
 }
 
-func (s *Store) applyMarker(name string) []*node {
+// applyMarker returns the segments that are poisoned by one marker, and the
+// marker's key if it has counted and is gone now.
+func (s *Store) applyMarker(name string) (poisoned []*node, gone uint64) {
 	data, err := vfs.ReadFile(s.fs, name, maxMarkerBytes)
 	var m marker
 	if err != nil || json.Unmarshal(data, &m) != nil {
 		s.sweep(name)
-		return nil
+		return nil, 0
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(append(data, path.Base(name)...))
 	key := max(h.Sum64(), 1)
 	if _, done := s.markKeys[key]; done {
-		s.sweep(name) // its strikes are in the journal: we died between the two
-		return nil
+		if s.sweep(name) { // its strikes are in the journal: we died between the two
+			return nil, key
+		}
+		return nil, 0
 	}
 	otherBoot := m.BootID != "" && s.opt.BootID != "" && m.BootID != s.opt.BootID
 	s.mu.Lock()
@@ -223,11 +244,9 @@ func (s *Store) applyMarker(name string) []*node {
 	s.opt.Log("kv cache strike segments=%d quarantined=%d why=%q", len(nodes), len(poisoned),
 		fmt.Sprintf("a process died in phase %s of a restore, started %s, same boot %v", m.Phase, m.Start.Format(time.RFC3339), !otherBoot))
 	if s.sweep(name) {
-		s.mu.Lock()
-		delete(s.markKeys, key)
-		s.mu.Unlock()
+		return poisoned, key
 	}
-	return poisoned
+	return poisoned, 0
 }
 
 func unique(ids []string) []string {

@@ -9,7 +9,6 @@ import (
 
 	"ds4/runtime/kvstore/journal"
 	"ds4/runtime/kvstore/segment"
-	"ds4/runtime/vfs"
 )
 
 // strikeLimit is how many strikes send a segment to quarantine.
@@ -259,7 +258,7 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 	n.At, n.Identity = now.UTC(), fmt.Sprintf("%x", s.opt.Identity)
 	text, _ := json.MarshalIndent(n, "", "  ")
 	text = append(text, '\n')
-	if vfs.WriteFileAtomic(s.fs, noteName(to), text, false) == nil {
+	if s.writeAtomic(noteName(to), text, false) == nil {
 		size += int64(len(text))
 	}
 	s.mu.Lock()

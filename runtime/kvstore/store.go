@@ -91,6 +91,13 @@ type backoff struct {
 	reason string // of the last failure; empty after a success
 }
 
+// holds reports whether the pause is not over. A clock that was set back does not
+// make it longer.
+func (b backoff) holds(now time.Time) bool {
+	left := b.until.Sub(now)
+	return left > 0 && left <= b.delay
+}
+
 // Open uses the folder and recovers what is in it. The only errors are those of
 // the options: a folder that cannot be used, or that another process holds,
 // gives a Store that works as far as it can and says so in Health. Open returns
