@@ -205,16 +205,6 @@ func (m *model) replaced(p *piece, there func(*piece) bool) bool {
 	return false
 }
 
-// whole reports whether everything on the way to a piece is promised.
-func (m *model) whole(p *piece) bool {
-	for _, q := range p.path() {
-		if !m.promised[q.at] {
-			return false
-		}
-	}
-	return true
-}
-
 // working reports whether the store is what it was opened to be.
 func (m *model) working() bool {
 	ok, why := m.s.Health()
@@ -244,7 +234,7 @@ func (m *model) check() {
 		e, there := listed[m.id(p)]
 		if !there {
 			m.damaged[p.at] = m.damaged[p.at] && m.blind
-			if m.promised[p.at] && m.whole(p) && !m.blind {
+			if m.promised[p.at] && !m.blind {
 				m.t.Fatalf("%s [%d, %d) was flushed and nothing was said about its loss", m.id(p), p.from(), p.to())
 			}
 			continue

@@ -52,7 +52,6 @@ func (m *model) inject(t *rapid.T) {
 	m.listen()
 	m.blind = !m.working() || m.s.Stats().Recovery.Unreadable > 0
 	m.unsized = m.blind || op == errfs.OpLstat || op == errfs.OpReadDir
-	m.dropOrphans()
 }
 
 // mend ends all faults. A store that was opened in good health works then; one

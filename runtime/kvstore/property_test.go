@@ -464,17 +464,7 @@ func (m *model) started(t *rapid.T) {
 	if left := append(m.temps(), m.names("inflight")...); len(left) > 0 {
 		t.Fatalf("left over after a start: %v", left)
 	}
-	m.dropOrphans()
 	m.check()
-}
-
-// dropOrphans gives up what recovery did: what had lost a segment before it.
-func (m *model) dropOrphans() {
-	for _, p := range universe() {
-		if !m.s.Has(m.id(p)) && !m.whole(p) && !m.blind {
-			m.forget(p)
-		}
-	}
 }
 
 // restart closes the store well and opens it again, perhaps with other options.
