@@ -130,15 +130,28 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 	err = s.writeAtomic(in.name, data, durable && s.durable())
 	if errors.Is(err, syscall.ENOSPC) {
 		// A full disk must not make the cache useless: give something up for it.
-		s.mu.Lock()
-		list := s.choose(1)
-		s.mu.Unlock()
-		for _, n := range list {
+		for _, n := range s.giveUpBeside(in.ids) {
 			s.drop(n, "device-full")
 		}
 		err = s.writeAtomic(in.name, data, durable && s.durable())
 	}
 	return err
+}
+
+// giveUpBeside marks the least valuable segment that is not one of these, or of
+// these if there is no other.
+func (s *Store) giveUpBeside(ids []string) []*node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nodes := s.pin(s.nodesOf(ids))
+	list := s.choose(1)
+	for _, n := range nodes {
+		n.pins--
+	}
+	if len(list) == 0 {
+		list = s.choose(1)
+	}
+	return list
 }
 
 // removeMarker unlinks a marker for good: one that came back after a power cut
