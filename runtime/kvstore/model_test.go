@@ -155,6 +155,7 @@ func (m *model) listen() {
 	lines := slices.Clone(m.log[m.read:])
 	m.read = len(m.log)
 	m.mu.Unlock()
+	renewed := map[*piece]bool{} // of which the file goes and a fresh one takes its place
 	for _, line := range lines {
 		p := m.pieceOf(idIn(line))
 		switch {
@@ -164,6 +165,8 @@ func (m *model) listen() {
 				m.guilty[p.at] = 0
 			}
 		case p == nil:
+		case strings.HasPrefix(line, "kv cache renewed"):
+			renewed[p] = true
 		case strings.HasPrefix(line, "kv cache stored"):
 			m.stored[p.at] = true
 		case strings.HasPrefix(line, "kv cache evicted"):
@@ -184,6 +187,7 @@ func (m *model) listen() {
 				m.t.Fatalf("an innocent segment: %s", line)
 			}
 			m.forget(p)
+			m.promised[p.at] = renewed[p] && m.opt.Sync == kvstore.SyncData
 		case strings.HasPrefix(line, "kv cache cannot"):
 			if !m.faulty {
 				m.t.Fatalf("without a fault: %s", line)
@@ -294,6 +298,11 @@ func (m *model) overhead() (sum int64) {
 	for _, base := range m.names("inflight") {
 		names = append(names, "inflight/"+base)
 	}
+	for _, base := range m.names("tmp") {
+		if m.standsBy(base) {
+			names = append(names, "tmp/"+base)
+		}
+	}
 	for _, name := range names {
 		if fi, err := m.mem.Lstat(path.Join(dir, name)); err == nil {
 			sum += fi.Size()
@@ -302,9 +311,16 @@ func (m *model) overhead() (sum int64) {
 	return sum
 }
 
-// temps returns the temporary files; a folder among them is somebody else's.
+// temps returns the temporary files. A folder among them is somebody else's, and
+// the copy of a segment on probation stands by for the verdict.
 func (m *model) temps() []string {
-	return slices.DeleteFunc(m.names("tmp"), func(base string) bool { return base == foreignFolder })
+	return slices.DeleteFunc(m.names("tmp"), func(base string) bool { return base == foreignFolder || m.standsBy(base) })
+}
+
+func (m *model) standsBy(base string) bool {
+	id, _, _ := strings.Cut(base, ".")
+	p := m.pieceOf(id)
+	return p != nil && m.withheld[p.at]
 }
 
 // foreignFolder is a name that the model puts where only files belong.
