@@ -319,8 +319,12 @@ func (m *model) temps() []string {
 
 func (m *model) standsBy(base string) bool {
 	id, _, _ := strings.Cut(base, ".")
-	p := m.pieceOf(id)
-	return p != nil && m.withheld[p.at]
+	for _, e := range m.s.List() {
+		if e.ID == id && e.State == kvstore.StateProbation {
+			return true
+		}
+	}
+	return false
 }
 
 // foreignFolder is a name that the model puts where only files belong.
