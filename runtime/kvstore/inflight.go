@@ -21,6 +21,8 @@ import (
 const (
 	maxMarkerBytes = 1 << 20 // of one marker
 	maxMarkers     = 4096    // looked at in one start; the rest is removed unread
+	// maxMarkersBytes is what one start reads of them all, for the same reason.
+	maxMarkersBytes = 16 << 20
 )
 
 // marker is the contents of an in-flight marker.
@@ -202,7 +204,12 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		return nil, err
 	}
 	var gone []uint64
+	left := int64(maxMarkersBytes)
 	for _, name := range names {
+		if left -= s.sizeOf(name); left < 0 {
+			s.sweep(name)
+			continue
+		}
 		guilty, key := s.applyMarker(name)
 		poisoned = append(poisoned, guilty...)
 		if key != 0 {

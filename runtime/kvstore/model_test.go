@@ -141,7 +141,7 @@ func idIn(line string) string {
 	for _, mark := range []string{"key=", "file=", "load failed ", "remove "} {
 		if _, rest, ok := strings.Cut(line, mark); ok {
 			word, _, _ := strings.Cut(rest, " ")
-			return strings.TrimSuffix(strings.TrimSuffix(path.Base(word), ":"), ".kv")
+			return strings.TrimSuffix(strings.Trim(path.Base(word), `:"`), ".kv")
 		}
 	}
 	return ""

@@ -261,7 +261,7 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 		}
 		return 0, nil
 	}
-	if s.durable() {
+	if s.durable() && !s.scanning {
 		// Best effort: a file that comes back after a power cut is judged again.
 		_ = s.fs.SyncDir(path.Dir(name))
 		_ = s.fs.SyncDir(s.dir.quarantine())
@@ -352,7 +352,7 @@ func (s *Store) removeJailed(q jailed) error {
 
 func (s *Store) addForeign(n int64) {
 	s.mu.Lock()
-	s.foreign += n
+	s.foreign = addBytes(s.foreign, n)
 	s.mu.Unlock()
 }
 
