@@ -292,6 +292,9 @@ func (m *model) checkBytes() {
 	}
 }
 
+// names looks at the disk itself: what is injected is for the store.
+func (m *model) names(sub string) []string { return (&world{fs: m.mem}).names(sub) }
+
 // overhead returns the bytes for which the budget has an allowance.
 func (m *model) overhead() (sum int64) {
 	names := []string{"journal", "LOCK"}
