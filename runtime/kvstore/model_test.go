@@ -283,9 +283,9 @@ func (m *model) checkBytes() {
 	if m.unsized {
 		return // bytes that it could not see are on nobody's account
 	}
-	if real := m.mem.Used() - m.overhead(); real > st.SegmentBytes+st.QuarantineBytes+st.ForeignBytes {
-		m.t.Fatalf("%d bytes on disk, and the store knows of %d in segments, %d in quarantine, %d foreign:\n%s%s",
-			real, st.SegmentBytes, st.QuarantineBytes, st.ForeignBytes, m.snapshot(), m.dumpLog())
+	if real := m.mem.Used() - m.overhead(); real > st.SegmentBytes+st.QuarantineBytes+st.ForeignBytes+st.TempBytes {
+		m.t.Fatalf("%d bytes on disk, and the store knows of %d in segments, %d in quarantine, %d foreign, %d temporary:\n%s%s",
+			real, st.SegmentBytes, st.QuarantineBytes, st.ForeignBytes, st.TempBytes, m.snapshot(), m.dumpLog())
 	}
 	if left := m.temps(); len(left) > 0 && !m.faulty {
 		m.t.Fatalf("temporary files of nobody: %v", left)
@@ -300,11 +300,6 @@ func (m *model) overhead() (sum int64) {
 	names := []string{"journal", "LOCK"}
 	for _, base := range m.names("inflight") {
 		names = append(names, "inflight/"+base)
-	}
-	for _, base := range m.names("tmp") {
-		if m.standsBy(base) {
-			names = append(names, "tmp/"+base)
-		}
 	}
 	for _, name := range names {
 		if fi, err := m.mem.Lstat(path.Join(dir, name)); err == nil {
