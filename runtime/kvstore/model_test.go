@@ -98,6 +98,8 @@ type model struct {
 	damaged  []bool // by piece: its file was changed behind the store's back
 	hurt     []bool // by piece: it was, once
 	strikes  []int  // by piece, of promised ones
+	dim      []bool // by piece: strikes are not known
+	judged   []int  // by piece: went to quarantine for what it did
 	withheld []bool
 	guilty   []int  // convictions by piece
 	stored   []bool // by piece: the log has said so
@@ -106,8 +108,9 @@ type model struct {
 	faulty  bool // errors are, or were in this life, injected
 	blind   bool // the last recovery may not have seen every segment
 	unsized bool // nor every byte
-	vague   bool // strikes are not known any more
+	vague   bool // nor are strikes and verdicts, until the next start
 	loose   bool // something was not synced that should have been: a power cut may take anything
+	swapped bool // a good file has lain under another's name
 	tight   bool // the budget may evict
 	reason  string
 }
@@ -115,7 +118,7 @@ type model struct {
 func newModel(t tester) *model {
 	n := len(universe())
 	m := &model{mem: errfs.NewMem(), promised: make([]bool, n), damaged: make([]bool, n), strikes: make([]int, n),
-		withheld: make([]bool, n), guilty: make([]int, n), stored: make([]bool, n), hurt: make([]bool, n)}
+		withheld: make([]bool, n), guilty: make([]int, n), stored: make([]bool, n), hurt: make([]bool, n), dim: make([]bool, n), judged: make([]int, n)}
 	m.fs = errfs.Wrap(m.mem)
 	m.world = newWorld(t, m.fs, func(o *kvstore.Options) { o.Readers = 2 })
 	return m
@@ -134,6 +137,24 @@ func (m *model) pieceOf(id string) *piece {
 // forget gives up what was promised about a piece.
 func (m *model) forget(p *piece) {
 	m.promised[p.at], m.strikes[p.at], m.withheld[p.at] = false, 0, false
+}
+
+// lose gives up what was known of strikes and verdicts.
+func (m *model) lose() {
+	m.vague = true
+	for i := range m.dim {
+		m.dim[i] = true
+	}
+}
+
+// learn takes the strikes of a piece from the store: of a new file, or after a
+// start, when they are what the disk has.
+func (m *model) learn(p *piece) {
+	for _, e := range m.s.List() {
+		if e.ID == m.id(p) {
+			m.strikes[p.at], m.dim[p.at] = e.Strikes, false
+		}
+	}
 }
 
 // idIn returns the id that a line of the log names.
@@ -162,7 +183,9 @@ func (m *model) listen() {
 		case strings.HasPrefix(line, "kv cache cleared"):
 			for _, p := range universe() {
 				m.forget(p)
-				m.guilty[p.at] = 0
+				if !m.faulty && !m.loose { // else the journal may not know
+					m.guilty[p.at], m.judged[p.at] = 0, 0
+				}
 			}
 		case p == nil:
 		case strings.HasPrefix(line, "kv cache renewed"):
@@ -183,8 +206,11 @@ func (m *model) listen() {
 			}
 			m.forget(p)
 		case strings.HasPrefix(line, "kv cache quarantined"):
-			if !m.faulty && !m.loose && !m.damaged[p.at] && !m.vague && m.strikes[p.at] < 2 && m.guilty[p.at] == 0 {
+			if !m.faulty && !m.loose && !m.damaged[p.at] && !m.vague && !m.dim[p.at] && m.strikes[p.at] < 2 && m.guilty[p.at] == 0 {
 				m.t.Fatalf("an innocent segment: %s", line)
+			}
+			if strings.Contains(line, "why=poisoned") || strings.Contains(line, "why=convicted") {
+				m.judged[p.at]++
 			}
 			m.forget(p)
 			m.promised[p.at] = renewed[p] && m.opt.Sync == kvstore.SyncData
@@ -248,7 +274,7 @@ func (m *model) check() {
 			}
 			continue
 		}
-		if want := m.strikes[p.at]; m.promised[p.at] && !m.vague && e.Strikes != want {
+		if want := m.strikes[p.at]; m.promised[p.at] && !m.dim[p.at] && e.Strikes != want {
 			m.t.Fatalf("%s has %d strikes, want %d", e.ID, e.Strikes, want)
 		}
 	}
@@ -256,14 +282,15 @@ func (m *model) check() {
 }
 
 // trusting reports whether the index may hold what a damaged header says, because
-// the store was told not to look. What comes of it is still never wrong.
+// the store was told not to look, or that of another file, whose name a start does
+// not prove. What comes of it is still never wrong.
 func (m *model) trusting() bool {
-	return m.opt.Validate == kvstore.ValidateOff && slices.Contains(m.hurt, true)
+	return m.swapped || m.opt.Validate == kvstore.ValidateOff && slices.Contains(m.hurt, true)
 }
 
 func (m *model) checkEntry(e kvstore.Entry) {
 	p := m.pieceOf(e.ID)
-	if m.trusting() {
+	if m.trusting() || p != nil && m.hurt[p.at] {
 		return
 	}
 	if p == nil || e.From != p.from() || e.To != p.to() || e.Text != len(p.seg.Text) {
@@ -280,8 +307,8 @@ func (m *model) checkBytes() {
 	if st.UsedBytes > st.BudgetBytes {
 		m.t.Fatalf("used %d of %d", st.UsedBytes, st.BudgetBytes)
 	}
-	if m.unsized {
-		return // bytes that it could not see are on nobody's account
+	if m.unsized || slices.Contains(m.damaged, true) {
+		return // bytes that it could not see, or that others have written, are on nobody's account
 	}
 	if real := m.mem.Used() - m.overhead(); real > st.SegmentBytes+st.QuarantineBytes+st.ForeignBytes+st.TempBytes {
 		m.t.Fatalf("%d bytes on disk, and the store knows of %d in segments, %d in quarantine, %d foreign, %d temporary:\n%s%s",

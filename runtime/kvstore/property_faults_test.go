@@ -41,7 +41,8 @@ func (m *model) inject(t *rapid.T) {
 			text += ":every"
 		}
 	}
-	m.faulty, m.vague = true, true
+	m.faulty = true
+	m.lose()
 	m.fs.SetRules(errfs.MustParse(text + ":" + action))
 	if rapid.IntRange(0, 3).Draw(t, "restart on it") > 0 {
 		return
@@ -77,14 +78,15 @@ func (m *model) mend() {
 	m.listen()
 	ok, why := m.s.Health()
 	switch {
-	case m.tight || m.opt.MinTokens > p.to() || m.vague && errors.Is(err, kvstore.ErrRefused) || m.guilty[p.at] > 0:
+	case m.tight || m.opt.MinTokens > p.to() || m.vague && errors.Is(err, kvstore.ErrRefused) || m.guilty[p.at]+m.judged[p.at] > 0:
 	case err != nil || !m.s.Has(m.id(p)) || !ok && !had:
 		m.t.Fatalf("after the fault a save of %s: %v, stored %v, health %q\n%s", m.id(p), err, m.s.Has(m.id(p)), why, m.dumpLog())
 	}
 }
 
 func (m *model) fillDisk(t *rapid.T) {
-	m.faulty, m.vague = true, true
+	m.faulty = true
+	m.lose()
 	m.mem.SetCapacity(max(m.mem.Used()+int64(rapid.IntRange(-500, 3000).Draw(t, "room")), 1))
 }
 
@@ -121,6 +123,20 @@ func must2(t tester, err error) {
 	}
 }
 
+// swap puts one good file in the place of another.
+func (m *model) swap(t *rapid.T) {
+	p, q := anyPiece(t), anyPiece(t)
+	b, err := vfs.ReadFile(m.mem, file(m.id(q)), 1<<20)
+	if _, there := m.mem.Lstat(file(m.id(p))); err != nil || there != nil || p == q {
+		return
+	}
+	m.mem.SetCapacity(0)
+	put(m.t, m.mem, file(m.id(p)), bytes.Clone(b))
+	must2(m.t, m.mem.SyncDir(path.Dir(file(m.id(p)))))
+	m.damaged[p.at], m.hurt[p.at], m.swapped = true, true, true
+	m.forget(p)
+}
+
 // remove deletes a published file behind the store's back.
 func (m *model) remove(t *rapid.T) {
 	p := anyPiece(t)
@@ -148,7 +164,7 @@ func (m *model) otherOptions(t *rapid.T) {
 				m.forget(p)
 				m.damaged[p.at] = m.damaged[p.at] || m.loose
 			}
-			m.vague = true
+			m.lose()
 		case 2:
 			o.MinTokens = rapid.SampledFrom([]int{1, 20, 40}).Draw(t, "min")
 		case 3:
@@ -181,7 +197,7 @@ func (m *model) foreignFiles(t *rapid.T) {
 	data := rapid.SliceOfN(rapid.Byte(), 0, 99).Draw(t, "data")
 	put(m.t, m.mem, path.Join(dir, name), data)
 	if name == "journal" {
-		m.vague = true
+		m.lose()
 	}
 	m.started(t)
 }

@@ -58,6 +58,7 @@ func TestProperty(t *testing.T) {
 			if rapid.Bool().Draw(rt, "good neighbours") {
 				delete(actions, "damage")
 				delete(actions, "delete")
+				delete(actions, "swap")
 			}
 			for name, act := range actions {
 				actions[name] = func(rt *rapid.T) {
@@ -143,6 +144,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"fill the disk":    m.fillDisk,
 		"jump":             m.jump,
 		"damage":           m.damage,
+		"swap":             m.swap,
 		"delete":           m.remove,
 		"restart":          func(t *rapid.T) { m.restart(t, nil) },
 		"other options":    m.otherOptions,
@@ -170,7 +172,7 @@ func (m *model) savePath(t *rapid.T, p *piece) {
 	for _, q := range p.path() {
 		if err := m.save(q); err != nil {
 			if !m.mayRefuse(q, err) {
-				t.Fatalf("save of %s: %v", m.id(q), err)
+				t.Fatalf("save of %s: %v\n%s", m.id(q), err, m.dumpLog())
 			}
 			break
 		}
@@ -190,7 +192,7 @@ func (m *model) savePath(t *rapid.T, p *piece) {
 // segment in its place.
 func (m *model) excused(p *piece) bool {
 	for _, q := range p.path() {
-		if m.guilty[q.at] > 0 || m.withheld[q.at] || m.vague || q.to() < m.opt.MinTokens || m.damaged[q.at] {
+		if m.guilty[q.at]+m.judged[q.at] > 0 || m.withheld[q.at] || m.vague || q.to() < m.opt.MinTokens || m.damaged[q.at] {
 			return true
 		}
 	}
@@ -204,7 +206,7 @@ func (m *model) mayRefuse(p *piece, err error) bool {
 	case errors.Is(err, kvstore.ErrBackoff):
 		return m.faulty
 	case errors.Is(err, kvstore.ErrRefused):
-		return m.guilty[p.at] > 1 || m.vague
+		return m.guilty[p.at] > 1 || m.judged[p.at] > 1 || m.vague
 	case errors.Is(err, kvstore.ErrNoParent):
 		return m.tight || m.faulty || m.excused(p)
 	case errors.Is(err, kvstore.ErrUnavailable), errors.Is(err, kvstore.ErrReadOnly):
@@ -225,12 +227,8 @@ func (m *model) promise(p *piece) {
 		}
 		if !m.promised[q.at] && m.opt.Sync == kvstore.SyncData {
 			m.promised[q.at] = true
-			m.strikes[q.at] = 0
-			for _, e := range m.s.List() {
-				if e.ID == m.id(q) { // it may be an old one that was never promised
-					m.strikes[q.at] = e.Strikes
-				}
-			}
+			m.learn(q) // it may be an old one that was never promised
+			m.dim[q.at] = m.faulty
 		}
 	}
 }
@@ -241,7 +239,7 @@ func (m *model) saveAndClose(t *rapid.T) {
 	for _, q := range p.path() {
 		if err := m.save(q); err != nil {
 			if !m.mayRefuse(q, err) {
-				t.Fatalf("save of %s: %v", m.id(q), err)
+				t.Fatalf("save of %s: %v\n%s", m.id(q), err, m.dumpLog())
 			}
 			break
 		}
@@ -287,7 +285,7 @@ func (m *model) verdict(there []*piece, strikes func(*piece) int, guilty func(*p
 		if m.strikes[q.at] = strikes(q); guilty(q) {
 			m.guilty[q.at]++
 		}
-		m.vague = m.vague || !m.promised[q.at] || m.faulty
+		m.dim[q.at] = m.dim[q.at] || !m.promised[q.at] || m.faulty
 	}
 }
 
@@ -402,7 +400,20 @@ func (m *model) clear(t *rapid.T) {
 	if _, err := m.s.Clear(); err != nil && m.working() {
 		t.Fatal(err)
 	}
+	if st := m.s.Stats(); m.working() && !m.faulty && st.Segments+st.QuarantineFiles+len(m.names("quarantine")) > m.foreignJail() {
+		t.Fatalf("after a clear: %+v, %v", st, m.names("quarantine"))
+	}
 	m.listen()
+}
+
+// foreignJail returns how many files of the quarantine are somebody else's.
+func (m *model) foreignJail() (n int) {
+	for _, base := range m.names("quarantine") {
+		if base == "x" {
+			n++
+		}
+	}
+	return n
 }
 
 // disk draws what a crash leaves: everything, or any part of what was not synced.
@@ -426,7 +437,7 @@ func (m *model) cut() {
 	for _, p := range universe() {
 		m.forget(p)
 	}
-	m.vague = true
+	m.lose()
 }
 
 // crash ends the process; the store goes on with what is on the disk then.
@@ -464,6 +475,12 @@ func (m *model) started(t *rapid.T) {
 	if left := append(m.temps(), m.names("inflight")...); len(left) > 0 {
 		t.Fatalf("left over after a start: %v", left)
 	}
+	m.vague = false
+	for _, p := range universe() {
+		if m.promised[p.at] && m.dim[p.at] {
+			m.learn(p)
+		}
+	}
 	m.check()
 }
 
@@ -497,6 +514,7 @@ func (m *model) crashInSave(t *rapid.T) {
 			after = m.mem.CrashClone(rand.New(rand.NewPCG(luck, 0)))
 		}
 	}))
+	was := m.faulty
 	m.faulty = true // the store sees errors in the moment of its death
 	for _, q := range p.path() {
 		if m.save(q) != nil {
@@ -507,7 +525,9 @@ func (m *model) crashInSave(t *rapid.T) {
 	m.s.Settle()
 	if after == nil {
 		m.fs.SetRules()
+		m.check()
 		m.promise(p)
+		m.faulty = was
 		return
 	}
 	if cut {
