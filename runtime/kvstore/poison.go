@@ -2,7 +2,9 @@ package kvstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -219,7 +221,7 @@ func (s *Store) condemn(n *node, why string, cause error) {
 // imprison moves the file of a node that is leaving, and forgets the node. A copy
 // that stands by takes its place. Only the keeper and recovery call it.
 func (s *Store) imprison(n *node, why, cause string) {
-	bytes, err := s.quarantine(n.id, why, note{Why: why, Error: cause, Strikes: n.strikes, From: n.from, To: n.to})
+	bytes, err := s.quarantine(n.id, n.bytes, why, note{Why: why, Error: cause, Strikes: n.strikes, From: n.from, To: n.to})
 	fresh := s.promote(n)
 	s.mu.Lock()
 	s.ix.remove(n)
@@ -244,7 +246,7 @@ func (s *Store) imprison(n *node, why, cause string) {
 // quarantine moves a segment's file out of the way with a note beside it, or
 // removes it if nothing is kept. It returns the bytes that the quarantine grew
 // by.
-func (s *Store) quarantine(id segment.ID, why string, n note) (int64, error) {
+func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64, error) {
 	name := s.dir.segment(id)
 	if s.opt.QuarantineBytes == 0 {
 		return 0, s.remove(name, id.String())
@@ -266,7 +268,9 @@ func (s *Store) quarantine(id segment.ID, why string, n note) (int64, error) {
 		_ = s.fs.SyncDir(path.Dir(name))
 		_ = s.fs.SyncDir(s.dir.quarantine())
 	}
-	size := s.sizeOf(to) // which may not be what the index thinks: the file is damaged
+	if real := s.sizeOf(to); real > 0 {
+		size = real // which may not be what the index thinks: the file is damaged
+	}
 	n.At, n.Identity = now.UTC(), fmt.Sprintf("%x", s.opt.Identity)
 	text, _ := json.MarshalIndent(n, "", "  ")
 	text = append(text, '\n')
@@ -286,7 +290,7 @@ func (s *Store) freeCell(id segment.ID, at time.Time, why string) string {
 	const tries = 1000 // of one segment in as many seconds
 	name := s.dir.quarantined(id, at, why)
 	for range tries {
-		if _, err := s.fs.Lstat(name); err != nil {
+		if _, err := s.fs.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		at = at.Add(time.Second)
