@@ -206,7 +206,7 @@ func (m *model) listen() {
 			}
 			m.forget(p)
 		case strings.HasPrefix(line, "kv cache quarantined"):
-			if !m.faulty && !m.loose && !m.damaged[p.at] && !m.vague && !m.dim[p.at] && m.strikes[p.at] < 2 && m.guilty[p.at] == 0 {
+			if m.promised[p.at] && !m.faulty && !m.loose && !m.damaged[p.at] && !m.vague && !m.dim[p.at] && m.strikes[p.at] < 2 && m.guilty[p.at] == 0 {
 				m.t.Fatalf("an innocent segment: %s", line)
 			}
 			if strings.Contains(line, "why=poisoned") || strings.Contains(line, "why=convicted") {
