@@ -263,7 +263,7 @@ func (c *cloner) mix(name string, synced, now []byte) []byte {
 			b = c.mixBlock(Loose{Path: name, Block: at / BlockBytes}, old, new, at+BlockBytes >= cap(out))
 		}
 		if len(b) > 0 {
-			out = append(out[:len(out)], make([]byte, at-len(out))...)
+			out = append(out, make([]byte, at-len(out))...)
 			out = append(out, b...)
 		}
 	}

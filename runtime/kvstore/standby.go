@@ -32,7 +32,7 @@ func (s *Store) renewable(j *job) bool {
 func (s *Store) standBy(fresh *node, tmp string) (bool, error) {
 	leaving := s.tryStandBy(fresh, tmp)
 	if leaving && s.keep(true, func() {}) { // then the keeper has moved it
-		leaving = s.tryStandBy(fresh, tmp)
+		s.tryStandBy(fresh, tmp)
 	}
 	s.mu.Lock()
 	n := s.ix.nodes[fresh.id]
