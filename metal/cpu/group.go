@@ -70,5 +70,6 @@ func (g *Group) pointers(n int) []unsafe.Pointer {
 	if cap(w.list) < n {
 		w.list = make([]unsafe.Pointer, n+n/4)
 	}
+	w.listed = max(w.listed, n)
 	return w.list[:n]
 }
