@@ -24,7 +24,10 @@ const (
 	maxTextBytes    = 256 << 10
 )
 
-var idPattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+var (
+	idPattern  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	rowPattern = regexp.MustCompile(`^[A-G][1-9][0-9]?$`)
+)
 
 // Check verifies everything that the types cannot say: names, references, rules,
 // offsets, variables and limits. Sweeps are checked with each of their values.
@@ -37,6 +40,11 @@ func (s *Scenario) Check() error {
 	}
 	if !slices.Contains(Lanes(), s.Lane) {
 		return fmt.Errorf("%w: lane %q (known: %v)", ErrInvalid, s.Lane, Lanes())
+	}
+	for _, row := range s.Catalogue {
+		if !rowPattern.MatchString(row) {
+			return fmt.Errorf("%w: catalogue %q: want a row such as A6", ErrInvalid, row)
+		}
 	}
 	if s.Repeat < 0 || s.Repeat > maxRepeat {
 		return fmt.Errorf("%w: repeat %d: want 0 to %d", ErrInvalid, s.Repeat, maxRepeat)

@@ -79,6 +79,7 @@ func TestCheckErrors(t *testing.T) {
 	for _, c := range []struct{ body, want string }{
 		{"steps: [{start: {}}]\nexpect: []", "no expect"},
 		{"expect: [{outcome: recovered}]", "no steps"},
+		{"catalogue: A\nsteps: [{start: {}}]\nexpect: [{outcome: recovered}]", `catalogue "A"`},
 		{"steps: [{start: {}, stop: {}}]\nexpect: [{outcome: recovered}]", "exactly one kind of step"},
 		{"steps: [{start: {}}]\nexpect: [{outcome: wrong}]", "nobody wants"},
 		{"steps: [{start: {}}]\nexpect: [{outcome: fine}]", "unknown outcome"},

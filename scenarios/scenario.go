@@ -27,11 +27,13 @@ func Lanes() []Lane { return []Lane{LaneMemory, LaneProcess, LaneLimits, LaneSys
 
 // Scenario is one file.
 type Scenario struct {
-	ID     string   `json:"id" jsonschema:"name of the scenario, and of its file: lower case words joined by hyphens"`
-	Title  string   `json:"title" jsonschema:"one sentence: what is wrong with a runtime that fails"`
-	Origin string   `json:"origin,omitempty" jsonschema:"where the failure was first seen, such as antirez/ds4#251"`
-	Lane   Lane     `json:"lane"`
-	Tags   []string `json:"tags,omitempty"`
+	ID     string `json:"id" jsonschema:"name of the scenario, and of its file: lower case words joined by hyphens"`
+	Title  string `json:"title" jsonschema:"one sentence: what is wrong with a runtime that fails"`
+	Origin string `json:"origin,omitempty" jsonschema:"where the failure was first seen, such as antirez/ds4#251"`
+	// Catalogue names the rows of docs/failure-modes.md that the scenario stands for.
+	Catalogue Words    `json:"catalogue,omitempty" jsonschema:"rows of docs/failure-modes.md, such as A6; one or a list"`
+	Lane      Lane     `json:"lane"`
+	Tags      []string `json:"tags,omitempty"`
 	// Catches names the switches of deliberately broken servers (see package
 	// selftest) under which this scenario must fail.
 	Catches  []string `json:"catches,omitempty" jsonschema:"switches of broken servers that this scenario must catch"`
