@@ -74,11 +74,17 @@ func setLimit(pid, which int, n int64) error {
 	return nil
 }
 
-// stranger is a user that owns nothing on any machine.
+// stranger is a user that nobody logs in as.
 const stranger = 65534
 
 // GiveAway makes a folder somebody else's, and private.
-func GiveAway(dir string) error { return own(dir, stranger, 0o700) }
+func GiveAway(dir string) error {
+	user := stranger
+	if os.Geteuid() == user {
+		user--
+	}
+	return own(dir, user, 0o700)
+}
 
 // TakeBack undoes GiveAway.
 func TakeBack(dir string) error { return own(dir, os.Geteuid(), 0o700) }

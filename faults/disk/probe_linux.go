@@ -42,7 +42,7 @@ func Probe(ctx context.Context, a Ability) error {
 		return fmt.Errorf("disk: unknown ability %q", a)
 	}
 	if err != nil && !errors.Is(err, ErrUnavailable) {
-		err = unavailable(a, err)
+		err = unavailable(a, explain(err))
 	}
 	return err
 }
@@ -63,7 +63,7 @@ func probeVolume(ctx context.Context, dir string) error {
 	}
 	err = os.WriteFile(filepath.Join(v.Dir(), "full"), make([]byte, 2*MinVolumeBytes), 0o600)
 	if !errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("writing more than fits: %v, want %w", err, unix.ENOSPC)
+		return fmt.Errorf("writing more than fits: %v, want %v", err, unix.ENOSPC)
 	}
 	return nil
 }
@@ -85,7 +85,6 @@ func sleeper(ctx context.Context) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	Powerless(cmd.SysProcAttr)
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

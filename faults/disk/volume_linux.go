@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,7 @@ func NewVolume(ctx context.Context, at string, bytes int64) (*Volume, error) {
 		return nil, fmt.Errorf("disk: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, unavailable(Volumes, err)
+		return nil, unavailable(Volumes, explain(err))
 	}
 	word, _ := bufio.NewReader(io.LimitReader(out, int64(len(readyWord)+1))).ReadString('\n')
 	v := &Volume{at: at}
@@ -126,6 +127,21 @@ func ownNamespace(a *syscall.SysProcAttr, inside int) {
 	a.Cloneflags |= syscall.CLONE_NEWUSER
 	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Geteuid(), Size: 1}}
 	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Getegid(), Size: 1}}
+}
+
+// explain says what the kernel means when it refuses to start a process in
+// namespaces of its own.
+func explain(err error) error {
+	var start *fs.PathError
+	switch {
+	case !errors.As(err, &start) || start.Op != "fork/exec":
+		return err
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS):
+		return fmt.Errorf("no more user namespaces, see /proc/sys/user/max_user_namespaces: %w", err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("user namespaces are not allowed to this process: %w", err)
+	}
+	return err
 }
 
 // Available returns how many bytes can still be written.
