@@ -34,6 +34,7 @@ type Expect struct {
 	Exit        *ExitMatch    `json:"exit,omitempty" jsonschema:"how the process ended"`
 	Faster      *Faster       `json:"faster,omitempty" jsonschema:"one chat's time to its first token is shorter than another's"`
 	Health      string        `json:"health,omitempty" jsonschema:"the status that /healthz reports"`
+	Reason      string        `json:"health_reason,omitempty" jsonschema:"one of the reasons that /healthz gives matches this regular expression"`
 }
 
 // Words is one word or a list of words.

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 var (
@@ -72,9 +73,21 @@ func unavailable(a Ability, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, a.About(), err)
 }
 
-// Chmod changes the mode of a folder.
-func Chmod(dir string, mode fs.FileMode) error {
-	if err := os.Chmod(dir, mode); err != nil {
+// ChmodDirs changes the mode of a folder and of every folder in it.
+func ChmodDirs(dir string, mode fs.FileMode) error {
+	var list []string
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		list = append(list, name)
+		return os.Chmod(name, 0o700) // WalkDir reads it next
+	})
+	slices.Reverse(list) // what is in a folder comes before it is closed
+	for _, name := range list {
+		err = errors.Join(err, os.Chmod(name, mode))
+	}
+	if err != nil {
 		return fmt.Errorf("disk: %w", err)
 	}
 	return nil

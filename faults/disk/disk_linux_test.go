@@ -284,7 +284,7 @@ func TestLimits(t *testing.T) {
 func TestModes(t *testing.T) {
 	need(t, Modes)
 	dir := filepath.Join(t.TempDir(), "dir")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "in", "side"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, Powerless)
@@ -293,10 +293,11 @@ func TestModes(t *testing.T) {
 		mode        fs.FileMode
 		open, write string
 	}{{0o500, fine, unix.EACCES.Error()}, {0, unix.EACCES.Error(), unix.EACCES.Error()}, {0o700, fine, fine}} {
-		if err := Chmod(dir, step.mode); err != nil {
+		if err := ChmodDirs(dir, step.mode); err != nil {
 			t.Fatal(err)
 		}
 		c.do("open "+dir+"/a", step.open)
+		c.do("write "+dir+"/in/side/"+step.mode.String(), step.write)
 		c.do("write "+dir+"/"+step.mode.String(), step.write)
 	}
 }
