@@ -271,7 +271,9 @@ func TestTransientErrors(t *testing.T) {
 	m, _ := stored(t, a)
 	f := errfs.Wrap(m)
 	w := newWorld(t, f)
-	f.SetRules(errfs.Rule{Op: errfs.OpOpen, Path: "*.kv", Nth: 3, Err: syscall.EMFILE})
+	noFiles := errfs.MustParse("open:path=*.kv:nth=3:eio")
+	noFiles.Err = syscall.EMFILE
+	f.SetRules(noFiles)
 	if n := w.restore(a); n != 64 {
 		t.Errorf("restored %d", n)
 	}
@@ -279,7 +281,7 @@ func TestTransientErrors(t *testing.T) {
 	if n := w.restore(a); n != 96 || len(w.quarantined()) != 0 {
 		t.Errorf("then %d, quarantined %v", n, w.quarantined())
 	}
-	f.SetRules(errfs.Rule{Op: errfs.OpRead, Path: "*.kv", Nth: 4, Err: errfs.ErrIO})
+	f.SetRules(errfs.MustParse("read:path=*.kv:nth=4:eio"))
 	if n := w.restore(a); n == 96 || len(w.quarantined()) != 1 || !strings.Contains(w.quarantined()[0], "unreadable") {
 		t.Errorf("a bad medium: %d, quarantined %v", n, w.quarantined())
 	}
