@@ -75,6 +75,9 @@ type Segment struct {
 	Logits   []float32 // [Vocab], of position To-1
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
+	// Urgent saves are tried even shortly after a failed write: there will be no
+	// other occasion.
+	Urgent bool
 }
 
 // Chain names a stored prefix: segments from the root on. The zero Chain is

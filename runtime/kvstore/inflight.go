@@ -9,7 +9,6 @@ import (
 	"path"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"ds4/runtime/failpoint"
@@ -128,7 +127,7 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 		return err
 	}
 	err = vfs.WriteFileAtomic(s.fs, in.name, data, durable && s.durable())
-	if errors.Is(err, syscall.ENOSPC) {
+	if isFull(err) {
 		// A full disk must not make the cache useless: give something up for it.
 		s.mu.Lock()
 		list := s.choose(1)
@@ -169,7 +168,8 @@ func (s *Store) removeOwnMarkers() {
 }
 
 // applyMarkers turns the markers of dead processes into strikes. The lock is
-// ours, so every marker belongs to a dead one, whatever its process number says.
+// ours, so every marker but our own belongs to a dead one, whatever its process
+// number says.
 // It returns the segments that are poisoned now.
 func (s *Store) applyMarkers() (poisoned []*node, err error) {
 	var names []string
@@ -178,6 +178,7 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		switch {
 		case e.Type.IsDir():
 			s.addForeign(s.sizeOf(name))
+		case s.isOwnMarker(name): // the folder was opened again under a restore
 		case !e.Type.IsRegular() || vfs.IsTemp(e.Name) || len(names) >= maxMarkers:
 			s.sweep(name)
 		default:
@@ -192,6 +193,13 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		poisoned = append(poisoned, s.applyMarker(name)...)
 	}
 	return poisoned, nil
+}
+
+func (s *Store) isOwnMarker(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, own := s.markers[name]
+	return own
 }
 
 func (s *Store) applyMarker(name string) []*node {

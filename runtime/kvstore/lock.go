@@ -19,18 +19,19 @@ type holder struct {
 	BootID string    `json:"boot_id"`
 }
 
-// takeLock makes this process the writer of the folder, or says why it is not.
-func (s *Store) takeLock() (lock vfs.Locker, readOnly string) {
-	lock, err := s.fs.Lock(s.dir.lock())
+// takeLock makes this process the writer of the folder. It is not if another
+// process is (inUse says which), or if there can be no lock.
+func (s *Store) takeLock() (lock vfs.Locker, inUse string, err error) {
+	lock, err = s.fs.Lock(s.dir.lock())
 	if errors.Is(err, vfs.ErrLocked) {
-		return nil, "in use by " + lockHolder(s.fs, s.dir)
+		return nil, "in use by " + lockHolder(s.fs, s.dir), nil
 	}
 	if err != nil {
-		return nil, errnoText(err)
+		return nil, "", err
 	}
 	info, _ := json.Marshal(holder{PID: s.pid, Start: s.opt.Now().UTC(), BootID: s.opt.BootID})
 	_ = lock.SetInfo(append(info, '\n')) // for people only
-	return lock, ""
+	return lock, "", nil
 }
 
 // lockHolder describes who has the lock.

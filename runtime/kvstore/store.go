@@ -37,7 +37,9 @@ type Store struct {
 	fs   vfs.FS
 	dir  folder
 	pid  int
-	lock vfs.Locker // nil if read-only or unavailable
+	lock vfs.Locker // nil if read-only or unavailable; changes under mu
+
+	writing sync.Mutex // held while a segment is written, and while the folder is opened again
 
 	queue      chan *job     // to the writer
 	notes      chan func()   // to the keeper
@@ -67,7 +69,7 @@ type Store struct {
 	jailed    []jailed            // the quarantine, oldest first
 	markers   map[string]struct{} // our in-flight markers, by name
 	markKeys  map[uint64]struct{} // markers whose strikes are in the journal
-	synced    map[string]bool     // shard folders whose names are durable
+	synced    map[string]bool     // shard folders whose names are durable; guarded by writing
 	foreign   int64               // bytes under the folder that are not ours, or could not be removed
 	tmpBytes  int64
 	jailBytes int64
@@ -248,6 +250,7 @@ func (s *Store) keeper() {
 				return
 			}
 		case <-warn.C:
+			s.lookAfter()
 			if ok, why := s.Health(); !ok {
 				s.opt.Log("kv cache degraded: %s", why)
 			}
@@ -262,6 +265,7 @@ func (s *Store) keep(wait bool, note func()) bool {
 	done := make(chan struct{})
 	run := func() {
 		defer close(done)
+		s.lookAfter()
 		note()
 	}
 	select {
@@ -439,7 +443,7 @@ func (s *Store) unpinner(nodes []*node) func() {
 // errnoText shortens an error for a reason that people read.
 func errnoText(err error) string {
 	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if errors.As(err, &pe) && !errors.Is(err, errLost) {
 		return pe.Op + " " + pe.Path + ": " + pe.Err.Error()
 	}
 	return err.Error()
