@@ -54,9 +54,10 @@ func (s *Store) Restore(ctx context.Context, c Chain, begin func(to int) (Target
 		nodes = nodes[:bad.at]
 	}
 	out.Time = time.Since(start)
-	if !vanished {
-		s.addRestoreFailure(false)
+	if vanished {
+		return out, ErrVanished
 	}
+	s.addRestoreFailure(false)
 	return out, ErrMiss
 }
 

@@ -141,7 +141,7 @@ func (s *Store) enqueue(ctx context.Context, j *job) error {
 // Flush waits until everything that was queued before it is on disk or given up.
 func (s *Store) Flush(ctx context.Context) error {
 	s.mu.Lock()
-	if err := s.usable(); err != nil {
+	if err := s.usable(); err != nil && (s.closed || s.disabled != "") { // recovery ends
 		s.mu.Unlock()
 		return err
 	}
