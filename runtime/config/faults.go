@@ -13,15 +13,33 @@ const maxFaultRules = 256
 // Switches of --unsafe: each takes one safeguard away, so that the harness can
 // show that it would notice.
 const (
-	UnsafeRecoveryOff = "recovery-off" // no failure ladder
-	UnsafeNoChecksum  = "no-checksum"  // segments are not verified
-	UnsafeNoInflight  = "no-inflight"  // no marker before a restore
-	UnsafeNoRename    = "no-rename"    // segments are written under their final name
-	UnsafeNoConvict   = "no-convict"   // guilty segments stay in use
+	UnsafeRecoveryOff    = "recovery-off"     // no failure ladder
+	UnsafeNoChecksum     = "no-checksum"      // segments are not verified
+	UnsafeNoInflight     = "no-inflight"      // no marker before a restore
+	UnsafeNoRename       = "no-rename"        // segments are written under their final name
+	UnsafeNoConvict      = "no-convict"       // guilty segments stay in use
+	UnsafeNoFsync        = "no-fsync"         // nothing is made durable
+	UnsafeTouchInPlace   = "touch-in-place"   // a hit writes the segment again
+	UnsafeDeadSession    = "dead-session"     // a failed session stays on offer
+	UnsafeNoQuarantine   = "no-quarantine"    // bad segments stay where they are
+	UnsafeDeleteOnCancel = "delete-on-cancel" // who hangs up costs the cached prefix
+	UnsafeDeleteOnOutage = "delete-on-outage" // who fails first is guilty, not the device
+	UnsafeRestoreLive    = "restore-live"     // a restore overwrites a live session
+	UnsafeRetryForever   = "retry-forever"    // no limit to failures of one context range
+	UnsafeTrustLength    = "trust-length"     // a declared length is allocated
+	UnsafeAcceptStale    = "accept-stale"     // segments of any model are taken
+	UnsafeNoSweep        = "no-sweep"         // leftovers of dead writers stay
+	UnsafeNoBudget       = "no-budget"        // only good segments count
+	UnsafeNoShutdownSave = "no-shutdown-save" // live sessions are lost at shutdown
+	UnsafeNoBackoff      = "no-backoff"       // a failing disk is tried at every save
 )
 
 // UnsafeSwitches lists the words of --unsafe.
-var UnsafeSwitches = []string{UnsafeRecoveryOff, UnsafeNoChecksum, UnsafeNoInflight, UnsafeNoRename, UnsafeNoConvict}
+var UnsafeSwitches = []string{
+	UnsafeRecoveryOff, UnsafeNoChecksum, UnsafeNoInflight, UnsafeNoRename, UnsafeNoConvict, UnsafeNoFsync, UnsafeTouchInPlace,
+	UnsafeDeadSession, UnsafeNoQuarantine, UnsafeDeleteOnCancel, UnsafeDeleteOnOutage, UnsafeRestoreLive, UnsafeRetryForever,
+	UnsafeTrustLength, UnsafeAcceptStale, UnsafeNoSweep, UnsafeNoBudget, UnsafeNoShutdownSave, UnsafeNoBackoff,
+}
 
 // Faults holds the hooks for fault injection. They take effect only in a process
 // whose environment has DS4_ENABLE_FAULTS=1.

@@ -16,6 +16,9 @@ const (
 
 // used returns the bytes under the folder. The caller holds mu.
 func (s *Store) used() int64 {
+	if s.opt.Unsafe.NoBudget {
+		return s.ix.bytes
+	}
 	return s.ix.bytes + s.fixed()
 }
 

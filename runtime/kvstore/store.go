@@ -349,7 +349,7 @@ func (s *Store) writable() error {
 }
 
 // durable reports whether writes are synced.
-func (s *Store) durable() bool { return s.opt.Sync == SyncData }
+func (s *Store) durable() bool { return s.opt.Sync == SyncData && !s.opt.Unsafe.NoSync }
 
 // Lookup returns the longest stored prefix of a prompt's cache text that may be
 // restored: at least MinTokens, at most ContextTokens-1, nothing on probation.

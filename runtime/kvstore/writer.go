@@ -104,7 +104,7 @@ func (s *Store) admit(j *job, to int) error {
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
 	case !j.seg.Parent.IsZero() && !s.has(j.seg.Parent):
 		return fmt.Errorf("%w: %v", ErrNoParent, j.seg.Parent)
-	case s.opt.Now().Before(s.backoff.until):
+	case s.opt.Now().Before(s.backoff.until) && !s.opt.Unsafe.NoBackoff:
 		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
 	}
 	return nil
@@ -284,19 +284,6 @@ func (s *Store) writeDurably(e *segment.Encoded) error {
 		return err
 	}
 	return nil
-}
-
-// writeInPlace is what the protocol is there to avoid.
-func (s *Store) writeInPlace(e *segment.Encoded) error {
-	name := s.dir.segment(e.ID)
-	if err := s.openShard(path.Dir(name)); err != nil {
-		return err
-	}
-	if err := s.writeFile(name, e); err != nil {
-		_ = s.remove(name, e.ID.String())
-		return err
-	}
-	return s.syncShard(path.Dir(name), e.ID)
 }
 
 // writeFile creates a file with the whole segment in it and syncs it.

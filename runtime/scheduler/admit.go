@@ -53,6 +53,9 @@ func (s *Scheduler) drop(j *job) {
 		// Nothing has proven the restored state; it is on disk anyway.
 		s.resetSlot(j.slot)
 	}
+	if s.cfg.Unsafe.DeleteOnCancel {
+		s.disk.convict(j.attempt.chain, "cancelled")
+	}
 	s.detach(j)
 	s.cancel(j)
 }

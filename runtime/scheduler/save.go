@@ -53,7 +53,7 @@ func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) {
 // saveAll saves the live sessions at shutdown.
 func (s *Scheduler) saveAll(ctx context.Context) {
 	for _, sl := range s.slots {
-		if !sl.idle() || sl.empty() || ctx.Err() != nil {
+		if !sl.idle() || sl.empty() || ctx.Err() != nil || s.cfg.Unsafe.NoShutdownSave {
 			continue
 		}
 		if err := pointShutdownSave.Hit(failpoint.Scope{}); err != nil {

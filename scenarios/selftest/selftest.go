@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"ds4/reports"
+	"ds4/runtime/config"
 	"ds4/scenarios"
 	"ds4/scenarios/run"
 )
@@ -22,7 +23,7 @@ import (
 // Switches lists what can be broken in a server, by the words of its hidden flag
 // --unsafe. Each takes one safeguard away.
 func Switches() []string {
-	return []string{"recovery-off", "no-checksum", "no-inflight", "no-rename", "no-convict"}
+	return config.UnsafeSwitches
 }
 
 // ErrMissed is returned by Prove for a broken server that a scenario let pass.

@@ -1,0 +1,47 @@
+package scheduler
+
+// Unsafe takes safeguards away, one each. It is for the recovery suite alone,
+// which has to show that its scenarios fail without them; only a hidden switch of
+// the harness reaches it.
+type Unsafe struct {
+	// RecoveryOff: no failure handling at all. A failed session stays on offer
+	// although its state is gone, a prefix that fails is restored again and again,
+	// and no in-flight marker is written.
+	RecoveryOff    bool
+	DeadSession    bool // a session stays on offer after a failure has emptied it
+	DeleteOnCancel bool // a client that hangs up costs the entry that it started from
+	DeleteOnOutage bool // an entry is guilty of the first failure on it, whatever the device does
+	RestoreLive    bool // a restore takes a live session where there is one, and a failed one leaves it on offer
+	NoShutdownSave bool // live sessions are not saved at shutdown
+}
+
+// jobFailedOff is jobFailed with the recovery switched off.
+func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
+	s.deaden(j.slot)
+	if len(j.attempt.chain) > 0 {
+		j.slot.clear()
+	}
+	s.detach(j)
+	s.logFailure(j, message)
+	s.endFailed(j, &FailureError{
+		Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
+		Range: j.shortRange(), Message: message, Cause: err,
+	})
+}
+
+// deaden empties a session and leaves what is known of it.
+func (s *Scheduler) deaden(sl *slot) {
+	sl.sess.Reset()
+	sl.points = nil
+}
+
+// claimLive gives j a session that holds a conversation, as it is.
+func (s *Scheduler) claimLive(j *job) bool {
+	for _, sl := range s.slots {
+		if sl.idle() && !sl.empty() {
+			s.bind(j, sl)
+			return true
+		}
+	}
+	return false
+}
