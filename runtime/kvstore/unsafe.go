@@ -26,6 +26,16 @@ type Unsafe struct {
 	NoPin        bool // making room costs what a waiting request is about to restore
 }
 
+// UnsafeOf returns the switches whose words are set.
+func UnsafeOf(set func(word string) bool) Unsafe {
+	return Unsafe{
+		NoChecksum: set("no-checksum"), NoInflight: set("no-inflight"), NoRename: set("no-rename"), NoConvict: set("no-convict"),
+		NoSync: set("no-fsync"), NoQuarantine: set("no-quarantine"), NoSweep: set("no-sweep"), NoBudget: set("no-budget"),
+		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
+		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), NoPin: set("no-pin"),
+	}
+}
+
 // writeInPlace is what the protocol of writeDurably is there to avoid.
 func (s *Store) writeInPlace(e *segment.Encoded) error {
 	name := s.dir.segment(e.ID)

@@ -17,6 +17,15 @@ type Unsafe struct {
 	HideTrouble    bool // health does not mention the disk cache
 }
 
+// UnsafeOf returns the switches whose words are set.
+func UnsafeOf(set func(word string) bool) Unsafe {
+	return Unsafe{
+		RecoveryOff: set("recovery-off"), DeadSession: set("dead-session"), DeleteOnCancel: set("delete-on-cancel"),
+		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
+		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"),
+	}
+}
+
 // jobFailedOff is jobFailed with the recovery switched off.
 func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 	s.deaden(j.slot)
