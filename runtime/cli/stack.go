@@ -87,7 +87,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 		MinCacheTokens: o.kv.MinTokens, SegmentTokens: o.kv.SegmentTokens,
 		PrefillFailureLimit: failureLimit(o), InlineRetry: o.recovery.InlineRetry,
 		FailureWindow: o.recovery.FailureWindow, DeviceFailureExit: o.recovery.DeviceFailureExit, OnFatal: onFatal,
-		Log: log, ErrLine: errLine, Unsafe: schedulerUnsafe(o.faults),
+		RestoreMin: restoreMin(o.faults), Log: log, ErrLine: errLine, Unsafe: schedulerUnsafe(o.faults),
 	})
 	return s, err
 }

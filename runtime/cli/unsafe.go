@@ -2,6 +2,7 @@ package cli
 
 import (
 	"math"
+	"time"
 
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
@@ -19,7 +20,8 @@ func storeUnsafe(f *config.Faults) kvstore.Unsafe {
 		NoSync: f.Has(config.UnsafeNoFsync), NoQuarantine: f.Has(config.UnsafeNoQuarantine),
 		NoSweep: f.Has(config.UnsafeNoSweep), NoBudget: f.Has(config.UnsafeNoBudget),
 		NoBackoff: f.Has(config.UnsafeNoBackoff), TouchInPlace: f.Has(config.UnsafeTouchInPlace),
-		TrustLength: f.Has(config.UnsafeTrustLength),
+		TrustLength: f.Has(config.UnsafeTrustLength), ConsumeOnHit: f.Has(config.UnsafeConsumeOnHit),
+		WipeAtStart: f.Has(config.UnsafeWipeAtStart), NoPin: f.Has(config.UnsafeNoPin),
 	}
 }
 
@@ -27,7 +29,8 @@ func schedulerUnsafe(f *config.Faults) scheduler.Unsafe {
 	return scheduler.Unsafe{
 		RecoveryOff: f.Has(config.UnsafeRecoveryOff), DeadSession: f.Has(config.UnsafeDeadSession),
 		DeleteOnCancel: f.Has(config.UnsafeDeleteOnCancel), DeleteOnOutage: f.Has(config.UnsafeDeleteOnOutage),
-		RestoreLive: f.Has(config.UnsafeRestoreLive), NoShutdownSave: f.Has(config.UnsafeNoShutdownSave),
+		RestoreLive: f.Has(config.UnsafeRestoreLive), NoRewind: f.Has(config.UnsafeNoRewind),
+		NoShutdownSave: f.Has(config.UnsafeNoShutdownSave), HideTrouble: f.Has(config.UnsafeHideTrouble),
 	}
 }
 
@@ -38,6 +41,14 @@ func (s *stack) identity(f *config.Faults) [32]byte {
 		return [32]byte{1}
 	}
 	return s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision)
+}
+
+// restoreMin is the least time that a restore may take; 0 means the default.
+func restoreMin(f *config.Faults) time.Duration {
+	if f.Has(config.UnsafeNoDeadline) {
+		return math.MaxInt64
+	}
+	return 0
 }
 
 // failureLimit is how often a context range may fail in a row.

@@ -32,6 +32,12 @@ const (
 	UnsafeNoBudget       = "no-budget"        // only good segments count
 	UnsafeNoShutdownSave = "no-shutdown-save" // live sessions are lost at shutdown
 	UnsafeNoBackoff      = "no-backoff"       // a failing disk is tried at every save
+	UnsafeConsumeOnHit   = "consume-on-hit"   // a restored segment is removed
+	UnsafeWipeAtStart    = "wipe-at-start"    // nothing survives a restart
+	UnsafeNoPin          = "no-pin"           // making room costs what is wanted next
+	UnsafeNoRewind       = "no-rewind"        // rows beyond a shared prefix stay
+	UnsafeNoDeadline     = "no-deadline"      // a restore may take for ever
+	UnsafeHideTrouble    = "hide-trouble"     // health does not mention the disk cache
 )
 
 // UnsafeSwitches lists the words of --unsafe.
@@ -39,6 +45,7 @@ var UnsafeSwitches = []string{
 	UnsafeRecoveryOff, UnsafeNoChecksum, UnsafeNoInflight, UnsafeNoRename, UnsafeNoConvict, UnsafeNoFsync, UnsafeTouchInPlace,
 	UnsafeDeadSession, UnsafeNoQuarantine, UnsafeDeleteOnCancel, UnsafeDeleteOnOutage, UnsafeRestoreLive, UnsafeRetryForever,
 	UnsafeTrustLength, UnsafeAcceptStale, UnsafeNoSweep, UnsafeNoBudget, UnsafeNoShutdownSave, UnsafeNoBackoff,
+	UnsafeConsumeOnHit, UnsafeWipeAtStart, UnsafeNoPin, UnsafeNoRewind, UnsafeNoDeadline, UnsafeHideTrouble,
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

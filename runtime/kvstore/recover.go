@@ -274,7 +274,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Identity != s.opt.Identity {
+	if h.Identity != s.opt.Identity || s.opt.Unsafe.WipeAtStart {
 		return nil, segment.ErrIdentity
 	}
 	in, err := r.Info(h, &s.opt.Layout)

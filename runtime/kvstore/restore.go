@@ -122,6 +122,9 @@ func (s *Store) restored(nodes []*node, r Restored) {
 		if s.opt.Unsafe.TouchInPlace {
 			s.keep(true, func() { s.touchInPlace(last.id) })
 		}
+		if s.opt.Unsafe.ConsumeOnHit {
+			s.keep(true, func() { s.drop(last, "consumed") })
+		}
 	}
 	s.opt.Log("kv cache hit text tokens=%d text=%d quant=%d key=%v load=%.1f ms file=%s",
 		r.Chain.Tokens, r.Chain.TextLen, s.opt.QuantBits, last.id, millis(r.Time), s.dir.segment(last.id))

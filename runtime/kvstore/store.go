@@ -417,6 +417,9 @@ func (s *Store) nodesOf(ids []string) []*node {
 }
 
 func (s *Store) pin(nodes []*node) []*node {
+	if s.opt.Unsafe.NoPin {
+		return nil
+	}
 	for _, n := range nodes {
 		n.pins++
 	}

@@ -20,7 +20,10 @@ type Unsafe struct {
 	NoBudget     bool // of the bytes under the folder only those of good segments count
 	NoBackoff    bool // every save tries a disk that has just failed
 	TouchInPlace bool // a hit writes the segment again, under its name
+	ConsumeOnHit bool // a hit removes the last segment of its chain
 	TrustLength  bool // start-up allocates as much as a file says that it is long
+	WipeAtStart  bool // nothing that is found at start is good enough
+	NoPin        bool // making room costs what a waiting request is about to restore
 }
 
 // writeInPlace is what the protocol of writeDurably is there to avoid.

@@ -80,7 +80,9 @@ func (s *Scheduler) begin(j *job) {
 		s.beginCold(j)
 		return
 	}
-	if err := live.slot.rewind(live.reach); err != nil {
+	if s.cfg.Unsafe.NoRewind {
+		live.slot.forgetAfter(live.reach)
+	} else if err := live.slot.rewind(live.reach); err != nil {
 		s.cfg.Log("live kv cache rewind failed: %v", err)
 		s.resetSlot(live.slot)
 		s.beginCold(j)

@@ -167,7 +167,7 @@ func (s *Scheduler) Health() Health {
 	default:
 	}
 	h := Health{State: HealthOK}
-	if why := s.disk.trouble(); why != "" {
+	if why := s.disk.trouble(); why != "" && !s.cfg.Unsafe.HideTrouble {
 		h.State, h.Reasons = HealthDegradedCache, []string{why}
 	}
 	if g := s.gate.Load(); g != nil {

@@ -12,7 +12,9 @@ type Unsafe struct {
 	DeleteOnCancel bool // a client that hangs up costs the entry that it started from
 	DeleteOnOutage bool // an entry is guilty of the first failure on it, whatever the device does
 	RestoreLive    bool // a restore takes a live session where there is one, and a failed one leaves it on offer
+	NoRewind       bool // a session is said to be taken back, and is not
 	NoShutdownSave bool // live sessions are not saved at shutdown
+	HideTrouble    bool // health does not mention the disk cache
 }
 
 // jobFailedOff is jobFailed with the recovery switched off.

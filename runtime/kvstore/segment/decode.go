@@ -16,8 +16,8 @@ type Reader struct {
 	// NoChecksum accepts wrong checksums, and a text that does not hash to the
 	// id. It exists to show what they are for.
 	NoChecksum bool
-	// TrustLength reads the whole file at once into a buffer of the length that
-	// its header declares. It exists to show why nothing else here does.
+	// TrustLength reads each section into a buffer of the length that the table
+	// declares, before that is checked. It exists to show why nothing else does.
 	TrustLength bool
 }
 
@@ -88,11 +88,6 @@ func (r Reader) Header() (Header, error) {
 // Info reads and checks table and footer against the header and, unless l is
 // nil, against the layout.
 func (r Reader) Info(h Header, l *Layout) (*Info, error) {
-	if r.TrustLength {
-		whole := make([]byte, h.FileBytes)
-		n, _ := r.R.ReadAt(whole, 0)
-		r.R = bytes.NewReader(whole[:n])
-	}
 	if r.Size < h.FileBytes {
 		return nil, fmt.Errorf("%w: %d bytes of %d", ErrTorn, r.Size, h.FileBytes)
 	}
@@ -115,6 +110,9 @@ func (r Reader) Info(h Header, l *Layout) (*Info, error) {
 		var err error
 		if in.Table[i], err = decodeEntry(head[HeaderBytes+EntryBytes*i:]); err != nil {
 			return nil, fmt.Errorf("table entry %d: %w", i, err)
+		}
+		if r.TrustLength {
+			_, _ = r.R.ReadAt(make([]byte, in.Table[i].Bytes), in.Table[i].Offset)
 		}
 	}
 	if err := in.checkStructure(); err != nil {
