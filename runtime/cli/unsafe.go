@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -22,6 +23,8 @@ func storeUnsafe(f *config.Faults) kvstore.Unsafe {
 		NoBackoff: f.Has(config.UnsafeNoBackoff), TouchInPlace: f.Has(config.UnsafeTouchInPlace),
 		TrustLength: f.Has(config.UnsafeTrustLength), ConsumeOnHit: f.Has(config.UnsafeConsumeOnHit),
 		WipeAtStart: f.Has(config.UnsafeWipeAtStart), NoPin: f.Has(config.UnsafeNoPin),
+		StoreTwice: f.Has(config.UnsafeStoreTwice), EvictOldest: f.Has(config.UnsafeEvictOldest),
+		ShareBuffers: f.Has(config.UnsafeShareBuffers), NoFrontier: f.Has(config.UnsafeNoFrontier),
 	}
 }
 
@@ -31,16 +34,21 @@ func schedulerUnsafe(f *config.Faults) scheduler.Unsafe {
 		DeleteOnCancel: f.Has(config.UnsafeDeleteOnCancel), DeleteOnOutage: f.Has(config.UnsafeDeleteOnOutage),
 		RestoreLive: f.Has(config.UnsafeRestoreLive), NoRewind: f.Has(config.UnsafeNoRewind),
 		NoShutdownSave: f.Has(config.UnsafeNoShutdownSave), HideTrouble: f.Has(config.UnsafeHideTrouble),
+		StrictTokens: f.Has(config.UnsafeStrictTokens), ColdOnly: f.Has(config.UnsafeColdOnly),
 	}
 }
 
 // identity is what segments must have been written with to be of use, unless
-// anything will do.
+// anything will do, or nothing.
 func (s *stack) identity(f *config.Faults) [32]byte {
 	if f.Has(config.UnsafeAcceptStale) {
 		return [32]byte{1}
 	}
-	return s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision)
+	id := s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision)
+	if f.Has(config.UnsafeProcessIdentity) {
+		binary.LittleEndian.PutUint64(id[:], uint64(time.Now().UnixNano()))
+	}
+	return id
 }
 
 // restoreMin is the least time that a restore may take; 0 means the default.

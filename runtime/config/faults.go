@@ -38,6 +38,14 @@ const (
 	UnsafeNoRewind       = "no-rewind"        // rows beyond a shared prefix stay
 	UnsafeNoDeadline     = "no-deadline"      // a restore may take for ever
 	UnsafeHideTrouble    = "hide-trouble"     // health does not mention the disk cache
+
+	UnsafeProcessIdentity = "process-identity" // the cache identity is that of the process
+	UnsafeStrictTokens    = "strict-tokens"    // what was sampled is never found again
+	UnsafeColdOnly        = "cold-only"        // prompts that reused something are not stored
+	UnsafeStoreTwice      = "store-twice"      // what is stored is stored again
+	UnsafeEvictOldest     = "evict-oldest"     // the oldest segment goes first, whatever needs it
+	UnsafeShareBuffers    = "share-buffers"    // a save reuses the memory of the one before
+	UnsafeNoFrontier      = "no-frontier"      // a restore leaves unfinished windows out
 )
 
 // UnsafeSwitches lists the words of --unsafe.
@@ -46,6 +54,8 @@ var UnsafeSwitches = []string{
 	UnsafeDeadSession, UnsafeNoQuarantine, UnsafeDeleteOnCancel, UnsafeDeleteOnOutage, UnsafeRestoreLive, UnsafeRetryForever,
 	UnsafeTrustLength, UnsafeAcceptStale, UnsafeNoSweep, UnsafeNoBudget, UnsafeNoShutdownSave, UnsafeNoBackoff,
 	UnsafeConsumeOnHit, UnsafeWipeAtStart, UnsafeNoPin, UnsafeNoRewind, UnsafeNoDeadline, UnsafeHideTrouble,
+	UnsafeProcessIdentity, UnsafeStrictTokens, UnsafeColdOnly, UnsafeStoreTwice, UnsafeEvictOldest, UnsafeShareBuffers,
+	UnsafeNoFrontier,
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process
