@@ -113,8 +113,10 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 func (s *stack) openStore(o stackOptions, log logFunc) {
 	kv := o.kv
 	quarantine := int64(kv.QuarantineMB) << 20
+	identity := s.identity(o.faults)
+	log("kv identity %x", identity)
 	store, err := kvstore.Open(kvstore.Options{
-		FS: vfs.OS, Dir: kv.Dir, Identity: s.identity(o.faults), Layout: s.eng.Layout(),
+		FS: vfs.OS, Dir: kv.Dir, Identity: identity, Layout: s.eng.Layout(),
 		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
 		MinTokens: kv.MinTokens, QuantBits: s.expertBits(),
 		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,

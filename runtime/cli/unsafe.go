@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -13,18 +14,23 @@ import (
 
 // Words of --unsafe that take effect here; kvstore and scheduler know the others.
 const (
-	unsafeAcceptStale  = "accept-stale"
-	unsafeNoDeadline   = "no-deadline"
-	unsafeRetryForever = "retry-forever"
+	unsafeAcceptStale     = "accept-stale"
+	unsafeNoDeadline      = "no-deadline"
+	unsafeRetryForever    = "retry-forever"
+	unsafeProcessIdentity = "process-identity"
 )
 
 // identity is what segments must have been written with to be of use, unless
-// anything will do.
+// anything will do, or nothing.
 func (s *stack) identity(f *config.Faults) [32]byte {
 	if f.Has(unsafeAcceptStale) {
 		return [32]byte{1}
 	}
-	return s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision)
+	id := s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision)
+	if f.Has(unsafeProcessIdentity) {
+		binary.LittleEndian.PutUint64(id[:], uint64(time.Now().UnixNano()))
+	}
+	return id
 }
 
 // restoreMin is the least time that a restore may take; 0 means the default.

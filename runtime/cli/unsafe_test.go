@@ -12,7 +12,7 @@ import (
 // Every word of --unsafe must take something away in exactly one place, and no
 // package may wait for a word that the flag refuses.
 func TestUnsafeWords(t *testing.T) {
-	asked := []string{unsafeAcceptStale, unsafeNoDeadline, unsafeRetryForever}
+	asked := []string{unsafeAcceptStale, unsafeNoDeadline, unsafeRetryForever, unsafeProcessIdentity}
 	note := func(word string) bool { asked = append(asked, word); return true }
 	kvstore.UnsafeOf(note)
 	scheduler.UnsafeOf(note)

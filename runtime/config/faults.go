@@ -39,6 +39,13 @@ var UnsafeSwitches = []string{
 	"no-rewind",        // rows beyond a shared prefix stay
 	"no-deadline",      // a restore may take for ever
 	"hide-trouble",     // health does not mention the disk cache
+	"process-identity", // the cache identity is that of the process
+	"strict-tokens",    // what was sampled is never found again
+	"cold-only",        // prompts that reused something are not stored
+	"store-twice",      // what is stored is stored again
+	"evict-oldest",     // the oldest segment goes first, whatever needs it
+	"share-buffers",    // a save reuses the memory of the one before
+	"no-frontier",      // a restore leaves unfinished windows out
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

@@ -76,6 +76,7 @@ type Store struct {
 	backoff      backoff
 	verdicts     Verdicts
 	count        counters
+	lastSaved    *segment.Segment // for Unsafe.ShareBuffers
 }
 
 // conviction is what the journal knows about a guilty segment.

@@ -24,6 +24,48 @@ type Unsafe struct {
 	TrustLength  bool // start-up allocates as much as a file says that it is long
 	WipeAtStart  bool // nothing that is found at start is good enough
 	NoPin        bool // making room costs what a waiting request is about to restore
+	StoreTwice   bool // a segment that is stored is written again
+	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
+	ShareBuffers bool // a segment's rows are put where those of the one before are, written or not
+	NoFrontier   bool // a restore leaves out the state of unfinished windows
+}
+
+// chooseOldest is what choose is there to avoid. The caller holds mu.
+func (s *Store) chooseOldest(free int64) []*node {
+	var list []*node
+	for free > 0 {
+		var oldest *node
+		for _, n := range s.ix.nodes {
+			if !n.leaving && (oldest == nil || n.createdNS < oldest.createdNS) {
+				oldest = n
+			}
+		}
+		if oldest == nil {
+			break
+		}
+		oldest.leaving = true
+		list = append(list, oldest)
+		free -= oldest.bytes
+	}
+	return list
+}
+
+// shareBuffers gives a segment the memory of the one that was saved before.
+func (s *Store) shareBuffers(seg *segment.Segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.lastSaved; last != nil {
+		for k, rows := range [][][]byte{seg.Raw, seg.Comp, seg.Index, seg.Frontier} {
+			old := [][][]byte{last.Raw, last.Comp, last.Index, last.Frontier}[k]
+			for i := range rows {
+				if len(rows[i]) == len(old[i]) {
+					copy(old[i], rows[i])
+					rows[i] = old[i]
+				}
+			}
+		}
+	}
+	s.lastSaved = seg
 }
 
 // UnsafeOf returns the switches whose words are set.
@@ -33,6 +75,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoSync: set("no-fsync"), NoQuarantine: set("no-quarantine"), NoSweep: set("no-sweep"), NoBudget: set("no-budget"),
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
 		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), NoPin: set("no-pin"),
+		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
 	}
 }
 

@@ -82,6 +82,9 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 	if j.reason == "" {
 		j.reason = "continued"
 	}
+	if s.opt.Unsafe.ShareBuffers {
+		s.shareBuffers(f)
+	}
 	return j, nil
 }
 
@@ -91,14 +94,14 @@ func (s *Store) admit(j *job, to int) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if s.has(j.id) {
+	if s.has(j.id) && !s.opt.Unsafe.StoreTwice {
 		j.mark = s.quit
 		return nil
 	}
 	switch {
 	case to < s.opt.MinTokens:
 		return fmt.Errorf("%w: %d tokens, minimum %d", ErrTooShort, to, s.opt.MinTokens)
-	case s.ix.nodes[j.id] != nil:
+	case s.ix.nodes[j.id] != nil && s.ix.nodes[j.id].leaving:
 		return fmt.Errorf("%w: %v is being removed", ErrRefused, j.id)
 	case s.convicted[j.id].count >= maxConvictions:
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)

@@ -139,7 +139,7 @@ func (s *Scheduler) bestLive(j *job) liveMatch {
 		if !sl.idle() || sl.empty() {
 			continue
 		}
-		tokens, common := match(&sl.past, j.prompt, s.tok)
+		tokens, common := s.match(&sl.past, j.prompt)
 		if best.reach == 0 && common >= best.common {
 			best.longest, best.common = len(sl.past.tokens), common
 		}

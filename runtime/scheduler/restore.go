@@ -82,7 +82,7 @@ func (s *Scheduler) endRestore(r restored) {
 	}
 	h := history{}
 	h.append(r.got.Tokens, s.tok.CacheText)
-	tokens, common := match(&h, j.prompt, s.tok)
+	tokens, common := s.match(&h, j.prompt)
 	if n := len(h.tokens); common < n || n >= len(tokens) || len(tokens) >= s.eng.ContextTokens() {
 		s.shorten(j, &h, min(common, len(tokens)-1))
 		return

@@ -23,7 +23,7 @@ const maxSegments = 8
 
 // saveSegment saves a full segment if the request's session stands at its end.
 func (s *Scheduler) saveSegment(j *job) {
-	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
 		s.save(j.ctx, j.slot, reasonContinued)
 	}
 }

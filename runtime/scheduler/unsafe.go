@@ -15,6 +15,16 @@ type Unsafe struct {
 	NoRewind       bool // a session is said to be taken back, and is not
 	NoShutdownSave bool // live sessions are not saved at shutdown
 	HideTrouble    bool // health does not mention the disk cache
+	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
+	ColdOnly       bool // full segments of prompts that reused something are not stored
+}
+
+// match is the function of the same name, unless it is to be too strict.
+func (s *Scheduler) match(h *history, p target) (tokens []int32, common int) {
+	if s.cfg.Unsafe.StrictTokens {
+		return p.tokens, commonTokens(h.tokens, p.tokens)
+	}
+	return match(h, p, s.tok)
 }
 
 // UnsafeOf returns the switches whose words are set.
@@ -22,7 +32,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 	return Unsafe{
 		RecoveryOff: set("recovery-off"), DeadSession: set("dead-session"), DeleteOnCancel: set("delete-on-cancel"),
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
-		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"),
+		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"), ColdOnly: set("cold-only"),
 	}
 }
 
