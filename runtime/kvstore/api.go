@@ -26,15 +26,6 @@ const (
 	SyncNone Sync = "none" // throw-away caches and benchmarks
 )
 
-// Unsafe switches parts of the recovery off. For the mutation run of the
-// recovery suite only: it shows that the suite's scenarios fail without them.
-type Unsafe struct {
-	NoChecksum bool // checksums and the text's hash are not compared
-	NoInflight bool // no marker before a restore, so deaths in it are forgotten
-	NoRename   bool // segments are written straight under their final name
-	NoConvict  bool // probation and conviction do nothing
-}
-
 // Options configure a Store. FS, Dir, Identity and Layout are required; the zero
 // value of every other field means the default in its comment.
 type Options struct {

@@ -16,6 +16,9 @@ const (
 
 // used returns the bytes under the folder. The caller holds mu.
 func (s *Store) used() int64 {
+	if s.opt.Unsafe.NoBudget {
+		return s.ix.bytes
+	}
 	return s.ix.bytes + s.fixed()
 }
 
@@ -73,6 +76,9 @@ func (c *candidates) Pop() any {
 // parents, and returns them in the order in which they must go. The caller holds
 // mu.
 func (s *Store) choose(free int64) []*node {
+	if s.opt.Unsafe.EvictOldest {
+		return s.chooseOldest(free)
+	}
 	now := s.opt.Now()
 	wanted := map[segment.ID]bool{} // parents of what is in the queue
 	for _, j := range s.pending {

@@ -289,6 +289,9 @@ func (l *load) parts(in *segment.Info, last bool) ([]part, error) {
 				dst = l.target.Logits()
 			}
 		}
+		if sec.Kind == segment.Frontier && l.s.opt.Unsafe.NoFrontier {
+			continue
+		}
 		wanted := last && sec.Kind > segment.Tokens || sec.Kind == segment.Compressed || sec.Kind == segment.Indexer
 		if !wanted {
 			continue

@@ -171,7 +171,7 @@ func (s *Store) sweepTemps() error {
 // sweep removes a file that nobody needs and counts what it frees.
 func (s *Store) sweep(name string) bool {
 	size := s.sizeOf(name)
-	if s.readOnly != "" {
+	if s.readOnly != "" || s.opt.Unsafe.NoSweep {
 		return false
 	}
 	if err := s.remove(name, ""); err != nil {
@@ -293,12 +293,12 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 		return nil, err
 	}
 	r := segment.Reader{R: tap{f, id.String(), ptHeaderRead}, Size: size,
-		NoChecksum: s.opt.Unsafe.NoChecksum || s.opt.Validate == ValidateOff}
+		NoChecksum: s.opt.Unsafe.NoChecksum || s.opt.Validate == ValidateOff, TrustLength: s.opt.Unsafe.TrustLength}
 	h, err := r.Header()
 	if err != nil {
 		return nil, err
 	}
-	if h.Identity != s.opt.Identity {
+	if h.Identity != s.opt.Identity || s.opt.Unsafe.WipeAtStart {
 		return nil, segment.ErrIdentity
 	}
 	in, err := r.Info(h, &s.opt.Layout)

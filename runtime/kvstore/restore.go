@@ -121,10 +121,16 @@ func (s *Store) restored(nodes []*node, r Restored) {
 	s.count.readTime += r.Time
 	readOnly := s.readOnly != ""
 	s.mu.Unlock()
+	last := nodes[len(nodes)-1]
 	if !readOnly {
 		s.keep(false, func() { s.note(false, recs...) })
+		if s.opt.Unsafe.TouchInPlace {
+			s.keep(true, func() { s.touchInPlace(last.id) })
+		}
+		if s.opt.Unsafe.ConsumeOnHit {
+			s.keep(true, func() { s.drop(last, "consumed") })
+		}
 	}
-	last := nodes[len(nodes)-1]
 	s.opt.Log("kv cache hit text tokens=%d text=%d quant=%d key=%v load=%.1f ms file=%s",
 		r.Chain.Tokens, r.Chain.TextLen, s.opt.QuantBits, last.id, millis(r.Time), s.dir.segment(last.id))
 }

@@ -78,6 +78,7 @@ type Store struct {
 	backoff      backoff
 	verdicts     Verdicts
 	count        counters
+	lastSaved    *segment.Segment // for Unsafe.ShareBuffers
 }
 
 // conviction is what the journal knows about a guilty segment.
@@ -353,7 +354,7 @@ func (s *Store) writable() error {
 }
 
 // durable reports whether writes are synced.
-func (s *Store) durable() bool { return s.opt.Sync == SyncData }
+func (s *Store) durable() bool { return s.opt.Sync == SyncData && !s.opt.Unsafe.NoSync }
 
 // Lookup returns the longest stored prefix of a prompt's cache text that may be
 // restored: at least MinTokens, at most ContextTokens-1, nothing on probation.
@@ -421,6 +422,9 @@ func (s *Store) nodesOf(ids []string) []*node {
 }
 
 func (s *Store) pin(nodes []*node) []*node {
+	if s.opt.Unsafe.NoPin {
+		return nil
+	}
 	for _, n := range nodes {
 		n.pins++
 	}

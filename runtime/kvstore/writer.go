@@ -83,6 +83,9 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 	if j.reason == "" {
 		j.reason = "continued"
 	}
+	if s.opt.Unsafe.ShareBuffers {
+		s.shareBuffers(f)
+	}
 	return j, nil
 }
 
@@ -92,20 +95,20 @@ func (s *Store) admit(j *job, to int) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if s.has(j.id) {
+	if s.has(j.id) && !s.opt.Unsafe.StoreTwice {
 		j.mark = s.quit
 		return nil
 	}
 	switch {
 	case to < s.opt.MinTokens:
 		return fmt.Errorf("%w: %d tokens, minimum %d", ErrTooShort, to, s.opt.MinTokens)
-	case s.ix.nodes[j.id] != nil:
+	case s.ix.nodes[j.id] != nil && s.ix.nodes[j.id].leaving:
 		return fmt.Errorf("%w: %v is being removed", ErrRefused, j.id)
 	case s.convicted[j.id].count >= maxConvictions:
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
 	case !j.seg.Parent.IsZero() && !s.has(j.seg.Parent):
 		return fmt.Errorf("%w: %v", ErrNoParent, j.seg.Parent)
-	case s.opt.Now().Before(s.backoff.until) && !j.urgent:
+	case s.opt.Now().Before(s.backoff.until) && !j.urgent && !s.opt.Unsafe.NoBackoff:
 		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
 	}
 	return nil
@@ -295,19 +298,6 @@ func (s *Store) writeDurably(e *segment.Encoded) error {
 		return err
 	}
 	return nil
-}
-
-// writeInPlace is what the protocol is there to avoid.
-func (s *Store) writeInPlace(e *segment.Encoded) error {
-	name := s.dir.segment(e.ID)
-	if err := s.openShard(path.Dir(name)); err != nil {
-		return err
-	}
-	if err := s.writeFile(name, e); err != nil {
-		_ = s.remove(name, e.ID.String())
-		return err
-	}
-	return s.syncShard(path.Dir(name), e.ID)
 }
 
 // writeFile creates a file with the whole segment in it and syncs it.

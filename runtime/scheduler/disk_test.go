@@ -469,7 +469,7 @@ func TestRecoveryOffRestoresAgainAndAgain(t *testing.T) {
 	q := longChat()
 	r := w.serve(rigOptions{
 		faults: "at=wait,label=^graph embed tokens$,source=disk",
-		config: func(c *Config) { c.RecoveryOff = true },
+		config: func(c *Config) { c.Unsafe.RecoveryOff = true },
 	})
 	for range 4 {
 		r.bad(q)

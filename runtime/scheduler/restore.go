@@ -20,7 +20,9 @@ type restored struct {
 // that other requests go on.
 func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
 	unpin := s.disk.pin(chain) // making room must not cost what is wanted
-	if err := s.claim(j); err != nil {
+	if s.cfg.Unsafe.RestoreLive && s.claimLive(j) {
+		// What it holds is overwritten, and nobody is told.
+	} else if err := s.claim(j); err != nil {
 		unpin()
 		s.refuse(j, err)
 		return
@@ -84,7 +86,7 @@ func (s *Scheduler) endRestore(r restored) {
 	}
 	h := history{}
 	h.append(r.got.Tokens, s.tok.CacheText)
-	tokens, common := match(&h, j.prompt, s.tok)
+	tokens, common := s.match(&h, j.prompt)
 	if n := len(h.tokens); common < n || n >= len(tokens) || len(tokens) >= s.eng.ContextTokens() {
 		s.shorten(j, &h, min(common, len(tokens)-1))
 		return
@@ -125,7 +127,11 @@ func (s *Scheduler) shorten(j *job, h *history, common int) {
 // fallBack goes on without the disk after a restore that did not work out.
 func (s *Scheduler) fallBack(j *job) {
 	s.disk.dismissed(j)
-	s.resetSlot(j.slot)
+	if s.cfg.Unsafe.RestoreLive {
+		s.deaden(j.slot)
+	} else {
+		s.resetSlot(j.slot)
+	}
 	j.noDisk = true
 	s.retry(j)
 }

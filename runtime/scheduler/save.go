@@ -23,7 +23,7 @@ const maxSegments = 8
 
 // saveSegment saves a full segment if the request's session stands at its end.
 func (s *Scheduler) saveSegment(j *job) {
-	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
 		s.save(j.ctx, j.slot, reasonContinued)
 	}
 }
@@ -53,7 +53,7 @@ func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) {
 // saveAll saves the live sessions at shutdown.
 func (s *Scheduler) saveAll(ctx context.Context) {
 	for _, sl := range s.slots {
-		if !sl.idle() || sl.empty() || ctx.Err() != nil {
+		if !sl.idle() || sl.empty() || ctx.Err() != nil || s.cfg.Unsafe.NoShutdownSave {
 			continue
 		}
 		if err := pointShutdownSave.Hit(failpoint.Scope{}); err != nil {
