@@ -58,10 +58,6 @@ func (c *checker) expect(e *Expect) error {
 		if _, err := regexp.Compile(e.Error.Message); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-	case e.Reason != "":
-		if _, err := regexp.Compile(e.Reason); err != nil {
-			return fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
 	case e.Faster != nil:
 		names = append(names, e.Faster.Chat, e.Faster.Than)
 		if e.Faster.Percent < 1 {

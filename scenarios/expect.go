@@ -37,7 +37,6 @@ type Expect struct {
 	DiskBytes   *Bounds       `json:"disk_bytes,omitempty" jsonschema:"everything under the cache directory"`
 	Page        *PageMatch    `json:"page,omitempty" jsonschema:"what a page of the server says"`
 	Health      string        `json:"health,omitempty" jsonschema:"the status that /healthz reports"`
-	Reason      string        `json:"health_reason,omitempty" jsonschema:"one of the reasons that /healthz gives matches this regular expression"`
 }
 
 // Words is one word or a list of words.

@@ -76,8 +76,6 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkFaster(e.Faster)
 	case e.Health != "":
 		return p.checkHealth(ctx, e.Health)
-	case e.Reason != "":
-		return p.checkReason(ctx, e.Reason)
 	}
 	return nil
 }
@@ -303,21 +301,6 @@ func (p *rep) checkHealth(ctx context.Context, want string) error {
 	}
 	if h.Status != want {
 		return fmt.Errorf("%s %v, want %s", h.Status, h.Reasons, want)
-	}
-	return nil
-}
-
-func (p *rep) checkReason(ctx context.Context, pattern string) error {
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return err
-	}
-	h, err := p.health(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(h.Reasons, re.MatchString) {
-		return fmt.Errorf("%s %q, want a reason like %q", h.Status, h.Reasons, pattern)
 	}
 	return nil
 }
