@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"sort"
+	"strconv"
+	"syscall"
 	"time"
 
 	"ds4/runtime/failpoint"
@@ -87,6 +89,9 @@ func (s *Store) prepare() error {
 	if err == nil && readOnly == "" {
 		err = s.makeFolders()
 	}
+	if err == nil && readOnly == "" {
+		err = s.checkWritable()
+	}
 	if err != nil {
 		readOnly = errnoText(err)
 	}
@@ -105,6 +110,22 @@ func (s *Store) makeFolders() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// checkWritable finds out whether files can be made. Only that they are forbidden
+// is a reason to just read: a full disk may be free a moment later.
+func (s *Store) checkWritable() error {
+	name := path.Join(s.dir.tmp(), "probe"+vfs.TempMark+strconv.Itoa(s.pid))
+	f, err := s.fs.Create(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return err
+		}
+		return nil
+	}
+	_ = f.Close()
+	_ = s.fs.Remove(name) // the sweep of temporary files comes next
 	return nil
 }
 

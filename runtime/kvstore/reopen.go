@@ -25,6 +25,8 @@ func (s *Store) owned() error {
 		return fmt.Errorf("%w: %s", ErrReadOnly, readOnly)
 	case lock == nil:
 		return errLost
+	case s.opt.Unsafe.NoReopen:
+		return nil
 	}
 	err := lock.Held()
 	if errors.Is(err, vfs.ErrLockLost) {
@@ -37,7 +39,7 @@ func (s *Store) owned() error {
 // one in it, is gone, it is made again, and the segment is tried once more.
 func (s *Store) writeOwned(j *job) (int64, error) {
 	bytes, err := s.tryWrite(j)
-	if !errors.Is(err, errLost) && !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, errLost) && !errors.Is(err, fs.ErrNotExist) || s.opt.Unsafe.NoReopen {
 		return bytes, err
 	}
 	// The journal and everything else beside the segments is the keeper's.
@@ -61,7 +63,7 @@ func (s *Store) tryWrite(j *job) (int64, error) {
 		return 0, err
 	}
 	bytes, err := s.write(j)
-	if isFull(err) && !s.abort.Load() {
+	if isFull(err) && !s.abort.Load() && !s.opt.Unsafe.NoShrink {
 		s.shrink(j)
 		bytes, err = s.write(j)
 	}

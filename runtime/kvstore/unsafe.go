@@ -28,6 +28,8 @@ type Unsafe struct {
 	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
 	ShareBuffers bool // a segment's rows are put where those of the one before are, written or not
 	NoFrontier   bool // a restore leaves out the state of unfinished windows
+	NoReopen     bool // a folder that went away is not noticed
+	NoShrink     bool // a full disk costs what is new, not what is old
 }
 
 // chooseOldest is what choose is there to avoid. The caller holds mu.
@@ -76,6 +78,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
 		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
+		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"),
 	}
 }
 
