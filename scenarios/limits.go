@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"ds4/faults/disk"
 )
 
@@ -15,20 +17,44 @@ type FillDisk struct {
 
 // Limit changes limits of the running server. They end with its process.
 type Limit struct {
-	FSize  string `json:"fsize,omitempty" jsonschema:"bytes beyond which no file may be written, such as 100KiB, or none; a variable is allowed"`
-	NoFile string `json:"nofile,omitempty" jsonschema:"how many files more it may open than it has now, or none; a variable is allowed"`
+	FSize  Amount `json:"fsize,omitempty" jsonschema:"bytes beyond which no file may be written, such as 100KiB, or none; a variable is allowed"`
+	NoFile Amount `json:"nofile,omitempty" jsonschema:"how many files more it may open than it has now, or none; a variable is allowed"`
 }
 
 // Access changes who may use the cache directory, until the end of the scenario
 // or another such step.
 type Access struct {
-	Mode  string `json:"mode,omitempty" jsonschema:"permissions of the cache directory and those in it, in octal, such as 0500"`
+	Mode  Octal  `json:"mode,omitempty" jsonschema:"permissions of the cache directory and those in it, in octal and in quotes, such as '0500'"`
 	Owner string `json:"owner,omitempty" jsonschema:"self, or other: a user whom the server does not know, and mode 0700"`
 }
 
 // RemoveDir takes the cache directory away while the server may be using it.
 type RemoveDir struct {
 	Move bool `json:"move,omitempty" jsonschema:"give it another name instead, so that open files stay"`
+}
+
+// Amount is a number, with or without a unit, a word, or a variable.
+type Amount string
+
+// UnmarshalYAML takes numbers and text alike, as they are written.
+func (a *Amount) UnmarshalYAML(n ast.Node) error {
+	if n.Type() != ast.StringType && n.Type() != ast.IntegerType {
+		return badNode(n, "%q: want a number or a word", n.GetToken().Value)
+	}
+	*a = Amount(n.GetToken().Value)
+	return nil
+}
+
+// Octal is a number in octal.
+type Octal string
+
+// UnmarshalYAML takes text only: a number would mean something else in YAML 1.2.
+func (o *Octal) UnmarshalYAML(n ast.Node) error {
+	if n.Type() != ast.StringType {
+		return badNode(n, "mode %s: put it in quotes", n.GetToken().Value)
+	}
+	*o = Octal(n.GetToken().Value)
+	return nil
 }
 
 // The words of limits and owners.
@@ -53,7 +79,7 @@ func (l *Limit) Values() (fsize, nofile *int64, err error) {
 	if l.FSize != "" {
 		n := int64(Lifted)
 		if l.FSize != NoLimit {
-			b, err := ParseBytes(l.FSize)
+			b, err := ParseBytes(string(l.FSize))
 			if err != nil {
 				return nil, nil, fmt.Errorf("fsize: %w", err)
 			}
@@ -64,7 +90,7 @@ func (l *Limit) Values() (fsize, nofile *int64, err error) {
 	if l.NoFile != "" {
 		n := int64(Lifted)
 		if l.NoFile != NoLimit {
-			if n, err = strconv.ParseInt(l.NoFile, 10, 64); err != nil || n < 0 || n > maxMoreFiles {
+			if n, err = strconv.ParseInt(string(l.NoFile), 10, 64); err != nil || n < 0 || n > maxMoreFiles {
 				return nil, nil, fmt.Errorf("%w: nofile %q: want %s or 0 to %d", ErrInvalid, l.NoFile, NoLimit, maxMoreFiles)
 			}
 		}
@@ -78,7 +104,7 @@ func (a *Access) Permissions() (mode uint32, ok bool, err error) {
 	if a.Mode == "" {
 		return 0, false, nil
 	}
-	n, err := strconv.ParseUint(a.Mode, 8, modeBits)
+	n, err := strconv.ParseUint(string(a.Mode), 8, modeBits)
 	if err != nil {
 		return 0, false, fmt.Errorf("%w: mode %q: want octal permissions, 0 to 0777", ErrInvalid, a.Mode)
 	}

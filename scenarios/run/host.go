@@ -123,10 +123,10 @@ func (p *rep) hostStep(st *scenarios.Step) error {
 		what = "disk freed"
 		err = p.host.volume.Free()
 	case st.Limit != nil:
-		what = strings.TrimSpace("limits fsize=" + st.Limit.FSize + " nofile=" + st.Limit.NoFile)
+		what = fmt.Sprintf("limits fsize=%s nofile=%s", st.Limit.FSize, st.Limit.NoFile)
 		err = p.limit(st.Limit)
 	case st.Access != nil:
-		what = "access mode=" + st.Access.Mode + " owner=" + st.Access.Owner
+		what = fmt.Sprintf("access mode=%s owner=%s", st.Access.Mode, st.Access.Owner)
 		err = p.access(st.Access)
 	case st.RemoveDir != nil && st.RemoveDir.Move:
 		what = "cache directory moved"
