@@ -459,3 +459,56 @@ func TestQuotaExceeded(t *testing.T) {
 		t.Errorf("nothing went, or nothing came\n%s", w.dumpLog())
 	}
 }
+
+// TestTroubleIsRepeated: a cache that is off says so again and again, and one
+// whose folder has gone notices without being asked for anything.
+func TestTroubleIsRepeated(t *testing.T) {
+	often := func(o *kvstore.Options) { o.WarnEvery = time.Millisecond }
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	w := newWorld(t, errfs.Wrap(errfs.NewMem(), errfs.MustParse("mkdir:every:eacces")), often)
+	until("said once", func() bool { return w.logged("kv cache degraded: off: ", "permission denied") > 1 })
+
+	idle, at := onDisk(t, often)
+	_ = os.RemoveAll(at) // the store may be quicker, and make it again before it is gone
+	until("the folder does not come back", func() bool {
+		_, err := os.Lstat(filepath.Join(at, "LOCK"))
+		return err == nil && idle.logged("was removed or replaced") > 0
+	})
+}
+
+// TestWriteProtected: a folder in which nothing can be made is read, and said to
+// be read-only; a full one is not.
+func TestWriteProtected(t *testing.T) {
+	mem := errfs.NewMem()
+	w := newWorld(t, mem)
+	old := newTalk(1, 2*segTokens)
+	w.save(old)
+	w.close()
+	protected := newWorld(t, errfs.Wrap(mem, errfs.MustParse("create:every:eacces"), errfs.MustParse("rename:every:eacces")))
+	protected.wantHealth("read-only: create /cache/tmp/probe")
+	if n := protected.restore(old); n != len(old) {
+		t.Errorf("restored %d of %d tokens", n, len(old))
+	}
+	if in, err := protected.s.BeginInflight(protected.s.Lookup(old.text())); err != nil {
+		t.Errorf("marker: %v", err)
+	} else {
+		in.Done()
+	}
+	if _, err := protected.trySave(newTalk(2, segTokens)); !errors.Is(err, kvstore.ErrReadOnly) {
+		t.Errorf("save: %v", err)
+	}
+	protected.close()
+	full := newWorld(t, errfs.Wrap(mem, errfs.MustParse("create:times=1:enospc")))
+	full.wantHealth("")
+	full.save(newTalk(2, segTokens))
+	if left := full.names("tmp"); len(left) > 0 {
+		t.Errorf("left in tmp: %v", left)
+	}
+}

@@ -21,11 +21,11 @@ const (
 	DefaultMinTokens      = 512
 	DefaultRecoverTimeout = 30 * time.Second
 	DefaultSaveTimeout    = 10 * time.Second
+	DefaultWarnEvery      = time.Minute
 
 	queueLength   = 2               // segments that wait for the writer
 	keeperLength  = 1024            // notes that wait for the keeper
 	keeperWait    = 2 * time.Second // longest that a request waits for a note to reach the disk
-	warnEvery     = time.Minute     // a store that does not work says so this often
 	maxNodes      = 1 << 20         // segments in the index; more are ignored
 	maxConvicted  = 1 << 16         // convictions that are remembered
 	maxStuckReads = 32              // abandoned reads; with more, the disk is given up
@@ -140,6 +140,7 @@ func (o *Options) fill() error {
 	setDefault(&o.Sync, SyncData)
 	setDefault(&o.RecoverTimeout, DefaultRecoverTimeout)
 	setDefault(&o.SaveTimeout, DefaultSaveTimeout)
+	setDefault(&o.WarnEvery, DefaultWarnEvery)
 	setDefault(&o.Readers, min(max(runtime.GOMAXPROCS(0), 2), 8))
 	if o.BudgetBytes < 0 || o.QuarantineBytes < 0 || o.MinTokens < 0 || o.Readers < 0 || o.ContextTokens < 0 {
 		return fmt.Errorf("%w: negative size", ErrOptions)
@@ -242,7 +243,7 @@ func (s *Store) wait(ctx context.Context, done <-chan struct{}) error {
 // the order in which they were given.
 func (s *Store) keeper() {
 	defer close(s.keeperDone)
-	warn := time.NewTicker(warnEvery)
+	warn := time.NewTicker(s.opt.WarnEvery)
 	defer warn.Stop()
 	for {
 		select {
