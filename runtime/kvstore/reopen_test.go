@@ -89,6 +89,9 @@ func TestFolderGoesAway(t *testing.T) {
 			if name == "without tmp" {
 				want = len(old) // nothing was lost
 			}
+			if c := w.s.Lookup(old.text()); c.Tokens != want {
+				t.Errorf("%d tokens of before are on offer, want %d", c.Tokens, want)
+			}
 			if n := w.restore(old); n != want {
 				t.Errorf("restored %d tokens of before, want %d", n, want)
 			}
