@@ -141,8 +141,11 @@ const fine = "<nil>"
 // what is on it outlives the process.
 func TestVolume(t *testing.T) {
 	need(t, Volumes)
-	at := t.TempDir()
-	v, err := NewVolume(t.Context(), at, 1<<20)
+	at, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(at, link); err != nil {
+		t.Fatal(err)
+	}
+	v, err := NewVolume(t.Context(), link, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +185,15 @@ func TestVolumeErrors(t *testing.T) {
 	if _, err := NewVolume(t.Context(), t.TempDir(), 10); err == nil {
 		t.Error("a volume of 10 bytes")
 	}
-	if _, err := NewVolume(t.Context(), filepath.Join(t.TempDir(), "none"), 1<<20); !errors.Is(err, ErrUnavailable) {
+	if _, err := NewVolume(t.Context(), filepath.Join(t.TempDir(), "none"), 1<<20); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("mounted on a folder that is not there: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewVolume(t.Context(), file, 1<<20); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "mount a tmpfs on "+file) {
+		t.Errorf("mounted on a file: %v", err)
 	}
 }
 

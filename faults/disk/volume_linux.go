@@ -43,6 +43,10 @@ func NewVolume(ctx context.Context, at string, bytes int64) (*Volume, error) {
 		return nil, fmt.Errorf("disk: a volume of %d bytes, want %d to %d", bytes, MinVolumeBytes, int64(MaxVolumeBytes))
 	}
 	at, err := filepath.Abs(at)
+	if err == nil {
+		// A link would lead us around the namespace, into our own tree.
+		at, err = filepath.EvalSymlinks(at)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("disk: %w", err)
 	}

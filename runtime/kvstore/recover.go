@@ -94,6 +94,10 @@ func (s *Store) prepare() error {
 	}
 	if err != nil {
 		readOnly = errnoText(err)
+		if lock != nil { // somebody else may be able to write
+			_ = lock.Close()
+			lock = nil
+		}
 	}
 	if readOnly == "" {
 		s.syncRoot()

@@ -114,6 +114,10 @@ func (s *Store) reopen() error {
 	if err != nil {
 		s.forget() // and with it the lock: a half-known folder is not ours
 		err = fmt.Errorf("%w, and cannot be made again: %w", errLost, err)
+	} else {
+		s.mu.Lock()
+		s.backoff = backoff{} // whatever failed, it failed elsewhere
+		s.mu.Unlock()
 	}
 	s.recoveryEnds(start, err == nil)
 	return err

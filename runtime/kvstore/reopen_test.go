@@ -478,6 +478,17 @@ func TestTroubleIsRepeated(t *testing.T) {
 	w := newWorld(t, errfs.Wrap(errfs.NewMem(), errfs.MustParse("mkdir:every:eacces")), often)
 	until("said once", func() bool { return w.logged("kv cache degraded: off: ", "permission denied") > 1 })
 
+	// The folder cannot be made for a while, then it can: nobody asks for anything.
+	mem := errfs.NewMem()
+	bad := errfs.Wrap(mem)
+	w = newWorld(t, bad, often)
+	bad.SetRules(errfs.MustParse("mkdir:every:eacces"))
+	removeAll(t, mem, dir)
+	until("the loss is not noticed", func() bool { ok, why := w.s.Health(); return !ok && strings.Contains(why, "cannot be made again") })
+	bad.SetRules()
+	w.advance(2 * time.Minute)
+	until("health does not come back", func() bool { ok, _ := w.s.Health(); return ok })
+
 	idle, at := onDisk(t, often)
 	_ = os.RemoveAll(at) // the store may be quicker, and make it again before it is gone
 	until("the folder does not come back", func() bool {
