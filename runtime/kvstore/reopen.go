@@ -76,10 +76,13 @@ func (s *Store) lookAfter() {
 	s.mu.Lock()
 	skip := s.usable() != nil || s.readOnly != "" || s.opt.Now().Before(s.backoff.until)
 	s.mu.Unlock()
-	if skip || !errors.Is(s.owned(), errLost) {
+	// A write that is under way will see for itself, and may wait for the keeper.
+	if skip || !errors.Is(s.owned(), errLost) || !s.writing.TryLock() {
 		return
 	}
-	if err := s.reopen(); err != nil {
+	err := s.reopenHeld()
+	s.writing.Unlock()
+	if err != nil {
 		s.mu.Lock()
 		pause := s.backOff(err)
 		s.mu.Unlock()
@@ -94,6 +97,11 @@ func (s *Store) lookAfter() {
 func (s *Store) reopen() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	return s.reopenHeld()
+}
+
+// reopenHeld is reopen for a caller that holds writing.
+func (s *Store) reopenHeld() error {
 	err := s.owned()
 	switch {
 	case err == nil: // a folder inside is gone, or this was done meanwhile
@@ -129,6 +137,12 @@ func (s *Store) forget() {
 	s.mu.Lock()
 	lock := s.lock
 	s.lock, s.ready = nil, false
+	for _, n := range s.ix.nodes {
+		if n.standby != nil {
+			s.tmpBytes -= n.standby.node.bytes
+			n.standby = nil
+		}
+	}
 	s.ix = newIndex()
 	s.jailed, s.jailBytes, s.foreign, s.journalBytes = nil, 0, 0, 0
 	clear(s.markKeys)
@@ -181,6 +195,7 @@ func (s *Store) mend() error {
 			s.ix.remove(n)
 			s.count.missing++
 			s.mu.Unlock()
+			s.dismiss(n)
 			gone++
 		}
 	}

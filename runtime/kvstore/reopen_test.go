@@ -50,16 +50,6 @@ func (w *world) saveAgain(t talk) {
 	}
 }
 
-// settle waits until the keeper has done what was asked of it.
-func (w *world) settle() {
-	w.t.Helper()
-	in, err := w.s.BeginInflight(kvstore.Chain{IDs: []string{strings.Repeat("ab", 20)}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	in.Cancel()
-}
-
 // TestFolderGoesAway: whatever happens to the folder, saving goes on, what was in
 // it is missed and no error, and the lock is ours again.
 func TestFolderGoesAway(t *testing.T) {

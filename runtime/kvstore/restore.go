@@ -159,6 +159,7 @@ func (s *Store) blame(n *node, err error, took time.Duration) {
 		s.ix.remove(n)
 		s.count.missing++
 		s.mu.Unlock()
+		s.dismiss(n)
 		return
 	}
 	s.opt.Log("kv cache load failed %s: %s load=%.1f ms", s.dir.segment(n.id), oneLine(err.Error()), millis(took))
