@@ -388,6 +388,10 @@ func (s *Store) openShard(dir string) error {
 	if s.synced[dir] {
 		return nil
 	}
+	// If all of them are gone, so are the segments that we think we have.
+	if _, err := s.fs.Lstat(s.dir.segments()); err != nil {
+		return fmt.Errorf("kvstore: %w", err)
+	}
 	if err := s.fs.MkdirAll(dir); err != nil {
 		return fmt.Errorf("kvstore: %w", err)
 	}
