@@ -72,13 +72,13 @@ func NewVolume(ctx context.Context, at string, bytes int64) (*Volume, error) {
 	}
 	word, _ := bufio.NewReader(io.LimitReader(out, int64(len(readyWord)+1))).ReadString('\n')
 	v := &Volume{at: at}
-	err = errors.New(strings.TrimSpace(stderr.String()))
-	if word == readyWord+"\n" {
+	mounted := word == readyWord+"\n"
+	if mounted {
 		err = v.hold(cmd.Process.Pid)
 	}
 	_ = in.Close() // it ends; the namespace does not
-	if waitErr := cmd.Wait(); waitErr != nil {
-		err = fmt.Errorf("%w: %s", waitErr, strings.TrimSpace(stderr.String()))
+	if waitErr := cmd.Wait(); waitErr != nil || !mounted {
+		err = fmt.Errorf("%v: %s", waitErr, strings.TrimSpace(stderr.String()))
 	}
 	if err != nil {
 		v.Close()
