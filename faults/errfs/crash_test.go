@@ -70,6 +70,26 @@ func TestNamesBetween(t *testing.T) {
 	}
 }
 
+// TestTwoNamesOfOneFile: a power cut in a rename may leave both names; renaming
+// one to the other changes nothing, and the last removal frees the bytes.
+func TestTwoNamesOfOneFile(t *testing.T) {
+	m := NewMem()
+	create(t, m, "/a", "x", true)
+	if err := errors.Join(m.SyncDir("/"), m.Rename("/a", "/b")); err != nil {
+		t.Fatal(err)
+	}
+	c := m.CrashAs([]int{0, 1})
+	if got := disk(c, "/"); got != `/a="x" /b="x" ` || c.Used() != 1 {
+		t.Fatalf("%s, %d bytes", got, c.Used())
+	}
+	if err := c.Rename("/a", "/b"); err != nil || disk(c, "/") != `/a="x" /b="x" ` {
+		t.Errorf("%v, %s", err, disk(c, "/"))
+	}
+	if err := errors.Join(c.Remove("/a"), c.Remove("/b")); err != nil || c.Used() != 0 {
+		t.Errorf("%v, %d bytes", err, c.Used())
+	}
+}
+
 // TestCrashesOfBlocks: every block of a file is old, new or torn, its last one
 // may be a hole, and none of it matters if the file has no name.
 func TestCrashesOfBlocks(t *testing.T) {

@@ -100,6 +100,7 @@ type FS struct {
 	gone  chan struct{} // closed when the rules are replaced: wakes what hangs
 	dead  bool
 	count map[Op]int
+	last  Op
 }
 
 type state struct {
@@ -172,6 +173,14 @@ func (f *FS) Count(op Op) int {
 	return f.count[op]
 }
 
+// Last returns the kind of the last operation, which after kill9 is that in which
+// the process died.
+func (f *FS) Last() Op {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
 // call is one operation on its way.
 type call struct {
 	op   Op
@@ -239,6 +248,7 @@ func (f *FS) choose(c call) (r *state, gone chan struct{}, dead bool) {
 		return nil, nil, true
 	}
 	f.count[c.op]++
+	f.last = c.op
 	for _, r := range f.rules {
 		if !r.Matches(string(c.op), c.name) || !r.touches(c) {
 			continue

@@ -180,8 +180,10 @@ func (m *Mem) Rename(old, new string) error {
 	if n == nil {
 		return fail("rename", old, syscall.ENOENT)
 	}
-	if there := to.names[newBase]; there != nil && there != n {
+	if there := to.names[newBase]; there != nil {
 		switch {
+		case there == n:
+			return nil // two names of one file: both stay, as POSIX has it
 		case there.isDir():
 			return fail("rename", new, syscall.EEXIST) // as os.Rename does
 		case n.isDir():

@@ -221,7 +221,7 @@ func TestFoundIsDurable(t *testing.T) {
 		return other.save(a[:32])[0]
 	}()
 	shard := dir + "/segments/" + id[:2]
-	m.fs.SetRules(errfs.MustParse("syncdir:path="+shard+":nth=1:kill9").Then(func() { after = m.mem.KillClone() }))
+	m.fs.SetRules(errfs.MustParse("syncdir:path=" + shard + ":nth=1:kill9").Then(func() { after = m.mem.KillClone() }))
 	_, _ = m.trySave(a[:32])
 	if after == nil {
 		t.Fatal("never got to the folder's sync")

@@ -74,7 +74,7 @@ func (s *Store) tryWrite(j *job) (int64, error) {
 // one: it notices that the folder is gone, and starts again in a new one.
 func (s *Store) lookAfter() {
 	s.mu.Lock()
-	skip := s.usable() != nil || s.readOnly != "" || s.opt.Now().Before(s.backoff.until)
+	skip := s.usable() != nil || s.readOnly != "" || s.backoff.holds(s.opt.Now())
 	s.mu.Unlock()
 	// A write that is under way will see for itself, and may wait for the keeper.
 	if skip || !errors.Is(s.owned(), errLost) || !s.writing.TryLock() {
@@ -149,6 +149,7 @@ func (s *Store) forget() {
 	clear(s.synced)
 	s.verdicts = Verdicts{}
 	s.mu.Unlock()
+	s.isolated, s.unswept = 0, 0
 	if lock != nil {
 		_ = lock.Close()
 	}

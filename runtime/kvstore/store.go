@@ -26,7 +26,7 @@ const (
 	queueLength   = 2               // segments that wait for the writer
 	keeperLength  = 1024            // notes that wait for the keeper
 	keeperWait    = 2 * time.Second // longest that a request waits for a note to reach the disk
-	maxNodes      = 1 << 20         // segments in the index; more are ignored
+	maxNodes      = 1 << 18         // segments in the index, at 200 bytes each; more are ignored
 	maxConvicted  = 1 << 16         // convictions that are remembered
 	maxStuckReads = 32              // abandoned reads; with more, the disk is given up
 )
@@ -57,6 +57,11 @@ type Store struct {
 	journal     *journal.Writer
 	journalMost int // records beyond which the journal is rewritten
 	keeperEnds  bool
+
+	// Recovery's own.
+	scanning bool
+	isolated int // damaged files so far
+	unswept  int // files that could not be removed so far
 
 	mu        sync.Mutex
 	ready     bool
@@ -92,6 +97,13 @@ type backoff struct {
 	until  time.Time
 	delay  time.Duration
 	reason string // of the last failure; empty after a success
+}
+
+// holds reports whether the pause is not over. A clock that was set back does not
+// make it longer.
+func (b backoff) holds(now time.Time) bool {
+	left := b.until.Sub(now)
+	return left > 0 && left <= b.delay
 }
 
 // Open uses the folder and recovers what is in it. The only errors are those of
@@ -466,6 +478,16 @@ func (s *Store) unpinner(nodes []*node) func() {
 			}
 		})
 	}
+}
+
+// rootCause is what an error says without the path, which somebody else may have
+// chosen.
+func rootCause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // errnoText shortens an error for a reason that people read.
