@@ -43,7 +43,7 @@ type Damage struct {
 	Op      faults.Op
 	At      string // offset expression, see Offset; empty means 0
 	Bit     int    // bit of the byte that OpFlip inverts, 0..7
-	Bytes   int64  // length of OpZero, at least 1
+	Bytes   int64  // length of OpZero, and what OpInflate adds: at least 1
 	Content []byte // content of OpReplace
 }
 
@@ -91,6 +91,8 @@ func Apply(path string, d Damage) (Report, error) {
 		if err = os.Remove(path); err == nil {
 			err = os.Mkdir(path, 0o700)
 		}
+	case faults.OpShorten, faults.OpInflate:
+		err = forge(path, d, &r)
 	default:
 		return r, fmt.Errorf("corrupt: %q is not a file operation (known: %v)", d.Op, faults.FileOps())
 	}

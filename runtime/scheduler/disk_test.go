@@ -477,7 +477,7 @@ func TestShutdownSaveCanFail(t *testing.T) {
 	r.good(ask(chat.None, "hello there, this is a question that is long enough to be saved at the end of all things"))
 	arm(t, r, "shutdown.save=err(no)")
 	r.down()
-	r.log.want(`kv cache store failed \(shutdown\): no`, 1)
+	r.log.want(`kv cache not saved at shutdown: 1 of 1 sessions \(tokens=\d+: no\)`, 1)
 }
 
 func TestRecoveryOffRestoresAgainAndAgain(t *testing.T) {
@@ -485,7 +485,7 @@ func TestRecoveryOffRestoresAgainAndAgain(t *testing.T) {
 	q := longChat()
 	r := w.serve(rigOptions{
 		faults: "at=wait,label=^graph embed tokens$,source=disk",
-		config: func(c *Config) { c.RecoveryOff = true },
+		config: func(c *Config) { c.Unsafe.RecoveryOff = true },
 	})
 	for range 4 {
 		r.bad(q)

@@ -61,6 +61,7 @@ type question struct {
 	Numerics string
 	Messages []client.Message
 	Max      int
+	Thinking bool
 }
 
 // answer returns the right answer.
@@ -85,7 +86,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			cancel()
 			return "", err
 		}
-		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max})
+		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max, Thinking: q.Thinking})
 		cancel()
 		if err != nil {
 			return "", fmt.Errorf("control server: %w", err)
@@ -96,8 +97,9 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			o.server = nil
 			continue
 		}
-		o.known.put(string(b), a.Text)
-		return a.Text, nil
+		right := said(a)
+		o.known.put(string(b), right)
+		return right, nil
 	}
 	return "", fmt.Errorf("control server: reuses tokens although it has just started")
 }
