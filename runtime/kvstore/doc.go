@@ -56,6 +56,9 @@
 //	func (s *Store) Stats() Stats
 //	func (s *Store) List() []Entry
 //	func (s *Store) Clear() (Freed, error)
+//	func (s *Store) Purge(ctx context.Context, sel Selection) (PurgeReport, error)
+//	func (s *Store) Readmit(name string) (FileRef, error)    // a quarantined segment, after a full check
+//	func (s *Store) Announce(url string)                     // where tools find this process
 //
-// Without a Store, on a folder: Inspect, VerifyDir, Purge.
+// Without a Store, on a folder: LookAt, FindID, DumpFile, WhoHas, Purge, Readmit.
 package kvstore

@@ -325,8 +325,8 @@ func hostileStart(t *testing.T, root string) {
 		}
 		in.Done()
 		w.s.Settle()
-		if _, err := kvstore.Inspect(context.Background(), vfs.OS, root, true); err != nil {
-			t.Errorf("inspect: %v", err)
+		if _, err := kvstore.LookAt(context.Background(), vfs.OS, root, kvstore.SurveyOptions{Full: true}); err != nil {
+			t.Errorf("look from outside: %v", err)
 		}
 		w.close()
 	}

@@ -73,10 +73,16 @@ func (s *Store) BeginInflight(c Chain) (*Inflight, error) {
 	return in, nil
 }
 
-// Phase notes how far the request got, for the log line of the next process.
+// PhaseFirstChunk says that the chain was read, and that the first work on it has
+// begun.
+const PhaseFirstChunk = "first-chunk"
+
+// Phase notes how far the request got, for the log line of the next process. It
+// does not wait. The marker that it replaces is on disk, so this one must be, too:
+// a power cut may leave either, but not half of one.
 func (in *Inflight) Phase(phase string) {
 	if in.name != "" {
-		in.s.keep(false, func() { _ = in.s.writeMarker(in, phase, false) })
+		in.s.keep(false, func() { _ = in.s.writeMarker(in, phase, true) })
 	}
 }
 

@@ -66,6 +66,7 @@ type Store struct {
 	closed    bool
 	disabled  string // why nothing works
 	readOnly  string // why nothing is written
+	holder    Holder // what the lock file says of us; zero if it is not ours
 	ix        *index
 	pending   map[segment.ID]*job // queued or being written
 	convicted map[segment.ID]conviction
@@ -253,6 +254,7 @@ func (s *Store) keeper() {
 	defer close(s.keeperDone)
 	warn := time.NewTicker(warnEvery)
 	defer warn.Stop()
+	s.describe() // somebody may have announced an address while recovery went on
 	for {
 		select {
 		case note := <-s.notes:
