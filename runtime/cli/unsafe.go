@@ -34,7 +34,7 @@ func schedulerUnsafe(f *config.Faults) scheduler.Unsafe {
 		DeleteOnCancel: f.Has(config.UnsafeDeleteOnCancel), DeleteOnOutage: f.Has(config.UnsafeDeleteOnOutage),
 		RestoreLive: f.Has(config.UnsafeRestoreLive), NoRewind: f.Has(config.UnsafeNoRewind),
 		NoShutdownSave: f.Has(config.UnsafeNoShutdownSave), HideTrouble: f.Has(config.UnsafeHideTrouble),
-		StrictTokens: f.Has(config.UnsafeStrictTokens), ColdOnly: f.Has(config.UnsafeColdOnly),
+		StrictTokens: f.Has(config.UnsafeStrictTokens), LooseRewind: f.Has(config.UnsafeLooseRewind), ColdOnly: f.Has(config.UnsafeColdOnly),
 	}
 }
 

@@ -41,6 +41,7 @@ const (
 
 	UnsafeProcessIdentity = "process-identity" // the cache identity is that of the process
 	UnsafeStrictTokens    = "strict-tokens"    // what was sampled is never found again
+	UnsafeLooseRewind     = "loose-rewind"     // a session is continued beyond what the prompt shares with it
 	UnsafeColdOnly        = "cold-only"        // prompts that reused something are not stored
 	UnsafeStoreTwice      = "store-twice"      // what is stored is stored again
 	UnsafeEvictOldest     = "evict-oldest"     // the oldest segment goes first, whatever needs it
@@ -54,8 +55,8 @@ var UnsafeSwitches = []string{
 	UnsafeDeadSession, UnsafeNoQuarantine, UnsafeDeleteOnCancel, UnsafeDeleteOnOutage, UnsafeRestoreLive, UnsafeRetryForever,
 	UnsafeTrustLength, UnsafeAcceptStale, UnsafeNoSweep, UnsafeNoBudget, UnsafeNoShutdownSave, UnsafeNoBackoff,
 	UnsafeConsumeOnHit, UnsafeWipeAtStart, UnsafeNoPin, UnsafeNoRewind, UnsafeNoDeadline, UnsafeHideTrouble,
-	UnsafeProcessIdentity, UnsafeStrictTokens, UnsafeColdOnly, UnsafeStoreTwice, UnsafeEvictOldest, UnsafeShareBuffers,
-	UnsafeNoFrontier,
+	UnsafeProcessIdentity, UnsafeStrictTokens, UnsafeLooseRewind, UnsafeColdOnly, UnsafeStoreTwice, UnsafeEvictOldest,
+	UnsafeShareBuffers, UnsafeNoFrontier,
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

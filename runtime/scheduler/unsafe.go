@@ -16,7 +16,17 @@ type Unsafe struct {
 	NoShutdownSave bool // live sessions are not saved at shutdown
 	HideTrouble    bool // health does not mention the disk cache
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
+	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+}
+
+// reachable is how many of its positions a prompt may take from a live session.
+// At least the last token is evaluated, and one position stays free.
+func (s *Scheduler) reachable(common, prompt int) int {
+	if s.cfg.Unsafe.LooseRewind && common > 0 {
+		return prompt - 1
+	}
+	return min(common, prompt-1)
 }
 
 // match is the function of the same name, unless it is to be too strict.
