@@ -39,6 +39,8 @@ var UnsafeSwitches = []string{
 	"no-rewind",        // rows beyond a shared prefix stay
 	"no-deadline",      // a restore may take for ever
 	"hide-trouble",     // health does not mention the disk cache
+	"trust-clock",      // segments from the future, or older than a month, are stale
+	"no-trim",          // start does not evict down to the budget
 	"process-identity", // the cache identity is that of the process
 	"strict-tokens",    // what was sampled is never found again
 	"cold-only",        // prompts that reused something are not stored
