@@ -168,7 +168,8 @@ type Corrupt struct {
 	At    string    `json:"at,omitempty" jsonschema:"bytes, percent, or a section of the segment format with +BYTES; a variable is allowed"`
 	Bit   int       `json:"bit,omitempty"`
 	Bytes string    `json:"bytes,omitempty" jsonschema:"how many bytes zero overwrites, or inflate adds; 1 if absent; a variable is allowed"`
-	Text  string    `json:"text,omitempty" jsonschema:"content for replace"`
+	Text  string    `json:"text,omitempty" jsonschema:"content for replace, or what substitute puts in"`
+	Match string    `json:"match,omitempty" jsonschema:"regular expression: what substitute takes out, once"`
 }
 
 // Fill makes the cache directory a copy of one that a healthy server filled with

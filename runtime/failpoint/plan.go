@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -14,6 +15,7 @@ type plan struct {
 	rules []*armedRule
 	log   func(format string, args ...any)
 	gone  chan struct{} // closed by Disarm; wakes what hangs or waits
+	skew  atomic.Int64  // nanoseconds by which the clock is wrong
 }
 
 // armedRule is a rule and its counters.
@@ -159,7 +161,7 @@ func (r *armedRule) fire() int {
 	defer r.mu.Unlock()
 	r.hits++
 	switch {
-	case r.Times > 0 && r.fired >= r.Times:
+	case r.Times > 0 && r.fired >= r.Times, r.Action.Kind == KindSkew && r.fired > 0:
 		return 0
 	case r.Nth > 0 && r.hits != r.Nth:
 		return 0
@@ -202,6 +204,9 @@ func (pl *plan) act(r *armedRule, s Scope, data []byte) ([]byte, error) {
 		return data, nil
 	case KindKill9:
 		kill()
+		return data, nil
+	case KindSkew:
+		pl.skew.Add(int64(a.Delay))
 		return data, nil
 	case KindPanic:
 		panic("failpoint: " + r.String())

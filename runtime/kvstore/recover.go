@@ -121,7 +121,9 @@ func (s *Store) recoverSegments() error {
 	s.dropOrphans()
 	s.trimJail()
 	before := s.ix.bytes
-	s.makeRoom(0)
+	if !s.opt.Unsafe.NoTrim {
+		s.makeRoom(0)
+	}
 	s.verdicts.FreedBytes += before - s.ix.bytes
 	return nil
 }
@@ -274,7 +276,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Identity != s.opt.Identity || s.opt.Unsafe.WipeAtStart {
+	if h.Identity != s.opt.Identity || s.tooOld(h.CreatedNS) {
 		return nil, segment.ErrIdentity
 	}
 	in, err := r.Info(h, &s.opt.Layout)

@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"path"
+	"time"
 
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/vfs"
@@ -23,11 +24,20 @@ type Unsafe struct {
 	ConsumeOnHit bool // a hit removes the last segment of its chain
 	TrustLength  bool // start-up allocates as much as a file says that it is long
 	WipeAtStart  bool // nothing that is found at start is good enough
+	TrustClock   bool // a segment from the future, or older than a month, is stale
+	NoTrim       bool // start does not evict down to the budget
 	NoPin        bool // making room costs what a waiting request is about to restore
 	StoreTwice   bool // a segment that is stored is written again
 	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
 	ShareBuffers bool // a segment's rows are put where those of the one before are, written or not
 	NoFrontier   bool // a restore leaves out the state of unfinished windows
+}
+
+// tooOld says of a segment that is good that it is not, for its age.
+func (s *Store) tooOld(createdNS int64) bool {
+	const month = 30 * 24 * time.Hour
+	age := s.opt.Now().Sub(time.Unix(0, createdNS))
+	return s.opt.Unsafe.WipeAtStart || s.opt.Unsafe.TrustClock && (age < 0 || age > month)
 }
 
 // chooseOldest is what choose is there to avoid. The caller holds mu.
@@ -66,6 +76,17 @@ func (s *Store) shareBuffers(seg *segment.Segment) {
 		}
 	}
 	s.lastSaved = seg
+}
+
+// UnsafeOf returns the switches whose words are set.
+func UnsafeOf(set func(word string) bool) Unsafe {
+	return Unsafe{
+		NoChecksum: set("no-checksum"), NoInflight: set("no-inflight"), NoRename: set("no-rename"), NoConvict: set("no-convict"),
+		NoSync: set("no-fsync"), NoQuarantine: set("no-quarantine"), NoSweep: set("no-sweep"), NoBudget: set("no-budget"),
+		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
+		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), NoPin: set("no-pin"),
+		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
+	}
 }
 
 // writeInPlace is what the protocol of writeDurably is there to avoid.

@@ -37,6 +37,16 @@ func (s *Scheduler) match(h *history, p target) (tokens []int32, common int) {
 	return match(h, p, s.tok)
 }
 
+// UnsafeOf returns the switches whose words are set.
+func UnsafeOf(set func(word string) bool) Unsafe {
+	return Unsafe{
+		RecoveryOff: set("recovery-off"), DeadSession: set("dead-session"), DeleteOnCancel: set("delete-on-cancel"),
+		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
+		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
+		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
+	}
+}
+
 // jobFailedOff is jobFailed with the recovery switched off.
 func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 	s.deaden(j.slot)

@@ -48,6 +48,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkFiles(*e.Quarantined, corrupt.Quarantined, "files in quarantine")
 	case e.Segments != nil:
 		return p.checkFiles(*e.Segments, corrupt.Segments, "segments")
+	case e.Unchanged != "":
+		return p.checkUnchanged(e.Unchanged)
 	case e.Temps != nil:
 		return p.checkFiles(*e.Temps, corrupt.Temps, "temporary files")
 	case e.Deaths != nil:

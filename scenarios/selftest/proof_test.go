@@ -47,26 +47,26 @@ func TestBrokenServersAreCaught(t *testing.T) {
 		"stale-kv-after-kill9": true, "dead-session-after-failure": true, "restore-kills-process": true,
 		"flipped-bit": true, "kill-while-writing": true,
 	}
-	opt := run.Options{Server: server(t), Seed: 1, WorkDir: t.TempDir(), OtherModel: OtherModel}
+	opt := Options{Run: run.Options{Server: server(t), Seed: 1, WorkDir: t.TempDir(), OtherModel: OtherModel}}
 	for _, s := range list {
 		if len(s.Catches) == 0 {
 			continue
 		}
 		if delete(want, s.ID); os.Getenv(proofVar) != "" || s.ID == "dead-session-after-failure" {
-			opt.Scenarios = append(opt.Scenarios, s)
+			opt.Run.Scenarios = append(opt.Run.Scenarios, s)
 		}
 	}
 	if len(want) > 0 {
 		t.Errorf("scenarios that name no switch: %v", want)
 	}
-	err = Prove(t.Context(), opt, func(p Proof) {
+	opt.Each = func(p Proof) {
 		first := ""
 		if len(p.Result.Failures) > 0 {
 			first = p.Result.Failures[0]
 		}
 		t.Logf("%-28s %-14s caught %t in %.1f s: %.200s", p.Scenario, p.Switch, p.Caught, p.Result.DurationMS/1000, first)
-	})
-	if err != nil {
+	}
+	if err := Prove(t.Context(), opt); err != nil {
 		t.Error(err)
 	}
 }
@@ -88,13 +88,14 @@ expect: [{outcome: recovered}]
 		t.Fatal(err)
 	}
 	var got []Proof
-	err = Prove(t.Context(), run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
-		func(p Proof) { got = append(got, p) })
+	opt := Options{Run: run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
+		Each: func(p Proof) { got = append(got, p) }}
+	err = Prove(t.Context(), opt)
 	if !errors.Is(err, ErrMissed) || len(got) != 1 || got[0].Caught || got[0].Result.Verdict != reports.Pass {
 		t.Errorf("error %v, proofs %+v", err, got)
 	}
 	s.Catches = []string{"no-gravity"}
-	if err := Prove(t.Context(), run.Options{Server: "x", Scenarios: []*scenarios.Scenario{s}}, nil); err == nil || errors.Is(err, ErrMissed) {
+	if err := Prove(t.Context(), opt); err == nil || errors.Is(err, ErrMissed) {
 		t.Errorf("an unknown switch: %v", err)
 	}
 }

@@ -33,9 +33,9 @@ func TestMemoryPasses(t *testing.T) {
 
 // The lane must notice a store that is broken.
 func TestMemoryNotices(t *testing.T) {
-	for name, b := range map[string]Broken{
+	for name, b := range map[string]kvstore.Unsafe{
 		"no sync":                   {NoSync: true},
-		"no rename and no checksum": {Unsafe: kvstore.Unsafe{NoRename: true, NoChecksum: true}},
+		"no rename and no checksum": {NoRename: true, NoChecksum: true},
 	} {
 		s := memoryScenario()
 		s.Memory.Crashes = 3000
