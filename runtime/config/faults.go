@@ -43,6 +43,7 @@ var UnsafeSwitches = []string{
 	"no-trim",          // start does not evict down to the budget
 	"process-identity", // the cache identity is that of the process
 	"strict-tokens",    // what was sampled is never found again
+	"loose-rewind",     // a session is continued beyond what the prompt shares with it
 	"cold-only",        // prompts that reused something are not stored
 	"store-twice",      // what is stored is stored again
 	"evict-oldest",     // the oldest segment goes first, whatever needs it
