@@ -76,7 +76,7 @@ func (c *checker) expect(e *Expect) error {
 			}
 		}
 	}
-	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Deaths, e.DiskBytes} {
+	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Markers, e.Deaths, e.DiskBytes} {
 		if b != nil {
 			bounds = b
 		}

@@ -52,6 +52,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkUnchanged(e.Unchanged)
 	case e.Temps != nil:
 		return p.checkFiles(*e.Temps, corrupt.Temps, "temporary files")
+	case e.Markers != nil:
+		return p.checkFiles(*e.Markers, corrupt.Inflight, "markers of restores")
 	case e.Deaths != nil:
 		n := p.pass.deaths
 		if srv := p.server.Load(); srv != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"ds4/reports"
@@ -68,6 +69,32 @@ func TestBrokenServersAreCaught(t *testing.T) {
 	}
 	if err := Prove(t.Context(), opt); err != nil {
 		t.Error(err)
+	}
+}
+
+// Every scenario must name what it catches, and every way to break a server must
+// be caught by some scenario.
+func TestEverySwitchIsCaught(t *testing.T) {
+	list, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caught := map[string]bool{}
+	for _, s := range list {
+		if len(s.Catches) == 0 {
+			t.Errorf("%s names nothing that it catches", s.ID)
+		}
+		for _, sw := range s.Catches {
+			caught[sw] = true
+			if !slices.Contains(Switches(), sw) {
+				t.Errorf("%s names the unknown switch %q", s.ID, sw)
+			}
+		}
+	}
+	for _, sw := range Switches() {
+		if !caught[sw] {
+			t.Errorf("no scenario catches %s", sw)
+		}
 	}
 }
 
