@@ -80,7 +80,7 @@ func (f *selftestFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.format != formatJSON {
 		var err error
 		if style, err = tableStyle(cmd, f.format); err != nil {
-			return err
+			return usagef(cmd, "--format %q is not one of: %s, %s, %s", f.format, formatText, formatMarkdown, formatJSON)
 		}
 	}
 	if f.server.target != "" {
