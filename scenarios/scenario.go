@@ -126,6 +126,7 @@ type Chat struct {
 	Thinking   bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before the answer"`
 	Retries    int      `json:"retries,omitempty" jsonschema:"further attempts after an error"`
 	Persist    bool     `json:"persist,omitempty" jsonschema:"retry even after an error that says it is not retryable"`
+	NoControl  bool     `json:"no_control,omitempty" jsonschema:"do not compare with a server without a cache, whose own tokens of what was sampled earlier may be others"`
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
@@ -145,6 +146,7 @@ type Turns struct {
 	Users     []Prompt `json:"users" jsonschema:"what the user says, one per turn"`
 	MaxTokens int      `json:"max_tokens,omitempty"`
 	Thinking  bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before each answer; it is not sent back"`
+	NoControl bool     `json:"no_control,omitempty" jsonschema:"as for a chat"`
 	After     string   `json:"after,omitempty" jsonschema:"go on with the conversation of this name"`
 	Retries   int      `json:"retries,omitempty"`
 	Timeout   Duration `json:"timeout,omitzero"`

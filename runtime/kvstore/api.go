@@ -64,6 +64,7 @@ type Segment struct {
 	Index    [][]byte  // per layer: the same windows; empty without indexer
 	Frontier [][]byte  // per layer; empty if FrontierBytes is 0
 	Logits   []float32 // [Vocab], of position To-1
+	Sampled  bool      // the last token was sampled; Restored says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
 }
@@ -110,6 +111,8 @@ type Target interface {
 type Restored struct {
 	Chain  Chain
 	Tokens []int32 // the stored tokens of Chain, authoritative over the text
-	Bytes  int64   // read from disk, failed attempts included
-	Time   time.Duration
+	// Sampled: the last of them was sampled, whatever the tokens of its text are.
+	Sampled bool
+	Bytes   int64 // read from disk, failed attempts included
+	Time    time.Duration
 }

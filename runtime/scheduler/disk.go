@@ -139,5 +139,8 @@ func (d *disk) ends(c kvstore.Chain, h *history, segmentTokens int) []savedEnd {
 		last.parent = true
 		return []savedEnd{last}
 	}
+	// One tail behind full segments ends like a prompt: what was saved after it in
+	// an earlier life is found again, and not saved a second time without it.
+	last.prompt = len(c.IDs) == len(front.IDs)+1
 	return []savedEnd{{at: full, id: front.Last(), parent: true}, last}
 }

@@ -85,6 +85,7 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 		Parent: base.id, From: x.From, To: x.To, Reason: reason,
 		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
 		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier, Logits: x.Logits,
+		Sampled: sl.past.sampledEnd == to,
 	})
 	stall := time.Since(start)
 	s.count.add(func(c *Stats) { c.SaveStall += stall })

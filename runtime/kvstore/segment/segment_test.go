@@ -149,7 +149,7 @@ func TestMalformed(t *testing.T) {
 		{"magic", func(b []byte) { b[3] = 'x' }, ErrCorrupt},
 		{"version 0", u16(offVersion, 0), ErrVersion},
 		{"version 2", u16(offVersion, 2), ErrVersion},
-		{"flags", u16(offFlags, 1), ErrCorrupt},
+		{"flags", u16(offFlags, 2), ErrCorrupt},
 		{"header filling", func(b []byte) { b[127] = 1 }, ErrCorrupt},
 		{"no sections", u32(offSections, 0), ErrCorrupt},
 		{"one section less", u32(offSections, 10), ErrCorrupt},
