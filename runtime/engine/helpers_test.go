@@ -178,7 +178,7 @@ func randomTokens(seed uint64, n, vocab int) []int32 {
 func restoreFrom(t testing.TB, dst *Session, parts []*Snapshot) {
 	t.Helper()
 	last := parts[len(parts)-1]
-	r, err := dst.BeginRestore(last.To)
+	r, err := dst.BeginRestore(0, last.To)
 	if err != nil {
 		t.Fatal(err)
 	}

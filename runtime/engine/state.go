@@ -122,12 +122,16 @@ func (s *Session) importRaw(layer, n int, raw []byte) {
 }
 
 // frontierBytes views the committed frontier of a layer.
-func (s *Session) frontierBytes(layer int) []byte {
+func (s *Session) frontierBytes(layer int) []byte { return s.frontierBank(layer, 0) }
+
+// frontierBank views the committed frontier of a layer, or, with other 1, the
+// bank that the next step would write.
+func (s *Session) frontierBank(layer, other int) []byte {
 	l := &s.engine.layout.layers[layer]
 	if l.ratio == 0 {
 		return nil
 	}
-	at := l.frontier[s.bank[bankOf(l.ratio)]]
+	at := l.frontier[s.bank[bankOf(l.ratio)]^other]
 	return s.state.Bytes()[at : at+uint64(l.frontierBytes)]
 }
 
@@ -169,22 +173,30 @@ func zeroUnused(f []byte, ratio, n int) {
 	}
 }
 
-// Restore fills an empty session with stored state. The views that it returns
-// may be filled concurrently; until Commit the session stays empty.
+// Restore adds stored state to a session: all of it to an empty one, or what
+// follows the positions that the session has. The views that it returns may be
+// filled concurrently. They lie where committed state is not, so until Commit the
+// session stays what it was.
 type Restore struct {
-	session *Session
-	to      int
-	raw     [][]byte
-	done    bool
+	session  *Session
+	from, to int
+	raw      [][]byte
+	done     bool
 }
 
-// BeginRestore empties the session and prepares it for tokens [0, to).
-func (s *Session) BeginRestore(to int) (*Restore, error) {
-	if to < 1 || to > s.engine.opt.ContextTokens {
-		return nil, fmt.Errorf("%w: %d stored tokens, limit %d", ErrContextFull, to, s.engine.opt.ContextTokens)
+// BeginRestore prepares a session for the stored state of tokens [from, to). From
+// 0 the session is emptied first; otherwise from must be its length.
+func (s *Session) BeginRestore(from, to int) (*Restore, error) {
+	if from < 0 || to <= from || to > s.engine.opt.ContextTokens {
+		return nil, fmt.Errorf("%w: stored tokens [%d, %d), limit %d", ErrContextFull, from, to, s.engine.opt.ContextTokens)
 	}
-	s.Reset()
-	r := &Restore{session: s, to: to}
+	if from == 0 {
+		s.Reset()
+	}
+	if from != s.Len() {
+		return nil, fmt.Errorf("%w: stored tokens [%d, %d) for a session of %d", ErrRestore, from, to, s.Len())
+	}
+	r := &Restore{session: s, from: from, to: to}
 	for _, l := range s.engine.layout.layers {
 		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*l.rowBytes))
 	}
@@ -194,7 +206,7 @@ func (s *Session) BeginRestore(to int) (*Restore, error) {
 // Comp views the compressed rows that tokens [from, to) close in a layer.
 func (r *Restore) Comp(layer, from, to int) []byte {
 	l := &r.session.engine.layout.layers[layer]
-	if l.ratio == 0 || r.done || from < 0 || from > to || to > r.to {
+	if l.ratio == 0 || !r.covers(from, to) {
 		return nil
 	}
 	return r.session.rows(l.comp, l.rowBytes, from/l.ratio, to/l.ratio)
@@ -203,49 +215,50 @@ func (r *Restore) Comp(layer, from, to int) []byte {
 // Index views the indexer rows that tokens [from, to) close in a layer.
 func (r *Restore) Index(layer, from, to int) []byte {
 	l := &r.session.engine.layout.layers[layer]
-	if l.indexRowBytes == 0 || r.done || from < 0 || from > to || to > r.to {
+	if l.indexRowBytes == 0 || !r.covers(from, to) {
 		return nil
 	}
 	return r.session.rows(l.index, l.indexRowBytes, from/l.ratio, to/l.ratio)
+}
+
+func (r *Restore) covers(from, to int) bool {
+	return !r.done && from >= r.from && from <= to && to <= r.to
 }
 
 // Raw views the raw window of a layer, oldest row first.
 func (r *Restore) Raw(layer int) []byte { return r.raw[layer] }
 
 // Frontier views the frontier of a layer.
-func (r *Restore) Frontier(layer int) []byte { return r.session.frontierBytes(layer) }
+func (r *Restore) Frontier(layer int) []byte { return r.session.frontierBank(layer, 1) }
 
 // Logits views the logits after the last token, as little-endian float32.
-func (r *Restore) Logits() []byte { return rawBytes(r.session.logits) }
+func (r *Restore) Logits() []byte { return rawBytes(r.session.next) }
 
-// Commit makes the restored state the session's. tokens are all of [0, to).
+// Commit makes the restored state the session's. tokens are those of [from, to).
 func (r *Restore) Commit(tokens []int32) error {
 	s := r.session
 	if r.done {
 		return fmt.Errorf("%w: it has ended", ErrRestore)
 	}
-	if len(tokens) != r.to {
+	if len(tokens) != r.to-r.from || s.Len() != r.from {
 		r.Abort()
-		return fmt.Errorf("%w: %d tokens, want %d", ErrRestore, len(tokens), r.to)
+		return fmt.Errorf("%w: %d tokens after %d, want %d after %d", ErrRestore, len(tokens), s.Len(), r.to-r.from, r.from)
 	}
 	for i, t := range tokens {
 		if t < 0 || int(t) >= s.engine.model.Vocab {
 			r.Abort()
-			return fmt.Errorf("%w: token %d at position %d, vocabulary %d", ErrRestore, t, i, s.engine.model.Vocab)
+			return fmt.Errorf("%w: token %d at position %d, vocabulary %d", ErrRestore, t, r.from+i, s.engine.model.Vocab)
 		}
 	}
 	r.done = true
 	for i := range r.raw {
 		s.importRaw(i, r.to, r.raw[i])
 	}
-	s.tokens = append(s.tokens[:0], tokens...)
+	s.bank = [2]int{1 - s.bank[0], 1 - s.bank[1]}
+	s.logits, s.next = s.next, s.logits
+	s.tokens = append(s.tokens, tokens...)
 	return nil
 }
 
-// Abort leaves the session empty.
-func (r *Restore) Abort() {
-	if !r.done {
-		r.done = true
-		r.session.Reset()
-	}
-}
+// Abort leaves the session as it was.
+func (r *Restore) Abort() { r.done = true }

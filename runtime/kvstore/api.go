@@ -69,12 +69,16 @@ type Segment struct {
 	Reason string
 }
 
-// Chain names a stored prefix: segments from the root on. The zero Chain is
-// empty.
+// Chain names a stored stretch of a conversation: segments from the root on, or,
+// of Beyond, those that follow the segment After, which is not part of it. The
+// zero Chain is empty.
 type Chain struct {
+	After   string // "" from the root on
+	From    int    // position at which it begins
 	IDs     []string
-	Tokens  int   // positions that it covers
-	TextLen int   // bytes of the prompt's cache text that it covers
+	Ends    []int // positions at which the segments end
+	Tokens  int   // position at which it ends
+	TextLen int   // bytes of cache text that it covers
 	Bytes   int64 // size of its files
 }
 
@@ -110,7 +114,7 @@ type Target interface {
 // that was asked for.
 type Restored struct {
 	Chain  Chain
-	Tokens []int32 // the stored tokens of Chain, authoritative over the text
+	Tokens []int32 // the stored tokens of Chain, [Tokens-From], authoritative over the text
 	// Sampled: the last of them was sampled, whatever the tokens of its text are.
 	Sampled bool
 	Bytes   int64 // read from disk, failed attempts included

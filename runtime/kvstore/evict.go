@@ -79,7 +79,7 @@ func (s *Store) choose(free int64) []*node {
 	if s.opt.Unsafe.EvictOldest {
 		return s.chooseOldest(free)
 	}
-	now := s.opt.Now()
+	now, reached := s.opt.Now(), s.ix.reached()
 	wanted := map[segment.ID]bool{} // parents of what is in the queue
 	for _, j := range s.pending {
 		wanted[j.seg.Parent] = true
@@ -87,7 +87,7 @@ func (s *Store) choose(free int64) []*node {
 	var open candidates
 	add := func(n *node) {
 		if n.pins == 0 && !n.leaving && !wanted[n.id] {
-			heap.Push(&open, candidate{n, s.ix.isOrphan(n), n.score(now), n.lastUsed})
+			heap.Push(&open, candidate{n, !reached[n.id], n.score(now), n.lastUsed})
 		}
 	}
 	for _, n := range s.ix.nodes {

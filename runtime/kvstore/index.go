@@ -120,18 +120,47 @@ func (ix *index) remove(n *node) {
 // isLeaf reports whether no segment on disk continues this one.
 func (ix *index) isLeaf(id segment.ID) bool { return ix.families[id] == nil }
 
-// isOrphan reports whether the node's parent is gone, so that no lookup reaches
-// it until the parent is written again.
+// isOrphan reports whether the node's parent is gone, so that no lookup from the
+// root reaches it until the parent is written again.
 func (ix *index) isOrphan(n *node) bool {
 	return !n.parent.IsZero() && ix.nodes[n.parent] == nil
 }
 
-// chain returns the nodes from the root to n; nil if one is missing.
-func (ix *index) chain(n *node) []*node {
+// reached returns what a lookup from the root can reach: every segment before it
+// is there and ends where the next one begins.
+func (ix *index) reached() map[segment.ID]bool {
+	reached := make(map[segment.ID]bool, len(ix.nodes))
+	open := []segment.ID{{}}
+	for len(open) > 0 {
+		id := open[len(open)-1]
+		open = open[:len(open)-1]
+		end := 0
+		if n := ix.nodes[id]; n != nil {
+			end = n.to
+		}
+		f := ix.families[id]
+		if f == nil {
+			continue
+		}
+		for _, list := range f.byText {
+			for _, n := range list {
+				if n.from == end {
+					reached[n.id] = true
+					open = append(open, n.id)
+				}
+			}
+		}
+	}
+	return reached
+}
+
+// chain returns the nodes from the one that follows segment after to n; nil if
+// one is missing. The zero id is the root.
+func (ix *index) chain(after segment.ID, n *node) []*node {
 	var list []*node
 	for {
 		list = append(list, n)
-		if n.parent.IsZero() {
+		if n.parent == after {
 			slices.Reverse(list)
 			return list
 		}
@@ -142,13 +171,14 @@ func (ix *index) chain(n *node) []*node {
 }
 
 // longest returns the offered node that covers the longest prefix of text within
-// maxTokens (0: any), or nil, and the length of its text from the root.
-func (ix *index) longest(identity [32]byte, text []byte, maxTokens int) (best *node, textLen int) {
+// maxTokens (0: any), or nil, and the length of its text. The text begins where
+// segment after ends, at position from; the zero id and 0 are the root.
+func (ix *index) longest(identity [32]byte, after segment.ID, from int, text []byte, maxTokens int) (best *node, textLen int) {
 	type place struct {
 		id       segment.ID
 		pos, tok int
 	}
-	open := []place{{}}
+	open := []place{{id: after, tok: from}}
 	for len(open) > 0 {
 		at := open[len(open)-1]
 		open = open[:len(open)-1]

@@ -22,11 +22,11 @@ const (
 // Verdicts is what recovery found.
 type Verdicts struct {
 	Scanned    int   // files with a segment's name
-	OK         int   // in the index now
+	OK         int   // found by lookups now
 	Stale      int   // of another identity or version: removed
 	Corrupt    int   // damaged or torn: quarantined
 	Unreadable int   // left alone, ignored
-	Orphan     int   // parent gone: removed
+	Orphan     int   // a segment before it is gone: kept for when that is written again
 	Poisoned   int   // too many strikes, or convicted: quarantined
 	FreedBytes int64 // removed, quarantine not counted
 	Time       time.Duration
@@ -49,7 +49,7 @@ func (s *Store) recover() {
 	}
 	s.mu.Lock()
 	s.ready = true
-	s.verdicts.OK = len(s.ix.nodes)
+	s.verdicts.OK = len(s.ix.reached())
 	s.verdicts.Time = time.Since(start)
 	v, readOnly := s.verdicts, s.readOnly
 	s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *Store) recoverSegments() error {
 		s.verdicts.Poisoned++
 		s.imprison(n, "poisoned", "the process died, or the device failed, with it restored")
 	}
-	s.dropOrphans()
+	s.sortOrphans()
 	s.trimJail()
 	before := s.ix.bytes
 	if !s.opt.Unsafe.NoTrim {
@@ -362,44 +362,29 @@ func (s *Store) forgetUnusable() {
 	}
 }
 
-// dropOrphans removes segments that no lookup can reach: a segment before them
-// is gone, or does not end where they begin.
-func (s *Store) dropOrphans() {
+// sortOrphans counts the segments that no lookup can reach, because one before
+// them is gone. They stay, as the first to be evicted: when the missing one is
+// evaluated and written again, they continue it, so damage costs the damaged
+// segment and not what follows it. What does not begin where its parent ends can
+// never be of use.
+func (s *Store) sortOrphans() {
 	s.mu.Lock()
-	reached := map[segment.ID]bool{}
-	open := []segment.ID{{}}
-	for len(open) > 0 {
-		id := open[len(open)-1]
-		open = open[:len(open)-1]
-		end := 0
-		if n := s.ix.nodes[id]; n != nil {
-			end = n.to
-		}
-		f := s.ix.families[id]
-		if f == nil {
+	reached := s.ix.reached()
+	var useless []*node
+	for id, n := range s.ix.nodes {
+		if reached[id] {
 			continue
 		}
-		for _, list := range f.byText {
-			for _, n := range list {
-				if n.from == end {
-					reached[n.id] = true
-					open = append(open, n.id)
-				}
-			}
+		s.verdicts.Orphan++
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from {
+			useless = append(useless, n)
 		}
 	}
-	var orphans []*node
-	for id, n := range s.ix.nodes {
-		if !reached[id] {
-			orphans = append(orphans, n)
-		}
+	for _, n := range useless {
+		s.ix.remove(n)
 	}
 	s.mu.Unlock()
-	for _, n := range orphans {
-		s.mu.Lock()
-		s.ix.remove(n)
-		s.mu.Unlock()
-		s.verdicts.Orphan++
+	for _, n := range useless {
 		s.sweep(s.dir.segment(n.id))
 	}
 }

@@ -48,7 +48,8 @@ func TestOtherLayout(t *testing.T) {
 	}
 }
 
-// TestOrphans go at start: what no lookup reaches is garbage.
+// TestOrphans stay at start, are found by no lookup, and continue the chain as
+// soon as what was missing is written again.
 func TestOrphans(t *testing.T) {
 	a := newTalk(1, 128)
 	m, ids := stored(t, a)
@@ -57,8 +58,35 @@ func TestOrphans(t *testing.T) {
 	if w.logged("kv recovery scanned=3 ok=1 stale=0 corrupt=0 orphan=2") != 1 || w.restore(a) != 32 {
 		t.Errorf("log:\n%s", w.dumpLog())
 	}
-	if w.exists(file(ids[2])) || w.exists(file(ids[3])) {
-		t.Error("orphans stay")
+	text := a.text()
+	if c := w.s.Beyond(ids[1], 64, text[len(a[:64].text()):]); c.After != ids[1] || c.From != 64 || c.Tokens != 128 || len(c.IDs) != 2 {
+		t.Errorf("beyond the gap: %+v", c)
+	}
+	if c := w.s.Beyond(ids[1], 60, text[len(a[:64].text()):]); !c.Empty() {
+		t.Errorf("at another position: %+v", c)
+	}
+	w.save(a[:64])
+	if n := w.restore(a); n != 128 {
+		t.Errorf("then restored %d\n%s", n, w.dumpLog())
+	}
+}
+
+// TestOrphansGoFirst: what no lookup reaches is evicted before anything else,
+// even if it was used more.
+func TestOrphansGoFirst(t *testing.T) {
+	a, b := newTalk(1, 128), newTalk(2, 64)
+	m, ids := stored(t, a)
+	w := newWorld(t, m)
+	w.save(b)
+	for range 3 {
+		w.restore(a)
+	}
+	used := w.s.Stats().SegmentBytes
+	w.close()
+	must(t, m.Remove(file(ids[1])))
+	w = newWorld(t, m, func(o *kvstore.Options) { o.BudgetBytes = 64<<10 + used/2; o.QuarantineBytes = 0 })
+	if w.restore(b) != 64 || w.exists(file(ids[3])) {
+		t.Errorf("log:\n%s", w.dumpLog())
 	}
 }
 

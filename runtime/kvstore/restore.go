@@ -16,7 +16,7 @@ import (
 const maxAttempts = 8
 
 // Restore reads a chain into the target that begin returns for a length in
-// tokens. A bad segment goes to quarantine and begin is asked again, for the
+// tokens; the target of a chain that begins at From holds what comes before. A bad segment goes to quarantine and begin is asked again, for the
 // chain before it. A restored state was verified bit by bit against its
 // checksums; the target gets Commit exactly then.
 //
@@ -78,6 +78,12 @@ func (s *Store) claim(c Chain) ([]*node, func(), error) {
 	}
 	var list []*node
 	parent := segment.ID{}
+	if c.After != "" {
+		var err error
+		if parent, err = segment.ParseID(c.After); err != nil {
+			return nil, nil, fmt.Errorf("%w: after: %v", ErrInput, err)
+		}
+	}
 	for _, id := range c.IDs {
 		key, err := segment.ParseID(id)
 		if err != nil {

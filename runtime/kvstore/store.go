@@ -359,21 +359,43 @@ func (s *Store) Lookup(text []byte) Chain {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count.lookups++
+	return s.longest(segment.ID{}, 0, text)
+}
+
+// Beyond returns the longest stored chain that continues the segment after, which
+// ends at position from, with text. The segment itself need not be there: it may
+// be on its way to disk, in the place of one that was damaged.
+func (s *Store) Beyond(after string, from int, text []byte) Chain {
+	key, err := segment.ParseID(after)
+	if err != nil {
+		return Chain{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.longest(key, from, text)
+}
+
+// longest is Lookup after any segment. The caller holds mu.
+func (s *Store) longest(after segment.ID, from int, text []byte) Chain {
 	if s.usable() != nil {
 		return Chain{}
 	}
-	maxTokens := max(s.opt.ContextTokens-1, 0)
-	n, textLen := s.ix.longest(s.opt.Identity, text, maxTokens)
+	n, textLen := s.ix.longest(s.opt.Identity, after, from, text, max(s.opt.ContextTokens-1, 0))
 	if n == nil || n.to < s.opt.MinTokens {
 		return Chain{}
 	}
-	return newChain(s.ix.chain(n), textLen)
+	return newChain(s.ix.chain(after, n), textLen)
 }
 
+// newChain describes nodes that follow each other.
 func newChain(nodes []*node, textLen int) Chain {
-	var c Chain
+	c := Chain{From: nodes[0].from}
+	if p := nodes[0].parent; !p.IsZero() {
+		c.After = p.String()
+	}
 	for _, n := range nodes {
 		c.IDs = append(c.IDs, n.id.String())
+		c.Ends = append(c.Ends, n.to)
 		c.Tokens = n.to
 		c.Bytes += n.bytes
 	}

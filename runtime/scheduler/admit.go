@@ -49,7 +49,7 @@ func (s *Scheduler) dropCancelled() {
 }
 
 func (s *Scheduler) drop(j *job) {
-	if len(j.attempt.chain) > 0 && j.attempt.chunks == 0 {
+	if s.disk.unproven(j) {
 		// Nothing has proven the restored state; it is on disk anyway.
 		s.resetSlot(j.slot)
 	}

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"slices"
 
 	"ds4/runtime/engine"
 	"ds4/runtime/kvstore"
@@ -38,15 +37,42 @@ func (d *disk) has(id string) bool { return d.on() && d.store.Has(id) }
 
 func (d *disk) pin(c kvstore.Chain) func() { return d.store.Pin(c) }
 
-// restore fills sess. After an error the session is empty.
-func (d *disk) restore(ctx context.Context, sess *engine.Session, c kvstore.Chain) (kvstore.Restored, error) {
+// beyond finds what continues the segment after, which ends at from, with text.
+func (d *disk) beyond(after string, from int, text []byte) kvstore.Chain {
+	if !d.on() || len(text) == 0 {
+		return kvstore.Chain{}
+	}
+	return d.store.Beyond(after, from, text)
+}
+
+// restore adds a chain to sess, which holds what comes before it. After an error
+// the session is as it was; empty, if the chain begins at 0. accept, if not nil,
+// may refuse the stored tokens.
+func (d *disk) restore(ctx context.Context, sess *engine.Session, c kvstore.Chain, accept func([]int32) error) (kvstore.Restored, error) {
 	return d.store.Restore(ctx, c, func(to int) (kvstore.Target, error) {
-		r, err := sess.BeginRestore(to)
+		r, err := sess.BeginRestore(c.From, to)
 		if err != nil {
 			return nil, err
 		}
-		return r, nil
+		return &restoreTarget{r, accept}, nil
 	})
+}
+
+// restoreTarget is a session whose new tokens somebody must agree to.
+type restoreTarget struct {
+	*engine.Restore
+	accept func([]int32) error
+}
+
+// Commit makes the restored state the session's.
+func (t *restoreTarget) Commit(tokens []int32) error {
+	if t.accept != nil {
+		if err := t.accept(tokens); err != nil {
+			t.Abort()
+			return err
+		}
+	}
+	return t.Restore.Commit(tokens)
 }
 
 func (d *disk) save(ctx context.Context, seg *kvstore.Segment) (string, error) {
@@ -125,22 +151,28 @@ func (d *disk) trouble() string {
 	return ""
 }
 
-// ends lists the segment ends of a restored chain that new segments can follow.
-// The store names the whole chain only, so the end of the last full segment is
-// looked up; chains of another segment size have their last end at least.
-func (d *disk) ends(c kvstore.Chain, h *history, segmentTokens int) []savedEnd {
-	last := savedEnd{at: c.Tokens, id: c.Last()}
-	full := c.Tokens / segmentTokens * segmentTokens
-	if full == 0 {
-		return []savedEnd{last}
+// unproven reports whether a request stands on restored state that no pass has
+// used yet.
+func (d *disk) unproven(j *job) bool { return d.inflight[j] != nil }
+
+// ends lists the segment ends of a restored chain that new segments can follow:
+// those of full segments, the first tail behind them, and the last. A chain of another segment size has its
+// last end at least.
+func ends(c kvstore.Chain, segmentTokens int) []savedEnd {
+	var list []savedEnd
+	follow := false
+	for i, at := range c.Ends {
+		full := at%segmentTokens == 0
+		follow = follow || full
+		// The first tail behind full segments ends like a prompt: what was saved after
+		// it in an earlier life is found again, and not saved a second time without it.
+		prompt := !full && (i == 0 || c.Ends[i-1]%segmentTokens == 0)
+		if full || prompt || i == len(c.Ends)-1 {
+			list = append(list, savedEnd{at: at, id: c.IDs[i], parent: full, prompt: prompt})
+		}
 	}
-	front := d.lookup(h.text[:h.textLen(full)])
-	if full == c.Tokens || front.Tokens != full || !slices.Contains(c.IDs, front.Last()) {
-		last.parent = true
-		return []savedEnd{last}
+	if !follow && c.Tokens >= segmentTokens {
+		list[len(list)-1].parent = true
 	}
-	// One tail behind full segments ends like a prompt: what was saved after it in
-	// an earlier life is found again, and not saved a second time without it.
-	last.prompt = len(c.IDs) == len(front.IDs)+1
-	return []savedEnd{{at: full, id: front.Last(), parent: true}, last}
+	return list
 }

@@ -49,6 +49,7 @@ type job struct {
 	}
 	attempts    int  // given to the device
 	noDisk      bool // a restore did not work out
+	noJoin      bool // nor would one in the middle of the prompt
 	shortened   bool // the second, shorter chain is being restored
 	restoreTime time.Duration
 

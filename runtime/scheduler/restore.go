@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"ds4/runtime/kvstore"
@@ -10,6 +11,7 @@ import (
 // restored is the end of a restore.
 type restored struct {
 	job  *job
+	join *extension // nil: the chain begins at 0
 	got  kvstore.Restored
 	took time.Duration
 	err  error
@@ -30,18 +32,30 @@ func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
 		// Without the marker a restore that kills the process would do so for ever.
 		unpin()
 		s.cfg.Log("kv cache not used: %v", err)
+		j.noJoin = true
 		s.fallBack(j)
 		return
 	}
+	s.read(j, chain, unpin, nil)
+}
+
+// read restores a chain into the request's session, for as long as evaluating it
+// would take, and reports to endRestores. The slot is the restore's own until
+// then.
+func (s *Scheduler) read(j *job, chain kvstore.Chain, unpin func(), join *extension) {
 	j.phase = phaseRestoring
-	limit := max(s.cfg.RestoreMin, s.pace.estimate(chain.Tokens))
+	limit := max(s.cfg.RestoreMin, s.pace.estimate(chain.Tokens-chain.From))
 	ctx, cancel := context.WithTimeout(j.ctx, limit)
-	sess := j.slot.sess // the restore's own until its end is reported
+	sess := j.slot.sess
+	var accept func([]int32) error
+	if join != nil {
+		accept = join.accept
+	}
 	go func() {
 		start := time.Now()
-		got, err := s.disk.restore(ctx, sess, chain)
+		got, err := s.disk.restore(ctx, sess, chain, accept)
 		unpin()
-		s.restores <- restored{job: j, got: got, took: time.Since(start), err: err}
+		s.restores <- restored{job: j, join: join, got: got, took: time.Since(start), err: err}
 		cancel()
 	}()
 	go func() { // a shutdown does not wait for the disk
@@ -74,9 +88,14 @@ func (s *Scheduler) endRestore(r restored) {
 		s.abandonRestore(j)
 		return
 	}
+	if r.join != nil {
+		s.endRejoin(r)
+		return
+	}
 	if r.err != nil {
 		// Not a failure for the client as long as the prompt can be evaluated.
 		s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		j.noJoin = !errors.Is(r.err, kvstore.ErrMiss) // what was bad is gone, what follows it need not be
 		s.fallBack(j)
 		return
 	}
@@ -91,7 +110,7 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	sl.past = h
-	sl.saved = s.disk.ends(r.got.Chain, &h, s.cfg.SegmentTokens)
+	sl.saved = ends(r.got.Chain, s.cfg.SegmentTokens)
 	s.setTokens(j, tokens, len(h.tokens), SourceDisk)
 	j.attempt.chain, j.attempt.restored = r.got.Chain.IDs, len(h.tokens)
 	s.beginPrefill(j)

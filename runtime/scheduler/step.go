@@ -216,6 +216,9 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	s.logChunk(j, done, all, rate(n, took))
 	j.out.put(Event{Kind: EventPrefill, Done: done, Total: all})
 	s.saveSegment(j)
+	if pos < j.attempt.mark && s.rejoin(j) {
+		return
+	}
 	if pos == j.attempt.mark {
 		sl.keep()
 		if j.cold() {
