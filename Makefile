@@ -23,8 +23,9 @@ golden:
 	go test -count=1 -run 'Golden|DS4Reference|BitIdentical|History|Canonical' ./runtime/engine ./runtime/tokenizer ./runtime/chat
 
 bench:
-	go test -run '^$$' -bench . -benchmem ./runtime/engine ./metal/...
+	go test -run '^$$' -bench . -benchmem ./runtime/engine ./runtime/kvstore/... ./metal/...
 	go run ./cmd/ds4bench speed
+	go run ./cmd/ds4 kv bench
 
 scenarios:
 	go run ./cmd/ds4bench run

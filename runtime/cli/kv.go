@@ -18,10 +18,10 @@ import (
 // kvCommand inspects a cache folder from outside. ls, verify and dump change
 // nothing and are safe beside a running server; purge refuses to run beside one.
 func (a *app) kvCommand() *cobra.Command {
-	cmd := group("kv", "inspect and empty a cache folder")
+	cmd := group("kv", "inspect, empty and measure a cache folder")
 	cmd.AddCommand(a.kvListCommand("ls", "list the segments of a cache folder", false),
 		a.kvListCommand("verify", "read every byte of a cache folder", true),
-		a.kvDumpCommand(), a.kvPurgeCommand())
+		a.kvDumpCommand(), a.kvPurgeCommand(), a.kvBenchCommand())
 	return cmd
 }
 

@@ -40,6 +40,7 @@ var UnsafeSwitches = []string{
 	"no-deadline",      // a restore may take for ever
 	"hide-trouble",     // health does not mention the disk cache
 	"trust-clock",      // segments from the future, or older than a month, are stale
+	"drop-orphans",     // a missing segment costs those behind it
 	"no-trim",          // start does not evict down to the budget
 	"process-identity", // the cache identity is that of the process
 	"strict-tokens",    // what was sampled is never found again

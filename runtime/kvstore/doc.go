@@ -20,6 +20,11 @@
 // may have dropped it), or that a second process on the same folder sees what
 // the first writes. The second one is read-only.
 //
+// Lookup takes time in proportion to the prompt and to the number of segments that
+// could follow what matches, whatever their lengths and whoever chose them. A
+// start reads header, table and footer of each file and allocates nothing for
+// its contents.
+//
 // Concurrency: all methods may be called from any goroutine.
 //
 //	func Open(opt Options) (*Store, error)                   // recovers first; an error only for bad options

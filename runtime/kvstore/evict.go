@@ -103,7 +103,7 @@ func (s *Store) choose(free int64) []*node {
 		list = append(list, n)
 		free -= n.bytes
 		gone[n.parent]++
-		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].count == gone[p.id] {
+		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].live() == gone[p.id] {
 			add(p)
 		}
 	}
@@ -162,6 +162,7 @@ func (s *Store) drop(n *node, reason string) {
 	}
 	hits := n.decayedHits(s.opt.Now())
 	s.mu.Unlock()
+	s.dismiss(n)
 	if err != nil {
 		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", path.Base(name), errnoText(err))
 		return
@@ -204,6 +205,7 @@ func (s *Store) Clear() (Freed, error) {
 				s.foreign += n.bytes
 			}
 			s.mu.Unlock()
+			s.dismiss(n)
 			f.add(&f.Segments, n.bytes, err)
 		}
 		for _, q := range s.takeJail() {

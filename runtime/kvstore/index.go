@@ -1,6 +1,8 @@
 package kvstore
 
 import (
+	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -26,6 +28,7 @@ type node struct {
 	withheld bool // on probation
 	leaving  bool // its file is being removed
 	pins     int  // restores and waiting requests that want it
+	standby  *standby
 }
 
 // decayedHits returns what the hits are worth now. A time in the future does not
@@ -49,18 +52,25 @@ func (n *node) score(now time.Time) float64 {
 // offered reports whether a lookup may use the node.
 func (n *node) offered() bool { return !n.withheld && !n.leaving }
 
-// textKey finds the children of a node whose text could come next.
-type textKey struct {
-	len int
-	crc uint32
-}
-
 // family is the children of one segment, which may be gone itself.
 type family struct {
-	byText   map[textKey][]*node
-	lengths  []int // distinct text lengths, ascending
-	ofLength map[int]int
-	count    int
+	kids   []*node // by text length, then checksum, if sorted; some may be gone
+	sorted bool
+	gone   int // of kids: in the index no more
+}
+
+// live is the number of children.
+func (f *family) live() int { return len(f.kids) - f.gone }
+
+// order sorts the children. It is put off until somebody looks: a start adds them
+// in the order of the folder.
+func (f *family) order() {
+	if !f.sorted {
+		slices.SortFunc(f.kids, func(a, b *node) int {
+			return cmp.Or(cmp.Compare(a.textLen, b.textLen), cmp.Compare(a.textCRC, b.textCRC))
+		})
+		f.sorted = true
+	}
 }
 
 // index is the radix tree over text. Its edges are the texts of segments; they
@@ -83,16 +93,11 @@ func (ix *index) add(n *node) {
 	ix.bytes += n.bytes
 	f := ix.families[n.parent]
 	if f == nil {
-		f = &family{byText: map[textKey][]*node{}, ofLength: map[int]int{}}
+		f = &family{}
 		ix.families[n.parent] = f
 	}
-	k := textKey{n.textLen, n.textCRC}
-	f.byText[k] = append(f.byText[k], n)
-	f.count++
-	if f.ofLength[n.textLen]++; f.ofLength[n.textLen] == 1 {
-		i, _ := slices.BinarySearch(f.lengths, n.textLen)
-		f.lengths = slices.Insert(f.lengths, i, n.textLen)
-	}
+	f.kids = append(f.kids, n)
+	f.sorted = len(f.kids) == 1
 }
 
 func (ix *index) remove(n *node) {
@@ -102,18 +107,28 @@ func (ix *index) remove(n *node) {
 	delete(ix.nodes, n.id)
 	ix.bytes -= n.bytes
 	f := ix.families[n.parent]
-	k := textKey{n.textLen, n.textCRC}
-	f.byText[k] = slices.DeleteFunc(f.byText[k], func(o *node) bool { return o == n })
-	if len(f.byText[k]) == 0 {
-		delete(f.byText, k)
-	}
-	if f.ofLength[n.textLen]--; f.ofLength[n.textLen] == 0 {
-		delete(f.ofLength, n.textLen)
-		i, _ := slices.BinarySearch(f.lengths, n.textLen)
-		f.lengths = slices.Delete(f.lengths, i, i+1)
-	}
-	if f.count--; f.count == 0 {
+	switch f.gone++; {
+	case f.live() == 0:
 		delete(ix.families, n.parent)
+	case f.gone > f.live(): // so that removing many costs a pass now and then, not one each
+		f.kids = slices.DeleteFunc(f.kids, func(k *node) bool { return ix.nodes[k.id] != k })
+		f.gone = 0
+	}
+}
+
+// children calls visit for each segment that follows the one with this id, until
+// visit returns false.
+func (ix *index) children(id segment.ID) iter.Seq[*node] {
+	return func(visit func(*node) bool) {
+		f := ix.families[id]
+		if f == nil {
+			return
+		}
+		for _, n := range f.kids {
+			if ix.nodes[n.id] == n && !visit(n) {
+				return
+			}
+		}
 	}
 }
 
@@ -138,16 +153,10 @@ func (ix *index) reached() map[segment.ID]bool {
 		if n := ix.nodes[id]; n != nil {
 			end = n.to
 		}
-		f := ix.families[id]
-		if f == nil {
-			continue
-		}
-		for _, list := range f.byText {
-			for _, n := range list {
-				if n.from == end {
-					reached[n.id] = true
-					open = append(open, n.id)
-				}
+		for n := range ix.children(id) {
+			if n.from == end {
+				reached[n.id] = true
+				open = append(open, n.id)
 			}
 		}
 	}
@@ -168,44 +177,4 @@ func (ix *index) chain(after segment.ID, n *node) []*node {
 			return nil
 		}
 	}
-}
-
-// longest returns the offered node that covers the longest prefix of text within
-// maxTokens (0: any), or nil, and the length of its text. The text begins where
-// segment after ends, at position from; the zero id and 0 are the root.
-func (ix *index) longest(identity [32]byte, after segment.ID, from int, text []byte, maxTokens int) (best *node, textLen int) {
-	type place struct {
-		id       segment.ID
-		pos, tok int
-	}
-	open := []place{{id: after, tok: from}}
-	for len(open) > 0 {
-		at := open[len(open)-1]
-		open = open[:len(open)-1]
-		f := ix.families[at.id]
-		if f == nil {
-			continue
-		}
-		rest := text[at.pos:]
-		var sum uint32
-		done := 0
-		for _, l := range f.lengths {
-			if l > len(rest) {
-				break
-			}
-			sum = segment.AddChecksum(sum, rest[done:l])
-			done = l
-			for _, n := range f.byText[textKey{l, sum}] {
-				if !n.offered() || n.from != at.tok || maxTokens > 0 && n.to > maxTokens ||
-					segment.MakeID(identity, at.id, at.tok, rest[:l]) != n.id {
-					continue
-				}
-				if end := at.pos + l; best == nil || end > textLen || end == textLen && n.to > best.to {
-					best, textLen = n, end
-				}
-				open = append(open, place{n.id, at.pos + l, n.to})
-			}
-		}
-	}
-	return best, textLen
 }

@@ -68,17 +68,20 @@ func (s *Store) Release(ids []string) {
 	}
 	s.mu.Lock()
 	var recs []journal.Record
+	var freed []*node
 	for _, n := range s.nodesOf(ids) {
 		if n.withheld {
 			n.withheld = false
 			n.strikes = max(n.strikes-1, 0)
 			recs = append(recs, s.strikeRecord(n, 0))
+			freed = append(freed, n)
 		}
 	}
 	s.mu.Unlock()
 	if len(recs) > 0 {
 		s.opt.Log("kv cache released segments=%d", len(recs))
 		s.sentence(recs, nil, "", "")
+		s.keep(false, func() { s.dismiss(freed...) })
 	}
 }
 
@@ -91,7 +94,7 @@ func (s *Store) Convict(ids []string, why string) {
 	}
 	s.mu.Lock()
 	var recs []journal.Record
-	var guilty []*node
+	var guilty, others []*node
 	for _, n := range s.nodesOf(ids) {
 		if n.leaving {
 			continue
@@ -104,6 +107,8 @@ func (s *Store) Convict(ids []string, why string) {
 		if n.id.String() == ids[len(ids)-1] || n.strikes >= strikeLimit {
 			recs = append(recs, s.convict(n))
 			guilty = append(guilty, n)
+		} else {
+			others = append(others, n)
 		}
 	}
 	s.count.convictions += len(guilty)
@@ -112,6 +117,7 @@ func (s *Store) Convict(ids []string, why string) {
 		s.opt.Log("kv cache convicted key=%v tokens=%d strikes=%d why=%q", n.id, n.to, n.strikes, why)
 	}
 	s.sentence(recs, guilty, "convicted", why)
+	s.keep(false, func() { s.dismiss(others...) })
 }
 
 // sentence brings strikes and verdicts to disk. A process that may not write
@@ -211,8 +217,8 @@ func (s *Store) condemn(n *node, why string, cause error) {
 	}
 }
 
-// imprison moves the file of a node that is leaving, and forgets the node. Only
-// the keeper and recovery call it.
+// imprison moves the file of a node that is leaving, and forgets the node. A copy
+// that stands by takes its place. Only the keeper and recovery call it.
 func (s *Store) imprison(n *node, why, cause string) {
 	if s.opt.Unsafe.NoQuarantine {
 		s.mu.Lock()
@@ -221,12 +227,17 @@ func (s *Store) imprison(n *node, why, cause string) {
 		return
 	}
 	bytes, err := s.quarantine(n.id, n.bytes, why, note{Why: why, Error: cause, Strikes: n.strikes, From: n.from, To: n.to})
+	fresh := s.promote(n)
 	s.mu.Lock()
 	s.ix.remove(n)
-	if err != nil {
-		s.foreign += n.bytes
-	} else {
+	switch {
+	case err == nil:
 		s.jailBytes += bytes
+	case fresh == nil:
+		s.foreign += n.bytes
+	}
+	if fresh != nil {
+		s.ix.add(fresh)
 	}
 	s.mu.Unlock()
 	if err != nil {

@@ -217,18 +217,17 @@ func (s *Store) syncFound(dir string) {
 }
 
 func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error)) {
-	name := path.Join(s.dir.shard(shard), e.Name)
-	size := s.sizeOf(name)
+	name := s.dir.shard(shard) + "/" + e.Name
 	id, ok := parseSegmentName(shard, e.Name)
 	if !ok || len(s.ix.nodes) >= maxNodes {
-		s.addForeign(size)
+		s.addForeign(s.sizeOf(name))
 		return
 	}
 	s.verdicts.Scanned++
 	if !e.Type.IsRegular() {
 		// It would be in the way of a segment with this name.
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "notfile", vfs.ErrNotRegular)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "notfile", vfs.ErrNotRegular)
 		return
 	}
 	n, err := s.judge(name, id)
@@ -242,12 +241,12 @@ func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error
 		s.sweep(name)
 	case errors.Is(err, segment.ErrTorn):
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "torn", err)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "torn", err)
 	case isFormat(err):
 		s.verdicts.Corrupt++
-		s.isolate(&node{id: id, bytes: size}, "corrupt", err)
+		s.isolate(&node{id: id, bytes: s.sizeOf(name)}, "corrupt", err)
 	default:
-		s.addForeign(size)
+		s.addForeign(s.sizeOf(name))
 		complain(name, err)
 	}
 }
@@ -257,6 +256,32 @@ func (s *Store) isolate(n *node, why string, cause error) {
 	if s.readOnly == "" {
 		s.imprison(n, why, cause.Error())
 	}
+}
+
+// headFile is a file whose header and table are read at once and remembered.
+type headFile struct {
+	vfs.File
+	head []byte
+	n    int // bytes of head that are there
+}
+
+// ReadAt takes from what is remembered if all of b is part of it.
+func (h *headFile) ReadAt(b []byte, off int64) (int, error) {
+	end := off + int64(len(b))
+	if end > int64(len(h.head)) {
+		return h.File.ReadAt(b, off)
+	}
+	if h.n == 0 {
+		n, err := h.File.ReadAt(h.head, 0)
+		if int64(n) < end {
+			return copy(b, h.head[min(off, int64(n)):n]), err
+		}
+		h.n = n
+	}
+	if end > int64(h.n) {
+		return h.File.ReadAt(b, off)
+	}
+	return copy(b, h.head[off:end]), nil
 }
 
 // judge reads as much of a file as Validate says and returns its node.
@@ -270,7 +295,8 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := segment.Reader{R: tap{f, id.String(), ptHeaderRead}, Size: size,
+	head := &headFile{File: f, head: make([]byte, min(size, int64(s.opt.Layout.HeadBytes())))}
+	r := segment.Reader{R: tap{head, id.String(), ptHeaderRead}, Size: size,
 		NoChecksum: s.opt.Unsafe.NoChecksum || s.opt.Validate == ValidateOff, TrustLength: s.opt.Unsafe.TrustLength}
 	h, err := r.Header()
 	if err != nil {
@@ -376,7 +402,7 @@ func (s *Store) sortOrphans() {
 			continue
 		}
 		s.verdicts.Orphan++
-		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from {
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from || s.opt.Unsafe.DropOrphans {
 			useless = append(useless, n)
 		}
 	}

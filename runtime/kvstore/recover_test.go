@@ -307,57 +307,6 @@ func TestInspectAndPurge(t *testing.T) {
 	}
 }
 
-// BenchmarkOpen10k is the start-up time with 10,000 segments on disk.
-func BenchmarkOpen10k(b *testing.B) {
-	root := b.TempDir()
-	fill(b, root, 10_000)
-	opt := kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1}
-	for b.Loop() {
-		s, err := kvstore.Open(opt)
-		must(b, err)
-		if n := s.Stats().Segments; n != 10_000 {
-			b.Fatalf("%d segments", n)
-		}
-		b.StopTimer()
-		must(b, s.Close(context.Background()))
-		b.StartTimer()
-	}
-}
-
-// BenchmarkLookup is the time to find a prompt of 1 MB among 10,000 segments:
-// 1,000 conversations that share nothing, one of them 1 MB long.
-func BenchmarkLookup(b *testing.B) {
-	m := errfs.NewMem()
-	s, err := kvstore.Open(kvstore.Options{FS: m, Dir: dir, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
-	must(b, err)
-	defer s.Close(context.Background())
-	long := newTalk(1, 500_000)
-	save := func(a talk) {
-		const step = 5000
-		parent := ""
-		for from := 0; from < len(a); from += step {
-			to := min(from+step, len(a))
-			seg := plain(layout(), parent, from, to)
-			seg.Text = a[from:to].text()
-			id, err := s.Save(context.Background(), seg)
-			must(b, err)
-			parent = id
-		}
-	}
-	save(long)
-	for i := range uint64(9_900) {
-		save(newTalk(2+i, 3000+int(i%2000)))
-	}
-	must(b, s.Flush(context.Background()))
-	prompt := long.text()
-	b.SetBytes(int64(len(prompt)))
-	for b.Loop() {
-		if c := s.Lookup(prompt); c.Tokens != len(long) {
-			b.Fatalf("found %d tokens", c.Tokens)
-		}
-	}
-}
-
 // BenchmarkRestore reads a chain of 16 segments of the size that a small model
 // has.
 func BenchmarkRestore(b *testing.B) {
@@ -441,19 +390,3 @@ func (t *plainTarget) Frontier(i int) []byte { return t.fro[i] }
 func (t *plainTarget) Logits() []byte        { return t.log }
 func (t *plainTarget) Commit([]int32) error  { return nil }
 func (t *plainTarget) Abort()                {}
-
-// fill writes n small segments.
-func fill(b *testing.B, root string, n int) {
-	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1, Sync: kvstore.SyncNone})
-	must(b, err)
-	for i := range n / 10 {
-		parent := ""
-		for j := range 10 {
-			seg := plain(layout(), parent, j*32, (j+1)*32)
-			seg.Text = fmt.Appendf(seg.Text, " of %d", i)
-			parent, err = s.Save(context.Background(), seg)
-			must(b, err)
-		}
-	}
-	must(b, s.Close(context.Background()))
-}

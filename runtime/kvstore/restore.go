@@ -156,6 +156,7 @@ func (s *Store) blame(n *node, err error, took time.Duration) {
 		s.ix.remove(n)
 		s.count.missing++
 		s.mu.Unlock()
+		s.dismiss(n)
 	case isTransient(err):
 	case errors.Is(err, segment.ErrTorn):
 		s.condemn(n, "torn", err)

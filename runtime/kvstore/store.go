@@ -287,6 +287,7 @@ func (s *Store) keep(wait bool, note func()) bool {
 
 // endKeeping is the keeper's last note.
 func (s *Store) endKeeping() {
+	s.dismissAll()
 	s.removeOwnMarkers()
 	if s.journal != nil {
 		_ = s.journal.Close() // every record that matters was synced

@@ -26,6 +26,7 @@ type Unsafe struct {
 	WipeAtStart  bool // nothing that is found at start is good enough
 	TrustClock   bool // a segment from the future, or older than a month, is stale
 	NoTrim       bool // start does not evict down to the budget
+	DropOrphans  bool // start removes what a missing segment has cut off
 	NoPin        bool // making room costs what a waiting request is about to restore
 	StoreTwice   bool // a segment that is stored is written again
 	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
@@ -84,7 +85,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoChecksum: set("no-checksum"), NoInflight: set("no-inflight"), NoRename: set("no-rename"), NoConvict: set("no-convict"),
 		NoSync: set("no-fsync"), NoQuarantine: set("no-quarantine"), NoSweep: set("no-sweep"), NoBudget: set("no-budget"),
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
-		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), NoPin: set("no-pin"),
+		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), DropOrphans: set("drop-orphans"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
 	}
 }

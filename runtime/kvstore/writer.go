@@ -30,11 +30,19 @@ type job struct {
 	seg     *segment.Segment
 	reason  string
 	textCRC uint32
+	renews  bool          // it is stored, but on probation
 	mark    chan struct{} // closed when the writer gets here
 }
 
+// node is what the segment will be in the index.
+func (j *job) node(bytes int64) *node {
+	return &node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, textLen: len(j.seg.Text),
+		textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS}
+}
+
 // Save queues a segment for the writer and returns its id. A segment that is
-// already stored or queued is not written again. While the queue is full Save
+// already stored or queued is not written again, except on probation: then a copy
+// waits for the verdict. While the queue is full Save
 // waits, at most SaveTimeout; Stats has the time. An error means that the segment
 // will not be stored; it never concerns the request whose state it is. Writing
 // happens later and may fail without a word to the caller: Has knows.
@@ -94,14 +102,16 @@ func (s *Store) admit(j *job, to int) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if s.has(j.id) && !s.opt.Unsafe.StoreTwice {
-		j.mark = s.quit
+	if s.has(j.id) {
+		if j.renews = s.renewable(j); !j.renews && !s.opt.Unsafe.StoreTwice {
+			j.mark = s.quit
+		}
 		return nil
 	}
 	switch {
 	case to < s.opt.MinTokens:
 		return fmt.Errorf("%w: %d tokens, minimum %d", ErrTooShort, to, s.opt.MinTokens)
-	case s.ix.nodes[j.id] != nil && s.ix.nodes[j.id].leaving:
+	case s.ix.nodes[j.id] != nil:
 		return fmt.Errorf("%w: %v is being removed", ErrRefused, j.id)
 	case s.convicted[j.id].count >= maxConvictions:
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
@@ -232,10 +242,7 @@ func (s *Store) write(j *job) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: %v", errSkip, err)
 	}
-	s.mu.Lock()
-	gone := !j.seg.Parent.IsZero() && (s.ix.nodes[j.seg.Parent] == nil || s.ix.nodes[j.seg.Parent].leaving)
-	s.mu.Unlock()
-	if gone {
+	if !s.followable(j.seg.Parent) {
 		return 0, fmt.Errorf("%w: parent %v was not stored", errSkip, j.seg.Parent)
 	}
 	if !s.makeRoom(e.Bytes) {
@@ -244,16 +251,39 @@ func (s *Store) write(j *job) (int64, error) {
 	}
 	s.addTemp(e.Bytes)
 	defer s.addTemp(-e.Bytes)
+	fresh := j.node(e.Bytes)
+	standsBy := false
 	if s.opt.Unsafe.NoRename {
 		err = s.writeInPlace(e)
 	} else {
-		err = s.writeDurably(e)
+		standsBy, err = s.writeDurably(j, e, fresh)
 	}
 	if err != nil {
 		return 0, err
 	}
-	s.publish(j, e.Bytes)
+	if !standsBy {
+		s.publish(fresh)
+	}
 	return e.Bytes, nil
+}
+
+// followable reports whether a segment is there that another one may follow; the
+// root always is. One that is just being replaced is waited for.
+func (s *Store) followable(id segment.ID) bool {
+	if id.IsZero() {
+		return true
+	}
+	state := func() (there, leaving bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n := s.ix.nodes[id]
+		return n != nil && !n.leaving, n != nil && n.leaving
+	}
+	there, leaving := state()
+	if leaving && s.keep(true, func() {}) {
+		there, _ = state()
+	}
+	return there
 }
 
 func (s *Store) addTemp(n int64) {
@@ -263,14 +293,20 @@ func (s *Store) addTemp(n int64) {
 }
 
 // writeDurably is the protocol: nothing has the segment's name before all of its
-// bytes are on the medium, and nothing is called stored before the name is.
-func (s *Store) writeDurably(e *segment.Encoded) error {
+// bytes are on the medium, and nothing is called stored before the name is. The
+// copy of a segment on probation does not get the name yet: it stands by.
+func (s *Store) writeDurably(j *job, e *segment.Encoded, fresh *node) (standsBy bool, err error) {
 	tmp, name := s.dir.temp(e.ID, s.pid, s.tempCount.Add(1)), s.dir.segment(e.ID)
 	if err := s.writeFile(tmp, e); err != nil {
 		_ = s.remove(tmp, e.ID.String()) // best effort: start-up removes what stays
-		return err
+		return false, err
 	}
-	err := s.openShard(path.Dir(name))
+	if j.renews {
+		if standsBy, err = s.standBy(fresh, tmp); standsBy || err != nil {
+			return standsBy, err
+		}
+	}
+	err = s.openShard(path.Dir(name))
 	if err == nil {
 		err = ptRename.Hit(s.scope(e.ID, 0))
 	}
@@ -279,14 +315,14 @@ func (s *Store) writeDurably(e *segment.Encoded) error {
 	}
 	if err != nil {
 		_ = s.remove(tmp, e.ID.String())
-		return fmt.Errorf("kvstore: publish %v: %w", e.ID, err)
+		return false, fmt.Errorf("kvstore: publish %v: %w", e.ID, err)
 	}
 	if err := s.syncShard(path.Dir(name), e.ID); err != nil {
 		// The name may be gone after a power cut. Do not count on it.
 		_ = s.remove(name, e.ID.String())
-		return err
+		return false, err
 	}
-	return nil
+	return false, nil
 }
 
 // writeFile creates a file with the whole segment in it and syncs it.
@@ -365,14 +401,14 @@ func (s *Store) syncShard(dir string, id segment.ID) error {
 }
 
 // publish puts a written segment into the index.
-func (s *Store) publish(j *job, bytes int64) {
+func (s *Store) publish(fresh *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.ix.nodes[j.id]; old != nil {
+	if old := s.ix.nodes[fresh.id]; old != nil {
 		s.ix.remove(old) // its file was just replaced
 	}
-	s.ix.add(&node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, textLen: len(j.seg.Text),
-		textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS, lastUsed: s.opt.Now()})
+	fresh.lastUsed = s.opt.Now()
+	s.ix.add(fresh)
 }
 
 // dropReplaced removes the tails that a new segment makes superfluous: same
@@ -380,24 +416,13 @@ func (s *Store) publish(j *job, bytes int64) {
 func (s *Store) dropReplaced(j *job) {
 	s.mu.Lock()
 	var tails []*node
-	if f := s.ix.families[j.seg.Parent]; f != nil {
-		var sum uint32
-		done := 0
-		for _, l := range f.lengths {
-			if l >= len(j.seg.Text) {
-				break
-			}
-			sum = segment.AddChecksum(sum, j.seg.Text[done:l])
-			done = l
-			for _, n := range f.byText[textKey{l, sum}] {
-				if n.to < j.seg.To && n.pins == 0 && n.offered() && s.evictable(n) &&
-					segment.MakeID(s.opt.Identity, n.parent, n.from, j.seg.Text[:l]) == n.id {
-					n.leaving = true
-					tails = append(tails, n)
-				}
-			}
+	s.ix.prefixes(j.seg.Parent, &sums{text: j.seg.Text}, 0, func(n *node) {
+		if n.textLen < len(j.seg.Text) && n.to < j.seg.To && n.pins == 0 && n.offered() && s.evictable(n) &&
+			segment.MakeID(s.opt.Identity, n.parent, n.from, j.seg.Text[:n.textLen]) == n.id {
+			n.leaving = true
+			tails = append(tails, n)
 		}
-	}
+	})
 	s.mu.Unlock()
 	for _, n := range tails {
 		s.drop(n, "superseded")

@@ -160,6 +160,9 @@ func TestRestoredEqualsCold(t *testing.T) {
 	if res.Source != SourceDisk || res.EvaluatedTokens != 1 || res.RestoredTokens != res.PromptTokens-1 || res.Attempts != 1 {
 		t.Errorf("got %+v", res)
 	}
+	if st := r.store.Stats(); st.Lookups != 1 || st.Hits != 1 {
+		t.Errorf("one prompt counts as %d lookups, %d hits", st.Lookups, st.Hits)
+	}
 	r.log.want(`^chat ctx=\d+\.\.\d+:1 src=disk-text prompt start$`, 1)
 	r.log.want(`^kv cache hit text tokens=\d+ `, 1)
 	// The conversation grows: its new segments follow the full ones, not the tail.

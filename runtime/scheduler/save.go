@@ -22,8 +22,10 @@ const (
 const maxSegments = 8
 
 // saveSegment saves a full segment if the request's session stands at its end.
+// What follows hidden reasoning is not worth a write: no later prompt goes that
+// way, and the next turn passes the place again without it.
 func (s *Scheduler) saveSegment(j *job) {
-	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && !j.slot.hidden && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
 		s.save(j.ctx, j.slot, reasonContinued)
 	}
 }
@@ -65,7 +67,8 @@ func (s *Scheduler) saveAll(ctx context.Context) {
 }
 
 // save hands the store a copy of what the session added since the last segment.
-// It waits while the writer is behind; that wait is measured.
+// It waits while the writer is behind. All of that is time that no pass runs; it
+// is measured.
 func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 	to := sl.sess.Len()
 	if n := len(sl.saved); !s.disk.writable() || n > 0 && sl.saved[n-1].at == to {
@@ -75,20 +78,22 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 	if to-base.at > maxSegments*s.cfg.SegmentTokens {
 		return
 	}
+	start := time.Now()
+	defer func() {
+		stall := time.Since(start)
+		s.count.add(func(c *Stats) { c.SaveStall += stall })
+	}()
 	x, err := sl.sess.Export(base.at)
 	if err != nil {
 		s.cfg.Log("kv cache store failed (%s): %v", reason, err)
 		return
 	}
-	start := time.Now()
 	id, err := s.disk.save(ctx, &kvstore.Segment{
 		Parent: base.id, From: x.From, To: x.To, Reason: reason,
 		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
 		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier, Logits: x.Logits,
 		Sampled: sl.past.sampledEnd == to,
 	})
-	stall := time.Since(start)
-	s.count.add(func(c *Stats) { c.SaveStall += stall })
 	if err == nil {
 		sl.saved = append(sl.saved, savedEnd{
 			at: to, id: id, parent: to%s.cfg.SegmentTokens == 0, prompt: reason == reasonCold,

@@ -43,7 +43,7 @@ type Stats struct {
 	CachedTokens   uint64 // reused, memory and disk
 	RestoredTokens uint64 // of CachedTokens, those read from disk
 	RestoreTime    time.Duration
-	SaveStall      time.Duration // prefill and decode waited for the segment writer
+	SaveStall      time.Duration // prefill and decode stood still while a segment was copied or waited for the writer
 
 	PrefillAttempts uint64 // prompts given to the device
 	InlineRetries   uint64

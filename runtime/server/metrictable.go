@@ -21,7 +21,7 @@ var schedulerStats = []stat[scheduler.Stats]{
 	counter("cached_tokens_total", "Prompt tokens reused from memory or disk.", func(s scheduler.Stats) float64 { return float64(s.CachedTokens) }),
 	counter("restored_tokens_total", "Prompt tokens reused from disk.", func(s scheduler.Stats) float64 { return float64(s.RestoredTokens) }),
 	counter("restore_seconds_total", "Time spent on restores from disk.", func(s scheduler.Stats) float64 { return s.RestoreTime.Seconds() }),
-	counter("save_stall_seconds_total", "Time the model waited for the segment writer.", func(s scheduler.Stats) float64 { return s.SaveStall.Seconds() }),
+	counter("save_stall_seconds_total", "Time the model stood still while a segment was copied or waited for the writer.", func(s scheduler.Stats) float64 { return s.SaveStall.Seconds() }),
 
 	counter("inline_retries_total", "Cold retries inside a request.", func(s scheduler.Stats) float64 { return float64(s.InlineRetries) }),
 	counter("contexts_cleared_total", "Context ranges cleared at the failure limit.", func(s scheduler.Stats) float64 { return float64(s.LimitReached) }),

@@ -126,3 +126,29 @@ expect: [{outcome: recovered}]
 		t.Errorf("an unknown switch: %v", err)
 	}
 }
+
+// A server that never gets ready fails every scenario, and proves none.
+func TestProveNeedsAServerThatStarts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real servers")
+	}
+	s, err := scenarios.Load([]byte(`id: hopeless
+title: cannot start
+lane: process
+catches: [no-convict]
+server: {args: {ctx: nonsense}}
+steps: [{start: {}}, {stop: {}}]
+expect: [{outcome: recovered}]
+`), "hopeless.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Proof
+	err = Prove(t.Context(), Options{
+		Run:  run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
+		Each: func(p Proof) { got = append(got, p) },
+	})
+	if !errors.Is(err, ErrMissed) || len(got) != 1 || got[0].Caught || got[0].Result.Verdict != reports.Fail {
+		t.Errorf("error %v, proofs %+v", err, got)
+	}
+}

@@ -237,4 +237,10 @@ func (l Layout) FileBytes(from, to, textBytes int) int64 {
 	return n
 }
 
+// HeadBytes returns the size of header and table, the same for all segments.
+func (l Layout) HeadBytes() int {
+	table, _ := l.plan(0, 1, 1)
+	return HeaderBytes + EntryBytes*len(table)
+}
+
 func align(n int64) int64 { return (n + Align - 1) &^ (Align - 1) }
