@@ -22,9 +22,9 @@ func segmentFile(t testing.TB, path string) (segment.Layout, []byte) {
 	t.Helper()
 	l := segment.Layout{Vocab: 20, Window: 4, Layers: []segment.Layer{
 		{RowBytes: 8},
-		{Ratio: 4, RowBytes: 8, IndexRowBytes: 4, FrontierBytes: 16},
+		{Ratio: 4, RowBytes: 8, IndexRowBytes: 4, ClosedBytes: 16, OpenBytes: 3},
 	}}
-	s := &segment.Segment{From: 0, To: 9, Text: []byte("some text of it"), Tokens: make([]int32, 9), Logits: make([]float32, 20)}
+	s := &segment.Segment{From: 0, To: 9, Text: []byte("some text of it"), Tokens: make([]int32, 9)}
 	for _, y := range l.Layers {
 		s.Raw = append(s.Raw, make([]byte, 4*y.RowBytes))
 		if y.Ratio == 0 {
@@ -33,7 +33,7 @@ func segmentFile(t testing.TB, path string) (segment.Layout, []byte) {
 		}
 		s.Comp = append(s.Comp, make([]byte, 2*y.RowBytes))
 		s.Index = append(s.Index, make([]byte, 2*y.IndexRowBytes))
-		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes))
+		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes(s.To)))
 	}
 	e, err := segment.Encode(l, s)
 	if err != nil {

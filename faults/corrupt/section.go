@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// The parts of a segment file ("DS4S" version 1, little endian) that this
+// The parts of a segment file ("DS4S" version 2, little endian) that this
 // package knows: the header's magic and section count, and the table behind the
 // header. It must not import the format's own package: the harness judges the
 // runtime from outside.
@@ -27,7 +27,7 @@ const (
 // sections of one kind (one per layer) count as one range: the first non-empty
 // of them.
 var kindNames = map[uint16]string{
-	1: "text", 2: "tokens", 3: "raw", 4: "compressed", 5: "indexer", 6: "frontier", 7: "logits",
+	1: "text", 2: "tokens", 3: "raw", 4: "compressed", 5: "indexer", 6: "frontier",
 }
 
 // Section is a named range of a segment file.
@@ -147,7 +147,7 @@ func parseOffset(expr string) (offset, error) {
 	}
 	name, rest, has := strings.Cut(expr, "+")
 	if !IsSection(name) {
-		return offset{}, fmt.Errorf("corrupt: offset %q: %w: want bytes, percent, or one of header, table, text, tokens, raw, compressed, indexer, rows, frontier, logits, footer", expr, ErrOffset)
+		return offset{}, fmt.Errorf("corrupt: offset %q: %w: want bytes, percent, or one of header, table, text, tokens, raw, compressed, indexer, rows, frontier, footer", expr, ErrOffset)
 	}
 	o := offset{section: name, hasPlus: has}
 	if has {

@@ -143,28 +143,6 @@ func TestRewindRefusesOtherHistory(t *testing.T) {
 	}
 }
 
-func TestRestoreRefuses(t *testing.T) {
-	m := smallModel(t, synth.Small(4))
-	e := newEngine(t, m, 1, Options{ContextTokens: 64, ChunkTokens: 32, Numerics: model.Production})
-	s := newSession(t, e)
-	if _, err := s.BeginRestore(0, 65); !errors.Is(err, ErrContextFull) {
-		t.Errorf("too long: %v", err)
-	}
-	prefill(t, s, []int32{1, 2, 3}, 3)
-	for name, tokens := range map[string][]int32{"short": {1, 2}, "bad token": {1, 2, 1000}} {
-		r, err := s.BeginRestore(0, 3)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Commit(tokens); !errors.Is(err, ErrRestore) {
-			t.Errorf("%s: %v, want ErrRestore", name, err)
-		}
-		if s.Len() != 0 {
-			t.Errorf("%s: the session is not empty", name)
-		}
-	}
-}
-
 func TestDecodeDoesNotAllocate(t *testing.T) {
 	m := smallModel(t, synth.Small(4))
 	e := newEngine(t, m, 2, Options{ContextTokens: 4096, ChunkTokens: 160, Numerics: model.Production})

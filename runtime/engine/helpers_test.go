@@ -9,6 +9,7 @@ import (
 
 	"ds4/metal/cpu"
 	"ds4/runtime/gguf"
+	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/model"
 	"ds4/runtime/model/synth"
 	"ds4/runtime/model/tiny"
@@ -173,29 +174,45 @@ func randomTokens(seed uint64, n, vocab int) []int32 {
 	return out
 }
 
-// restoreFrom copies the state of src, cut into segments at the given lengths,
-// into dst, as a store would. points are the sessions' snapshots in order.
+// restoreFrom puts the state of snapshots, each of which continues the one before,
+// into dst, as a store would.
 func restoreFrom(t testing.TB, dst *Session, parts []*Snapshot) {
 	t.Helper()
+	r, tokens := putParts(t, dst, parts)
+	if err := r.Commit(tokens); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putParts is restoreFrom up to the commit. It returns the tokens for that.
+func putParts(t testing.TB, dst *Session, parts []*Snapshot) (*Restore, []int32) {
+	t.Helper()
 	last := parts[len(parts)-1]
-	r, err := dst.BeginRestore(0, last.To)
+	r, err := dst.BeginRestore(parts[0].From, last.To)
 	if err != nil {
 		t.Fatal(err)
+	}
+	put := func(kind segment.Kind, layer, row int, b []byte) {
+		if len(b) == 0 {
+			return
+		}
+		if err := r.Put(kind, layer, row, b); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var tokens []int32
 	for _, p := range parts {
 		tokens = append(tokens, p.Tokens...)
-		for i := range p.Comp {
-			copy(r.Comp(i, p.From, p.To), p.Comp[i])
-			copy(r.Index(i, p.From, p.To), p.Index[i])
+		for i, l := range dst.engine.layout.layers {
+			if l.ratio != 0 {
+				put(segment.Compressed, i, p.From/l.ratio, p.Comp[i])
+				put(segment.Indexer, i, p.From/l.ratio, p.Index[i])
+			}
 		}
 	}
 	for i := range last.Raw {
-		copy(r.Raw(i), last.Raw[i])
-		copy(r.Frontier(i), last.Frontier[i])
+		put(segment.Raw, i, 0, last.Raw[i])
+		put(segment.Frontier, i, 0, last.Frontier[i])
 	}
-	copy(r.Logits(), rawBytes(last.Logits))
-	if err := r.Commit(tokens); err != nil {
-		t.Fatal(err)
-	}
+	return r, tokens
 }

@@ -10,9 +10,9 @@ import (
 )
 
 // StateRevision is part of the identity of stored state. Raise it when the
-// meaning of exported rows, frontiers or logits changes: when the forward pass,
-// the row formats or the kernels' rounding do.
-const StateRevision = 1
+// meaning of exported rows or frontiers changes: when the forward pass, the row
+// formats or the kernels' rounding do.
+const StateRevision = 2
 
 // sampleBytes is how much of a tensor's beginning, middle and end is hashed.
 const sampleBytes = 4 << 10
@@ -25,8 +25,8 @@ func (e *Engine) Identity(tokenizer [32]byte, template uint32) [32]byte {
 // StateIdentity is the SHA-256 that keys stored state: state of one identity is
 // meaningless to an engine of another. It covers the model file (size, tensor
 // table, a sample of each tensor, hyperparameters), the tokenizer's
-// fingerprint, the revision of the chat template, StateRevision and the
-// numerics. Context length, threads, chunk, device and host are not part of it.
+// fingerprint, the revision of the chat template, StateRevision, the numerics and
+// the forms that rows are stored in. Context length, threads, chunk, device and host are not part of it.
 // The same file gives the same identity in every process.
 func StateIdentity(m *model.Model, n model.Numerics, tokenizer [32]byte, template uint32) [32]byte {
 	h := sha256.New()
@@ -42,6 +42,7 @@ func StateIdentity(m *model.Model, n model.Numerics, tokenizer [32]byte, templat
 	text("ds4 state")
 	word(StateRevision)
 	text(n.String())
+	text(newRowForms(m, n).String())
 	h.Write(tokenizer[:])
 	word(uint64(template))
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"ds4/metal"
+	"ds4/metal/quant/kvrow"
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/model"
 )
@@ -10,15 +11,17 @@ import (
 type stateLayout struct {
 	layers  []layerLayout
 	bytes   uint64
-	window  int
+	kept    int // raw rows that later tokens can see: the window less the token itself
 	vocab   int
 	context int
+	rows    rowForms
 }
 
 // layerLayout places the state of one layer. Rows are float32.
 type layerLayout struct {
 	ratio    int
 	rowBytes int
+	packed   kvrow.Codec // of raw and compressed rows outside of the session
 
 	raw     uint64 // ring [ringRows][rowBytes]: position p at p mod ringRows
 	ring    int
@@ -27,45 +30,33 @@ type layerLayout struct {
 	compMax int
 
 	indexRowBytes int
+	indexPacked   kvrow.Codec
 	// The frontier exists twice: a step that closes a window writes the other
 	// bank, so that a failed step leaves the committed one untouched.
 	frontier      [2]uint64
 	frontierBytes int // attention's part, then the indexer's
 	indexFrontier int // offset of the indexer's part
+	parts         []frontierPart
 }
 
 const floatBytes = 4
 
-// frontierSlots is how many tokens a frontier holds: the open window, and for
-// overlapping windows the one before.
-func frontierSlots(ratio int) int {
-	if ratio == 4 {
-		return 2 * ratio
-	}
-	return ratio
-}
-
-// frontierBytes is the size of a compressor's frontier: kv and gate per slot.
-func frontierBytes(ratio, width int) int {
-	return frontierSlots(ratio) * 2 * model.CompressorLanes(ratio) * width * floatBytes
-}
-
 func newStateLayout(m *model.Model, opt Options) stateLayout {
-	l := stateLayout{window: m.Window, vocab: m.Vocab, context: opt.ContextTokens}
+	l := stateLayout{kept: m.Window - 1, vocab: m.Vocab, context: opt.ContextTokens, rows: newRowForms(m, opt.Numerics)}
 	var a arena
 	for _, ratio := range m.Ratios {
-		y := layerLayout{ratio: ratio, rowBytes: m.HeadDim * floatBytes, ring: m.Window + opt.ChunkTokens}
+		y := layerLayout{ratio: ratio, rowBytes: m.HeadDim * floatBytes, ring: m.Window + opt.ChunkTokens, packed: l.rows.kv}
 		y.raw = a.take(y.ring * y.rowBytes).Offset
 		if ratio != 0 {
 			y.compMax = opt.ContextTokens/ratio + 1
 			y.comp = a.take(y.compMax * y.rowBytes).Offset
-			y.frontierBytes = frontierBytes(ratio, m.HeadDim)
+			y.addFrontier(m.HeadDim)
 		}
 		if ratio == 4 {
-			y.indexRowBytes = m.IndexDim * floatBytes
+			y.indexRowBytes, y.indexPacked = m.IndexDim*floatBytes, l.rows.index
 			y.index = a.take(y.compMax * y.indexRowBytes).Offset
 			y.indexFrontier = y.frontierBytes
-			y.frontierBytes += frontierBytes(ratio, m.IndexDim)
+			y.addFrontier(m.IndexDim)
 		}
 		for bank := range y.frontier {
 			y.frontier[bank] = a.take(y.frontierBytes).Offset
@@ -83,11 +74,13 @@ func (l *stateLayout) hostBytes() uint64 {
 
 // segment describes the layout to the file format.
 func (l *stateLayout) segment() segment.Layout {
-	s := segment.Layout{Vocab: l.vocab, Window: l.window}
-	for _, y := range l.layers {
+	s := segment.Layout{Vocab: l.vocab, Window: l.kept}
+	for i := range l.layers {
+		y := &l.layers[i]
+		closed, open := y.frontierSizes()
 		s.Layers = append(s.Layers, segment.Layer{
-			Ratio: y.ratio, RowBytes: y.rowBytes,
-			IndexRowBytes: y.indexRowBytes, FrontierBytes: y.frontierBytes,
+			Ratio: y.ratio, RowBytes: y.packed.Bytes(), IndexRowBytes: y.indexPacked.Bytes(),
+			ClosedBytes: closed, OpenBytes: open,
 		})
 	}
 	return s

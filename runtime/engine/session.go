@@ -15,8 +15,11 @@ type Session struct {
 	engine *Engine
 	state  metal.Buffer
 	tokens []int32
-	logits []float32 // after the last token
+	logits []float32 // after the last token, if hasLogits
 	next   []float32 // of the step in progress
+	// hasLogits is false for an empty session and for one that was restored and
+	// has not evaluated a token yet.
+	hasLogits bool
 	// bank is the frontier that holds the committed state, for layers of ratio 4
 	// and 128.
 	bank [2]int
@@ -58,10 +61,11 @@ func (s *Session) Len() int { return len(s.tokens) }
 // until the session changes.
 func (s *Session) Tokens() []int32 { return s.tokens }
 
-// Logits are those after the last token, [vocab], or nil if there is none. They
-// are valid until the session changes.
+// Logits are those after the last token, [vocab], or nil if the session is empty
+// or was restored and has not evaluated a token since: stored state has no
+// logits. They are valid until the session changes.
 func (s *Session) Logits() []float32 {
-	if len(s.tokens) == 0 {
+	if !s.hasLogits {
 		return nil
 	}
 	return s.logits
@@ -71,7 +75,7 @@ func (s *Session) Logits() []float32 {
 // together, so that nothing of a failed conversation can be taken for valid.
 func (s *Session) Reset() {
 	s.tokens = s.tokens[:0]
-	clear(s.logits)
+	s.hasLogits = false
 	s.bank = [2]int{}
 }
 
@@ -99,7 +103,7 @@ func (s *Session) commit(tokens []int32) {
 		_, s.bank[bankOf(ratio)] = s.banks(ratio, end/ratio-pos/ratio)
 	}
 	s.tokens = append(s.tokens, tokens...)
-	s.logits, s.next = s.next, s.logits
+	s.logits, s.next, s.hasLogits = s.next, s.logits, true
 }
 
 // checkBatch enforces the rules of Forward and returns the number of tokens.

@@ -57,14 +57,13 @@ type Options struct {
 type Segment struct {
 	Parent   string // id of the segment that ends at From; "" if From is 0
 	From, To int
-	Text     []byte    // cache text of the tokens; any bytes, at least one
-	Tokens   []int32   // [To-From]
-	Raw      [][]byte  // per layer: min(To, Window) rows, oldest first
-	Comp     [][]byte  // per layer: rows closed in (From, To]; empty for ratio 0
-	Index    [][]byte  // per layer: the same windows; empty without indexer
-	Frontier [][]byte  // per layer; empty if FrontierBytes is 0
-	Logits   []float32 // [Vocab], of position To-1
-	Sampled  bool      // the last token was sampled; Restored says so again
+	Text     []byte   // cache text of the tokens; any bytes, at least one
+	Tokens   []int32  // [To-From]
+	Raw      [][]byte // per layer: min(To, Window) rows, oldest first
+	Comp     [][]byte // per layer: rows closed in (From, To]; empty for ratio 0
+	Index    [][]byte // per layer: the same windows; empty without indexer
+	Frontier [][]byte // per layer: FrontierBytes(To) bytes
+	Sampled  bool     // the last token was sampled; Restored says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
 }
@@ -93,19 +92,22 @@ func (c Chain) Last() string {
 	return c.IDs[len(c.IDs)-1]
 }
 
-// Target receives a restored state. Views are slices into the session's own
-// buffers, and different views are filled at the same time. Compressed and
-// indexer rows come from every segment of a chain, with the positions from and
-// to of that segment; raw window, frontier and logits (Vocab little-endian
-// float32) from the last one only. A view whose length is not the one that the
-// layout implies fails the restore. Exactly one of Commit and Abort ends it, and
-// no view is written after that.
+// Target receives a restored state, in pieces that the readers hand over as they
+// read them: from several goroutines at once, in any order, every row once.
 type Target interface {
-	Comp(layer, from, to int) []byte
-	Index(layer, from, to int) []byte
-	Raw(layer int) []byte
-	Frontier(layer int) []byte
-	Logits() []byte
+	// Put takes whole rows of a layer, the first of which has number row: among
+	// the compressed or indexer rows of the conversation, or in the raw window
+	// from its oldest row on. A frontier is one row. Raw window and frontier come
+	// from the last segment of a chain only. b must not be kept.
+	//
+	// An error that wraps segment.ErrCorrupt says that no state looks like that,
+	// and blames the segment; any other fails the restore and blames none.
+	//
+	// What is put can turn out wrong: a large section is handed over before its
+	// checksum is known. Abort follows then.
+	Put(kind segment.Kind, layer, row int, b []byte) error
+	// Commit or Abort ends a restore, one of them, once; no Put runs then or
+	// comes after it. tokens are all of the chain's.
 	Commit(tokens []int32) error
 	Abort()
 }

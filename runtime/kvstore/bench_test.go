@@ -14,7 +14,7 @@ import (
 
 // smallLayout makes files of some 60 KB, most of it holes.
 var smallLayout = segment.Layout{Vocab: 1024, Window: 16, Layers: []segment.Layer{
-	{RowBytes: 1024}, {Ratio: 4, RowBytes: 1024, IndexRowBytes: 256, FrontierBytes: 8192}}}
+	{RowBytes: 1024}, {Ratio: 4, RowBytes: 1024, IndexRowBytes: 256, ClosedBytes: 8192}}}
 
 // filled is a folder of n segments of about textBytes of text each, in chains of
 // ten.

@@ -50,7 +50,7 @@ func TestEveryByte(t *testing.T) {
 			}
 		}
 	}
-	// Sections that a longer chain does not need (raw window, frontier, logits)
+	// Sections that a longer chain does not need (raw window, frontier)
 	// and filling are not looked at.
 	if tried := int(2 * length / stride); harmless == 0 || harmless > tried*9/10 {
 		t.Errorf("%d of %d flips were harmless", harmless, tried)
@@ -197,7 +197,7 @@ func section(t testing.TB, fsys vfs.FS, name string, kind segment.Kind, layer in
 
 // TestLargeSections: a section that takes several reads is checked as a whole.
 func TestLargeSections(t *testing.T) {
-	l := segment.Layout{Vocab: 8, Window: 2, Layers: []segment.Layer{{Ratio: 4, RowBytes: 100_000, FrontierBytes: 1_300_000}}}
+	l := segment.Layout{Vocab: 8, Window: 2, Layers: []segment.Layer{{Ratio: 4, RowBytes: 100_000, ClosedBytes: 1_300_000}}}
 	m := errfs.NewMem()
 	w := newWorld(t, m, func(o *kvstore.Options) { o.Layout, o.QuarantineBytes = l, 8<<20 })
 	seg := plain(l, "", 0, 32)

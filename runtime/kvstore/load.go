@@ -25,8 +25,8 @@ const (
 // readBuffers are the readers' pieces; a restore needs a few of them for a moment.
 var readBuffers = sync.Pool{New: func() any { return new([readPiece]byte) }}
 
-// load is one attempt to read a chain into a target. The readers copy into the
-// target only under mu and only while the load lives, so that the target is
+// load is one attempt to read a chain into a target. The readers put rows into
+// the target only under mu and only while the load lives, so that the target is
 // nobody's any more as soon as run returns, even if a read of a dead disk has
 // not.
 type load struct {
@@ -49,21 +49,16 @@ type load struct {
 // task is one stretch of a file: sections that lie close together, or one large
 // section.
 type task struct {
-	at    int // segment of the chain
-	file  *openSegment
-	parts []part
-}
-
-// part is one wanted section and its place in the target.
-type part struct {
-	section segment.Section
-	dst     []byte
+	at       int // segment of the chain
+	file     *openSegment
+	sections []segment.Section
 }
 
 // openSegment is a file that several tasks read; the last one closes it.
 type openSegment struct {
 	r    segment.Reader
 	f    vfs.File
+	in   *segment.Info
 	uses atomic.Int32
 }
 
@@ -144,7 +139,7 @@ func (l *load) fail(at int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var own *targetError
-	if errors.As(err, &own) {
+	if errors.As(err, &own) && !errors.Is(err, segment.ErrCorrupt) {
 		if l.err == nil {
 			l.err = err
 		}
@@ -161,10 +156,15 @@ func (l *load) wanted(at int) bool {
 	return !l.dead && l.err == nil && (l.bad == nil || at < l.bad.at)
 }
 
-// targetError is a view that does not fit: no file is to blame.
-type targetError struct{ msg string }
+// targetError is what Put returned, or that there is no target any more: no file
+// is to blame, unless the rows are such that no state has them.
+type targetError struct{ err error }
 
-func (e *targetError) Error() string { return "kvstore: restore: " + e.msg }
+func (e *targetError) Error() string { return "kvstore: restore: " + e.err.Error() }
+func (e *targetError) Unwrap() error { return e.err }
+
+// errDead means that the restore was given up while rows were on their way.
+var errDead = errors.New("abandoned")
 
 // feed opens the segments in their order and hands out the tasks.
 func (l *load) feed() {
@@ -189,21 +189,16 @@ func (l *load) feedSegment(at int, n *node) error {
 	o := &openSegment{f: f}
 	o.uses.Store(1)
 	defer o.release()
-	in, err := l.open(o, n)
-	if err != nil {
+	if o.in, err = l.open(o, n); err != nil {
 		return err
 	}
-	l.heads[at] = in.Header
-	if l.tokens[at], err = l.head(o, in, n); err != nil {
+	l.heads[at] = o.in.Header
+	if l.tokens[at], err = l.head(o, n); err != nil {
 		return err
 	}
-	parts, err := l.parts(in, at == len(l.nodes)-1)
-	if err != nil {
-		return err
-	}
-	for _, t := range group(parts) {
+	for _, t := range group(wantedSections(o.in, at == len(l.nodes)-1, !l.s.opt.Unsafe.NoFrontier)) {
 		o.uses.Add(1)
-		l.tasks <- task{at: at, file: o, parts: t}
+		l.tasks <- task{at: at, file: o, sections: t}
 	}
 	return nil
 }
@@ -245,7 +240,8 @@ func (l *load) open(o *openSegment, n *node) (*segment.Info, error) {
 }
 
 // head reads text and tokens and proves the segment's name.
-func (l *load) head(o *openSegment, in *segment.Info, n *node) ([]int32, error) {
+func (l *load) head(o *openSegment, n *node) ([]int32, error) {
+	in := o.in
 	o.r.R = tap{o.f, n.id.String(), ptTextRead}
 	text := make([]byte, in.Table[0].Bytes)
 	raw := make([]byte, in.Table[1].Bytes)
@@ -262,63 +258,39 @@ func (l *load) head(o *openSegment, in *segment.Info, n *node) ([]int32, error) 
 	return segment.DecodeTokens(raw, l.s.opt.Layout.Vocab)
 }
 
-// parts returns the sections that the target wants of a segment, with their
-// places.
-func (l *load) parts(in *segment.Info, last bool) ([]part, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.dead {
-		return nil, &targetError{"abandoned"}
-	}
-	var list []part
+// wantedSections are those that a target gets of a segment.
+func wantedSections(in *segment.Info, last, frontier bool) []segment.Section {
+	var list []segment.Section
 	for _, sec := range in.Table {
-		var dst []byte
 		switch sec.Kind {
-		case segment.Compressed:
-			dst = l.target.Comp(sec.Layer, in.From, in.To)
-		case segment.Indexer:
-			dst = l.target.Index(sec.Layer, in.From, in.To)
-		case segment.Raw:
-			if last {
-				dst = l.target.Raw(sec.Layer)
+		case segment.Compressed, segment.Indexer:
+		case segment.Raw, segment.Frontier:
+			if !last || sec.Kind == segment.Frontier && !frontier {
+				continue
 			}
-		case segment.Frontier:
-			if last {
-				dst = l.target.Frontier(sec.Layer)
-			}
-		case segment.Logits:
-			if last {
-				dst = l.target.Logits()
-			}
-		}
-		if sec.Kind == segment.Frontier && l.s.opt.Unsafe.NoFrontier {
+		default:
 			continue
 		}
-		wanted := last && sec.Kind > segment.Tokens || sec.Kind == segment.Compressed || sec.Kind == segment.Indexer
-		if !wanted {
-			continue
+		if sec.Bytes > 0 {
+			list = append(list, sec)
 		}
-		if int64(len(dst)) != sec.Bytes {
-			return nil, &targetError{fmt.Sprintf("view for %v of layer %d has %d bytes, want %d", sec.Kind, sec.Layer, len(dst), sec.Bytes)}
-		}
-		list = append(list, part{sec, dst})
 	}
-	return list, nil
+	return list
 }
 
 // group joins sections that one read can fetch.
-func group(parts []part) [][]part {
-	var list [][]part
-	for i := 0; i < len(parts); {
-		start := parts[i].section.Offset
+func group(sections []segment.Section) [][]segment.Section {
+	var list [][]segment.Section
+	for i := 0; i < len(sections); {
+		start := sections[i].Offset
 		j := i + 1
-		for ; j < len(parts); j++ {
-			prev, next := parts[j-1].section, parts[j].section
+		for ; j < len(sections); j++ {
+			prev, next := sections[j-1], sections[j]
 			if next.Offset-(prev.Offset+prev.Bytes) > gapBytes || next.Offset+next.Bytes-start > readPiece {
 				break
 			}
 		}
-		list = append(list, parts[i:j])
+		list = append(list, sections[i:j])
 		i = j
 	}
 	return list
@@ -341,8 +313,8 @@ func (l *load) read() {
 }
 
 func (l *load) readTask(t task, buf []byte) error {
-	first, last := t.parts[0].section, t.parts[len(t.parts)-1].section
-	if span := last.Offset + last.Bytes - first.Offset; len(t.parts) > 1 || span <= int64(len(buf)) {
+	first, last := t.sections[0], t.sections[len(t.sections)-1]
+	if span := last.Offset + last.Bytes - first.Offset; len(t.sections) > 1 || span <= int64(len(buf)) {
 		return l.readSpan(t, buf[:span])
 	}
 	return l.readLarge(t, buf)
@@ -350,56 +322,63 @@ func (l *load) readTask(t task, buf []byte) error {
 
 // readSpan fetches several sections with one read.
 func (l *load) readSpan(t task, buf []byte) error {
-	start := t.parts[0].section.Offset
+	start := t.sections[0].Offset
 	if err := t.file.read(buf, start); err != nil {
 		return err
 	}
 	l.bytes.Add(int64(len(buf)))
-	for _, p := range t.parts {
-		b := buf[p.section.Offset-start:][:p.section.Bytes]
-		if err := t.file.r.CheckSum(p.section, segment.Checksum(b)); err != nil {
+	for _, sec := range t.sections {
+		b := buf[sec.Offset-start:][:sec.Bytes]
+		if err := t.file.r.CheckSum(sec, segment.Checksum(b)); err != nil {
 			return err
 		}
-		if err := l.deliver(p, 0, b); err != nil {
+		if err := l.deliver(t.file.in, sec, 0, b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readLarge fetches one section in pieces. They reach the target before the
-// checksum is known; a wrong one fails the load, and a failed load is aborted.
+// readLarge fetches one section in pieces of whole rows. They reach the target
+// before the checksum is known; a wrong one fails the load, and a failed load is
+// aborted.
 func (l *load) readLarge(t task, buf []byte) error {
-	p := t.parts[0]
+	sec := t.sections[0]
+	rowBytes := sec.Bytes / int64(sec.Rows)
+	if rowBytes > int64(len(buf)) {
+		buf = make([]byte, rowBytes) // at most segment.MaxRowBytes
+	}
+	buf = buf[:int64(len(buf))/rowBytes*rowBytes]
 	var sum uint32
-	for at := int64(0); at < p.section.Bytes; {
-		b := buf[:min(int64(len(buf)), p.section.Bytes-at)]
-		if err := t.file.read(b, p.section.Offset+at); err != nil {
+	for at := int64(0); at < sec.Bytes; {
+		b := buf[:min(int64(len(buf)), sec.Bytes-at)]
+		if err := t.file.read(b, sec.Offset+at); err != nil {
 			return err
 		}
 		l.bytes.Add(int64(len(b)))
 		sum = segment.AddChecksum(sum, b)
-		if err := l.deliver(p, at, b); err != nil {
+		if err := l.deliver(t.file.in, sec, int(at/rowBytes), b); err != nil {
 			return err
 		}
 		at += int64(len(b))
 	}
-	return t.file.r.CheckSum(p.section, sum)
+	return t.file.r.CheckSum(sec, sum)
 }
 
-// deliver copies verified bytes to their place, unless the load has ended.
-func (l *load) deliver(p part, at int64, b []byte) error {
-	if p.section.Kind == segment.Logits {
-		if err := segment.CheckLogits(b); err != nil {
-			return err
-		}
+// deliver hands rows over, the first of which is number row of its section,
+// unless the load has ended.
+func (l *load) deliver(in *segment.Info, sec segment.Section, row int, b []byte) error {
+	if sec.Kind == segment.Compressed || sec.Kind == segment.Indexer {
+		row += in.From / l.s.opt.Layout.Layers[sec.Layer].Ratio
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.dead {
-		return &targetError{"abandoned"}
+		return &targetError{errDead}
 	}
-	copy(p.dst[at:], b)
+	if err := l.target.Put(sec.Kind, sec.Layer, row, b); err != nil {
+		return &targetError{fmt.Errorf("%v of layer %d: %w", sec.Kind, sec.Layer, err)}
+	}
 	return nil
 }
 

@@ -84,7 +84,7 @@ func TestStruckIsCheckedInFull(t *testing.T) {
 	a := newTalk(1, 96)
 	w := newWorld(t, errfs.NewMem())
 	ids := w.save(a)
-	w.overwrite(file(ids[1]), func(b []byte) []byte { b[len(b)-100] ^= 1; return b }) // logits: not needed for 96
+	w.overwrite(file(ids[1]), func(b []byte) []byte { b[len(b)-100] ^= 1; return b }) // frontier: not needed for 96
 	if n := w.restore(a); n != 96 {
 		t.Fatalf("restored %d", n)
 	}
@@ -278,7 +278,7 @@ func TestCannotQuarantine(t *testing.T) {
 }
 
 func TestQuarantineNoteAndBudget(t *testing.T) {
-	w := newWorld(t, errfs.NewMem(), func(o *kvstore.Options) { o.QuarantineBytes = 8 << 10 })
+	w := newWorld(t, errfs.NewMem(), func(o *kvstore.Options) { o.QuarantineBytes = 6 << 10 })
 	var all []string
 	for i := range uint64(9) {
 		ids := w.save(newTalk(i, 32))
@@ -288,7 +288,7 @@ func TestQuarantineNoteAndBudget(t *testing.T) {
 	}
 	got := w.quarantined()
 	if len(got) < 2 || len(got) > 4 {
-		t.Errorf("%d files within 8 KiB", len(got))
+		t.Errorf("%d files within 6 KiB", len(got))
 	}
 	for _, id := range all[len(all)-2:] {
 		if !slices.ContainsFunc(got, func(f string) bool { return strings.HasPrefix(f, id) }) {

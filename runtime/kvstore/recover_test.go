@@ -314,7 +314,7 @@ func BenchmarkRestore(b *testing.B) {
 	for i := range 8 {
 		y := segment.Layer{RowBytes: 1024}
 		if i >= 2 {
-			y.Ratio, y.IndexRowBytes, y.FrontierBytes = 4, 128, 8192
+			y.Ratio, y.IndexRowBytes, y.ClosedBytes = 4, 128, 8192
 		}
 		l.Layers = append(l.Layers, y)
 	}
@@ -347,7 +347,7 @@ func BenchmarkRestore(b *testing.B) {
 // plain returns a segment of zeros with a text of its own.
 func plain(l segment.Layout, parent string, from, to int) *kvstore.Segment {
 	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: fmt.Appendf(nil, "%d to %d", from, to),
-		Tokens: make([]int32, to-from), Logits: make([]float32, l.Vocab)}
+		Tokens: make([]int32, to-from)}
 	for _, y := range l.Layers {
 		closed := 0
 		if y.Ratio > 0 {
@@ -356,37 +356,39 @@ func plain(l segment.Layout, parent string, from, to int) *kvstore.Segment {
 		s.Raw = append(s.Raw, make([]byte, min(to, l.Window)*y.RowBytes))
 		s.Comp = append(s.Comp, make([]byte, closed*y.RowBytes))
 		s.Index = append(s.Index, make([]byte, closed*y.IndexRowBytes))
-		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes))
+		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes(to)))
 	}
 	return s
 }
 
 type plainTarget struct {
 	l    segment.Layout
+	to   int
 	comp [][]byte
 	idx  [][]byte
 	raw  [][]byte
 	fro  [][]byte
-	log  []byte
 }
 
 func newPlainTarget(l segment.Layout, to int) *plainTarget {
-	t := &plainTarget{l: l, log: make([]byte, 4*l.Vocab)}
+	t := &plainTarget{l: l, to: to}
 	s := plain(l, "", 0, to)
 	t.comp, t.idx, t.raw, t.fro = s.Comp, s.Index, s.Raw, s.Frontier
 	return t
 }
 
-func (t *plainTarget) Comp(i, from, to int) []byte {
-	y := t.l.Layers[i]
-	return t.comp[i][from/y.Ratio*y.RowBytes : to/y.Ratio*y.RowBytes]
+func (t *plainTarget) Put(kind segment.Kind, layer, row int, b []byte) error {
+	y := t.l.Layers[layer]
+	switch kind {
+	case segment.Compressed:
+		return putRows(t.comp[layer], y.RowBytes, row, b)
+	case segment.Indexer:
+		return putRows(t.idx[layer], y.IndexRowBytes, row, b)
+	case segment.Raw:
+		return putRows(t.raw[layer], y.RowBytes, row, b)
+	}
+	return putRows(t.fro[layer], y.FrontierBytes(t.to), row, b)
 }
-func (t *plainTarget) Index(i, from, to int) []byte {
-	y := t.l.Layers[i]
-	return t.idx[i][from/y.Ratio*y.IndexRowBytes : to/y.Ratio*y.IndexRowBytes]
-}
-func (t *plainTarget) Raw(i int) []byte      { return t.raw[i] }
-func (t *plainTarget) Frontier(i int) []byte { return t.fro[i] }
-func (t *plainTarget) Logits() []byte        { return t.log }
-func (t *plainTarget) Commit([]int32) error  { return nil }
-func (t *plainTarget) Abort()                {}
+
+func (t *plainTarget) Commit([]int32) error { return nil }
+func (t *plainTarget) Abort()               {}

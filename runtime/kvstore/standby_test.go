@@ -41,11 +41,11 @@ func TestConvictedSegmentIsRenewed(t *testing.T) {
 		t.Error("what is on probation was offered")
 	}
 	w.save(a)
-	if got := w.names("tmp"); len(got) != 1 {
-		t.Errorf("copies that stand by: %v", got)
+	if got, st := w.names("tmp"), w.s.Stats(); len(got) != 1 || st.Copies != 1 || st.TempBytes != size(t, w.fs, dir+"/tmp/"+got[0]) {
+		t.Errorf("copies that stand by: %v, %+v", got, st)
 	}
 	w.s.Convict([]string{id}, "test")
-	if q := w.quarantined(); len(q) != 1 || len(w.names("tmp")) != 0 {
+	if q, st := w.quarantined(), w.s.Stats(); len(q) != 1 || len(w.names("tmp")) != 0 || st.Copies != 0 || st.TempBytes != 0 {
 		t.Errorf("in quarantine %v, in tmp %v", q, w.names("tmp"))
 	}
 	if n := w.restore(a); n != len(a) {

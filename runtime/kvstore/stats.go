@@ -45,6 +45,8 @@ type Stats struct {
 	QuarantineFiles int
 	QuarantineBytes int64
 	ForeignBytes    int64
+	Copies          int   // temporary files that stand by, of segments on probation
+	TempBytes       int64 // these, and segments being written
 	UsedBytes       int64 // everything under the folder, as it counts for the budget
 	BudgetBytes     int64
 	Queued          int // segments that wait for the writer or are being written
@@ -75,7 +77,7 @@ func (s *Store) Stats() Stats {
 	c := &s.count
 	st := Stats{
 		Segments: len(s.ix.nodes), SegmentBytes: s.ix.bytes, QuarantineFiles: len(s.jailed), QuarantineBytes: s.jailBytes,
-		ForeignBytes: s.foreign, UsedBytes: s.used(), BudgetBytes: s.opt.BudgetBytes, Queued: len(s.pending),
+		ForeignBytes: s.foreign, TempBytes: s.tmpBytes, UsedBytes: s.used(), BudgetBytes: s.opt.BudgetBytes, Queued: len(s.pending),
 		Lookups: c.lookups, Hits: c.hits, Stored: c.stored, StoreSkipped: c.skipped, StoreFailed: c.storeFailures,
 		RestoreFailed: c.restoreFailures, RestoreAbandoned: c.abandoned, Missing: c.missing, Corrupt: c.corrupt,
 		Convicted: c.convictions, UnlinkFailed: c.unlinkFailures, JournalFailed: c.journalFailures,
@@ -92,6 +94,9 @@ func (s *Store) Stats() Stats {
 	for _, n := range s.ix.nodes {
 		if n.withheld {
 			st.Withheld++
+		}
+		if n.standby != nil {
+			st.Copies++
 		}
 	}
 	return st

@@ -322,7 +322,7 @@ func TestHungDisk(t *testing.T) {
 				t.Fatal("the read never came back")
 			}
 		}
-		for _, bufs := range [][][]byte{target.comp, target.index, target.raw, target.frontier, {target.logits}} {
+		for _, bufs := range [][][]byte{target.comp, target.index, target.raw, target.frontier} {
 			for _, b := range bufs {
 				if len(bytes.Trim(b, "\x00")) > 0 {
 					t.Error("written after Abort")
@@ -400,14 +400,14 @@ func TestTargetErrors(t *testing.T) {
 		s := newSession(to)
 		s.frontier[1] = s.frontier[1][1:]
 		return s, nil
-	}); err == nil || !strings.Contains(err.Error(), "frontier of layer 1 has 16 bytes, want 17") {
-		t.Errorf("short view: %v", err)
+	}); err == nil || !strings.Contains(err.Error(), "frontier of layer 1: 17 bytes for row 0") {
+		t.Errorf("short table: %v", err)
 	}
 	if _, err := w.s.Restore(context.Background(), c, func(to int) (kvstore.Target, error) {
 		s := newSession(to)
-		s.to++ // Commit will refuse
+		s.refuse = no
 		return s, nil
-	}); err == nil || !strings.Contains(err.Error(), "commit") {
+	}); !errors.Is(err, no) || !strings.Contains(err.Error(), "commit") {
 		t.Errorf("commit: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -418,6 +418,39 @@ func TestTargetErrors(t *testing.T) {
 	if n := w.restore(a); n != 64 || len(w.quarantined()) != 0 {
 		t.Errorf("restored %d, quarantined %v", n, w.quarantined())
 	}
+}
+
+// TestTargetRefusesRows: rows that pass their checksum and are those of no state
+// blame their segment, as a wrong checksum does.
+func TestTargetRefusesRows(t *testing.T) {
+	w := newWorld(t, errfs.NewMem())
+	a := newTalk(1, 96)
+	ids := w.save(a)
+	var last *session
+	r, err := w.s.Restore(context.Background(), w.s.Lookup(a.text()), func(to int) (kvstore.Target, error) {
+		last = newSession(to)
+		return picky{last, 32 / 4}, nil
+	})
+	if err != nil || r.Chain.Tokens != 32 || last.wrong(a) != nil {
+		t.Errorf("restored %d, %v, %v", r.Chain.Tokens, err, last.wrong(a))
+	}
+	got := w.quarantined()
+	if len(got) != 1 || !strings.HasPrefix(got[0], ids[1]) || !strings.Contains(got[0], ".corrupt.") {
+		t.Errorf("quarantined %v, want %s", got, ids[1])
+	}
+}
+
+// picky refuses an indexer row.
+type picky struct {
+	*session
+	row int
+}
+
+func (p picky) Put(kind segment.Kind, layer, row int, b []byte) error {
+	if kind == segment.Indexer && row <= p.row && row+len(b)/layout().Layers[layer].IndexRowBytes > p.row {
+		return fmt.Errorf("%w: row %d", segment.ErrCorrupt, p.row)
+	}
+	return p.session.Put(kind, layer, row, b)
 }
 
 // TestConcurrent lets everything run at once, for the race detector.

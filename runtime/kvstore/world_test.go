@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"math"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -38,8 +37,8 @@ const (
 func layout() segment.Layout {
 	return segment.Layout{Vocab: vocab, Window: 8, Layers: []segment.Layer{
 		{RowBytes: 6},
-		{Ratio: 4, RowBytes: 10, IndexRowBytes: 3, FrontierBytes: 17},
-		{Ratio: 16, RowBytes: 10, FrontierBytes: 5},
+		{Ratio: 4, RowBytes: 10, IndexRowBytes: 3, ClosedBytes: 17, OpenBytes: 6},
+		{Ratio: 16, RowBytes: 10, OpenBytes: 5},
 	}}
 }
 
@@ -98,18 +97,9 @@ func (t talk) raw(layer, rowBytes, to int) []byte {
 	return b
 }
 
-func (t talk) logits(to int) []float32 {
-	b := t.bytesFor("logits", 0, 0, to, 2*vocab)
-	v := make([]float32, vocab)
-	for i := range v {
-		v[i] = float32(int16(binary.LittleEndian.Uint16(b[2*i:])))
-	}
-	return v
-}
-
 // segment returns what an engine would export.
 func (t talk) segment(parent string, from, to int) *kvstore.Segment {
-	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: t[from:to].text(), Tokens: bytesClone(t[from:to]), Logits: t.logits(to)}
+	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: t[from:to].text(), Tokens: bytesClone(t[from:to])}
 	for i, y := range layout().Layers {
 		var comp, index, frontier []byte
 		if y.Ratio > 0 {
@@ -117,7 +107,7 @@ func (t talk) segment(parent string, from, to int) *kvstore.Segment {
 			if y.IndexRowBytes > 0 {
 				index = t.comp("index", i, y.Ratio, y.IndexRowBytes, from, to)
 			}
-			frontier = t.bytesFor("frontier", i, 0, to, y.FrontierBytes)
+			frontier = t.bytesFor("frontier", i, 0, to, y.FrontierBytes(to))
 		}
 		s.Raw = append(s.Raw, t.raw(i, y.RowBytes, to))
 		s.Comp, s.Index, s.Frontier = append(s.Comp, comp), append(s.Index, index), append(s.Frontier, frontier)
@@ -149,19 +139,19 @@ type session struct {
 	index    [][]byte
 	raw      [][]byte
 	frontier [][]byte
-	logits   []byte
 	tokens   []int32
 	ended    string
+	refuse   error // what Commit returns
 }
 
 func newSession(to int) *session {
-	s := &session{to: to, logits: make([]byte, 4*vocab)}
+	s := &session{to: to}
 	for _, y := range layout().Layers {
 		var comp, index, frontier []byte
 		if y.Ratio > 0 {
 			comp = make([]byte, to/y.Ratio*y.RowBytes)
 			index = make([]byte, to/y.Ratio*y.IndexRowBytes)
-			frontier = make([]byte, y.FrontierBytes)
+			frontier = make([]byte, y.FrontierBytes(to))
 		}
 		s.raw = append(s.raw, make([]byte, min(to, layout().Window)*y.RowBytes))
 		s.comp, s.index, s.frontier = append(s.comp, comp), append(s.index, index), append(s.frontier, frontier)
@@ -169,22 +159,35 @@ func newSession(to int) *session {
 	return s
 }
 
-func (s *session) Comp(layer, from, to int) []byte {
+func (s *session) Put(kind segment.Kind, layer, row int, b []byte) error {
 	y := layout().Layers[layer]
-	return s.comp[layer][from/y.Ratio*y.RowBytes : to/y.Ratio*y.RowBytes]
+	switch kind {
+	case segment.Compressed:
+		return putRows(s.comp[layer], y.RowBytes, row, b)
+	case segment.Indexer:
+		return putRows(s.index[layer], y.IndexRowBytes, row, b)
+	case segment.Raw:
+		return putRows(s.raw[layer], y.RowBytes, row, b)
+	case segment.Frontier:
+		return putRows(s.frontier[layer], y.FrontierBytes(s.to), row, b)
+	}
+	return fmt.Errorf("rows of kind %v", kind)
 }
 
-func (s *session) Index(layer, from, to int) []byte {
-	y := layout().Layers[layer]
-	return s.index[layer][from/y.Ratio*y.IndexRowBytes : to/y.Ratio*y.IndexRowBytes]
+// putRows copies whole rows to their place in a table.
+func putRows(table []byte, rowBytes, row int, b []byte) error {
+	if rowBytes == 0 || len(b) == 0 || len(b)%rowBytes != 0 || row*rowBytes+len(b) > len(table) {
+		return fmt.Errorf("%d bytes for row %d: rows have %d bytes, the table %d", len(b), row, rowBytes, len(table))
+	}
+	copy(table[row*rowBytes:], b)
+	return nil
 }
-
-func (s *session) Raw(layer int) []byte      { return s.raw[layer] }
-func (s *session) Frontier(layer int) []byte { return s.frontier[layer] }
-func (s *session) Logits() []byte            { return s.logits }
 
 func (s *session) Commit(tokens []int32) error {
 	s.end("commit")
+	if s.refuse != nil {
+		return s.refuse
+	}
 	if len(tokens) != s.to {
 		return fmt.Errorf("%d tokens for a session of %d", len(tokens), s.to)
 	}
@@ -195,7 +198,7 @@ func (s *session) Commit(tokens []int32) error {
 // Abort fills the buffers: a late reader would be a data race.
 func (s *session) Abort() {
 	s.end("abort")
-	for _, bufs := range [][][]byte{s.comp, s.index, s.raw, s.frontier, {s.logits}} {
+	for _, bufs := range [][][]byte{s.comp, s.index, s.raw, s.frontier} {
 		for _, b := range bufs {
 			clear(b)
 		}
@@ -222,13 +225,9 @@ func (s *session) wrong(t talk) error {
 		}
 	}
 	want := t[:s.to].truth()
-	var logits []byte
-	for _, v := range want.Logits {
-		logits = binary.LittleEndian.AppendUint32(logits, math.Float32bits(v))
-	}
 	for i := range layout().Layers {
 		for what, pair := range map[string][2][]byte{"raw": {s.raw[i], want.Raw[i]}, "comp": {s.comp[i], want.Comp[i]},
-			"index": {s.index[i], want.Index[i]}, "frontier": {s.frontier[i], want.Frontier[i]}, "logits": {s.logits, logits}} {
+			"index": {s.index[i], want.Index[i]}, "frontier": {s.frontier[i], want.Frontier[i]}} {
 			if !bytes.Equal(pair[0], pair[1]) {
 				return fmt.Errorf("%s of layer %d differs at %d tokens", what, i, s.to)
 			}

@@ -82,7 +82,7 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 	}
 	f := &segment.Segment{Identity: s.opt.Identity, Parent: parent, From: seg.From, To: seg.To,
 		CreatedNS: s.opt.Now().UnixNano(), Sampled: seg.Sampled, Text: seg.Text, Tokens: seg.Tokens,
-		Raw: seg.Raw, Comp: seg.Comp, Index: seg.Index, Frontier: seg.Frontier, Logits: seg.Logits}
+		Raw: seg.Raw, Comp: seg.Comp, Index: seg.Index, Frontier: seg.Frontier}
 	if err := f.Check(s.opt.Layout); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInput, err)
 	}

@@ -91,7 +91,7 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 	id, err := s.disk.save(ctx, &kvstore.Segment{
 		Parent: base.id, From: x.From, To: x.To, Reason: reason,
 		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
-		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier, Logits: x.Logits,
+		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier,
 		Sampled: sl.past.sampledEnd == to,
 	})
 	if err == nil {

@@ -25,7 +25,7 @@ import (
 // Segment returns a segment of zeros. The store owns it from then on.
 func Segment(l segment.Layout, parent string, from, to int, text []byte) *kvstore.Segment {
 	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: text,
-		Tokens: make([]int32, to-from), Logits: make([]float32, l.Vocab)}
+		Tokens: make([]int32, to-from)}
 	for _, y := range l.Layers {
 		closed := 0
 		if y.Ratio > 0 {
@@ -34,7 +34,7 @@ func Segment(l segment.Layout, parent string, from, to int, text []byte) *kvstor
 		s.Raw = append(s.Raw, make([]byte, min(to, l.Window)*y.RowBytes))
 		s.Comp = append(s.Comp, make([]byte, closed*y.RowBytes))
 		s.Index = append(s.Index, make([]byte, closed*y.IndexRowBytes))
-		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes))
+		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes(to)))
 	}
 	return s
 }

@@ -15,7 +15,7 @@ import (
 // TestFill: what is written passes the full check, is found by its text, and
 // takes less room than its length says.
 func TestFill(t *testing.T) {
-	l := segment.Layout{Vocab: 5000, Window: 64, Layers: []segment.Layer{{RowBytes: 700}, {Ratio: 4, RowBytes: 700, IndexRowBytes: 64, FrontierBytes: 900}}}
+	l := segment.Layout{Vocab: 5000, Window: 64, Layers: []segment.Layer{{RowBytes: 700}, {Ratio: 4, RowBytes: 700, IndexRowBytes: 64, ClosedBytes: 900}}}
 	opt := kvstore.Options{FS: blank.FS, Dir: t.TempDir(), Identity: [32]byte{7}, Layout: l, MinTokens: 1, Sync: kvstore.SyncNone}
 	s := open(t, opt)
 	seen := 0

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 )
 
 // Reader reads one file. It holds no buffers between calls.
@@ -27,7 +26,7 @@ type Info struct {
 	Table []Section
 }
 
-// Section returns the section of a kind; layer is 0 for text, tokens, logits.
+// Section returns the section of a kind; layer is 0 for text and tokens.
 func (in *Info) Section(kind Kind, layer int) (Section, bool) {
 	for _, s := range in.Table {
 		if s.Kind == kind && s.Layer == layer {
@@ -177,7 +176,7 @@ func (in *Info) checkStructure() error {
 	if text.Bytes < 1 || text.Bytes > MaxTextBytes || int64(text.Rows) != text.Bytes {
 		return fmt.Errorf("%w: text of %d bytes in %d rows, want 1 to %d bytes", ErrLimit, text.Bytes, text.Rows, MaxTextBytes)
 	}
-	if tokens.Rows != in.To-in.From || tokens.Bytes != 4*int64(tokens.Rows) {
+	if tokens.Rows != in.To-in.From || tokens.Bytes%int64(tokens.Rows) != 0 || tokens.Bytes < 1 || tokens.Bytes > maxTokenBytes*int64(tokens.Rows) {
 		return fmt.Errorf("%w: %d tokens in %d bytes for [%d, %d)", ErrLayout, tokens.Rows, tokens.Bytes, in.From, in.To)
 	}
 	at := align(int64(HeaderBytes + EntryBytes*len(in.Table)))
@@ -246,13 +245,14 @@ func (r Reader) readAt(b []byte, off int64) error {
 	return fmt.Errorf("segment: read %d bytes at %d: %w", len(b), off, err)
 }
 
-// DecodeTokens reads ids from the bytes of a tokens section and refuses those
-// outside of the vocabulary; a vocab of 0 does not limit them.
+// DecodeTokens reads the ids of a tokens section and refuses those outside of the
+// vocabulary.
 func DecodeTokens(b []byte, vocab int) ([]int32, error) {
-	ids := make([]int32, len(b)/4)
+	width := tokenBytes(vocab)
+	ids := make([]int32, len(b)/width)
 	for i := range ids {
-		v := binary.LittleEndian.Uint32(b[4*i:])
-		if v > math.MaxInt32 || vocab > 0 && int(v) >= vocab {
+		v := tokenAt(b[width*i:], width)
+		if v >= vocab {
 			return nil, fmt.Errorf("%w: token %d is %d, vocabulary of %d", ErrCorrupt, i, v, vocab)
 		}
 		ids[i] = int32(v)
@@ -260,14 +260,13 @@ func DecodeTokens(b []byte, vocab int) ([]int32, error) {
 	return ids, nil
 }
 
-// CheckLogits refuses bytes of a logits section that hold a NaN or an infinity.
-func CheckLogits(b []byte) error {
-	for i := 0; i+4 <= len(b); i += 4 {
-		if v := binary.LittleEndian.Uint32(b[i:]); v&0x7f800000 == 0x7f800000 {
-			return fmt.Errorf("%w: logit %d is %v", ErrCorrupt, i/4, math.Float32frombits(v))
-		}
+// tokenAt reads the id at the beginning of b.
+func tokenAt(b []byte, width int) int {
+	v := 0
+	for i := range width {
+		v |= int(b[i]) << (8 * i)
 	}
-	return nil
+	return v
 }
 
 // Decode reads a whole file: ErrIdentity before anything but the header is read
@@ -316,12 +315,6 @@ func (s *Segment) setSection(t Section, b []byte, vocab int) (err error) {
 		s.Index[t.Layer] = b
 	case Frontier:
 		s.Frontier[t.Layer] = b
-	case Logits:
-		s.Logits = make([]float32, len(b)/4)
-		for i := range s.Logits {
-			s.Logits[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		}
-		err = CheckLogits(b)
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 )
 
 // Segment is the contents of a file, in memory.
@@ -18,7 +17,6 @@ type Segment struct {
 	Tokens    []int32
 	// Per layer, nil where the layout has none.
 	Raw, Comp, Index, Frontier [][]byte
-	Logits                     []float32
 }
 
 // ID returns the segment's name.
@@ -47,7 +45,7 @@ func Encode(l Layout, s *Segment) (*Encoded, error) {
 	e := &Encoded{ID: s.ID(), Bytes: fileBytes, parts: make([][]byte, 1, 2*len(table)+2)}
 	for i := range table {
 		t := &table[i]
-		data := s.section(t.Kind, t.Layer)
+		data := s.section(t.Kind, t.Layer, l.Vocab)
 		if int64(len(data)) != t.Bytes {
 			return nil, fmt.Errorf("%w: %v of layer %d has %d bytes, want %d rows in %d bytes",
 				ErrInput, t.Kind, t.Layer, len(data), t.Rows, t.Bytes)
@@ -92,17 +90,10 @@ func (s *Segment) Check(l Layout) error {
 		return fmt.Errorf("%w: text of %d bytes, want 1 to %d", ErrInput, len(s.Text), MaxTextBytes)
 	case len(s.Tokens) != s.To-s.From:
 		return fmt.Errorf("%w: %d tokens for [%d, %d)", ErrInput, len(s.Tokens), s.From, s.To)
-	case len(s.Logits) != l.Vocab:
-		return fmt.Errorf("%w: %d logits, vocabulary of %d", ErrInput, len(s.Logits), l.Vocab)
 	}
 	for i, id := range s.Tokens {
 		if id < 0 || int(id) >= l.Vocab {
 			return fmt.Errorf("%w: token %d is %d, vocabulary of %d", ErrInput, i, id, l.Vocab)
-		}
-	}
-	for i, v := range s.Logits {
-		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Errorf("%w: logit %d is %v", ErrInput, i, v)
 		}
 	}
 	for i, y := range l.Layers {
@@ -113,7 +104,7 @@ func (s *Segment) Check(l Layout) error {
 		}{
 			{Compressed, s.Comp, y.Ratio == 0},
 			{Indexer, s.Index, y.Ratio == 0 || y.IndexRowBytes == 0},
-			{Frontier, s.Frontier, y.FrontierBytes == 0},
+			{Frontier, s.Frontier, !y.hasFrontier()},
 		} {
 			if x.absent && i < len(x.rows) && len(x.rows[i]) > 0 {
 				return fmt.Errorf("%w: layer %d has %d bytes of %v, the layout has none", ErrInput, i, len(x.rows[i]), x.kind)
@@ -124,23 +115,13 @@ func (s *Segment) Check(l Layout) error {
 }
 
 // section returns the bytes of one section; nil if the segment lacks it.
-func (s *Segment) section(kind Kind, layer int) []byte {
+func (s *Segment) section(kind Kind, layer, vocab int) []byte {
 	rows := [][]byte(nil)
 	switch kind {
 	case Text:
 		return s.Text
 	case Tokens:
-		b := make([]byte, 0, 4*len(s.Tokens))
-		for _, id := range s.Tokens {
-			b = binary.LittleEndian.AppendUint32(b, uint32(id))
-		}
-		return b
-	case Logits:
-		b := make([]byte, 0, 4*len(s.Logits))
-		for _, v := range s.Logits {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-		}
-		return b
+		return encodeTokens(s.Tokens, tokenBytes(vocab))
 	case Raw:
 		rows = s.Raw
 	case Compressed:
@@ -154,6 +135,17 @@ func (s *Segment) section(kind Kind, layer int) []byte {
 		return nil
 	}
 	return rows[layer]
+}
+
+func encodeTokens(ids []int32, width int) []byte {
+	b := make([]byte, 0, width*len(ids))
+	for _, id := range ids {
+		for range width {
+			b = append(b, byte(id))
+			id >>= 8
+		}
+	}
+	return b
 }
 
 func encodeHead(s *Segment, table []Section, fileBytes int64) []byte {

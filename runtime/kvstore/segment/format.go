@@ -1,4 +1,4 @@
-// Package segment is the file format of the disk cache, "DS4S" version 1: what
+// Package segment is the file format of the disk cache, "DS4S" version 2: what
 // one stretch of a conversation's tokens added to the state of a model, and the
 // state at its end.
 //
@@ -9,7 +9,7 @@
 //	table    32 bytes per section: u16 kind, u16 layer, u32 rows, u64 offset,
 //	         u64 bytes, u32 CRC-32C of the bytes, u32 zero
 //	sections each at a multiple of 64, zeros between: text, tokens; for each layer
-//	         raw, compressed, indexer; for each layer frontier; logits
+//	         raw, compressed, indexer; for each layer frontier
 //	footer   32 bytes at a multiple of 64: u64 file bytes, u32 CRC-32C of header
 //	         and table, u32 zero, magic "DS4END\x00\x01", zeros
 //
@@ -23,6 +23,10 @@
 // Info refuse every file that differs in any bit from one that Encode writes
 // (Verify and Decode look at every bit, Info at header, table and footer),
 // allocate nothing before the sizes are checked, and never panic.
+//
+// A segment is a place to go on from: by evaluating a token. The logits of its
+// last position are not part of it; no prompt is answered without evaluating its
+// last token.
 //
 // Not promised: what the rows mean. They are opaque bytes.
 package segment
@@ -41,7 +45,7 @@ const flagSampled = 1
 
 // Sizes and fixed values of the format.
 const (
-	Version     = 1
+	Version     = 2
 	HeaderBytes = 128
 	EntryBytes  = 32
 	FooterBytes = 32
@@ -54,7 +58,7 @@ const (
 // Limits. A file beyond one of them is refused before anything is allocated.
 const (
 	MaxLayers    = 1024
-	MaxSections  = 3 + 4*MaxLayers
+	MaxSections  = 2 + 4*MaxLayers
 	MaxPosition  = 1 << 26 // tokens of a conversation
 	MaxTokens    = 1 << 20 // tokens of a segment
 	MaxTextBytes = 64 << 20
@@ -85,16 +89,15 @@ type Kind uint16
 // layer.
 const (
 	Text       Kind = 1 // cache text of the tokens; a row is a byte
-	Tokens     Kind = 2 // u32 ids
+	Tokens     Kind = 2 // ids, each in as many bytes as the vocabulary needs
 	Raw        Kind = 3 // the raw window at To: the last min(To, Window) rows, oldest first
 	Compressed Kind = 4 // rows of the windows closed in (From, To]
 	Indexer    Kind = 5 // indexer rows of the same windows
 	Frontier   Kind = 6 // partial state of compressor and indexer at To; one row
-	Logits     Kind = 7 // float32 of position To-1; one row
 )
 
 var kindNames = map[Kind]string{Text: "text", Tokens: "tokens", Raw: "raw", Compressed: "compressed",
-	Indexer: "indexer", Frontier: "frontier", Logits: "logits"}
+	Indexer: "indexer", Frontier: "frontier"}
 
 // String returns the name that dumps and scenarios use.
 func (k Kind) String() string {
@@ -173,74 +176,9 @@ type Header struct {
 // Section is one entry of the table.
 type Section struct {
 	Kind   Kind
-	Layer  int // 0 for text, tokens and logits
+	Layer  int // 0 for text and tokens
 	Rows   int
 	Offset int64
 	Bytes  int64
 	CRC    uint32
 }
-
-// Check reports what makes a layout unusable, and nothing for a usable one.
-func (l Layout) Check() error {
-	switch {
-	case l.Vocab < 1 || l.Vocab > MaxVocab:
-		return fmt.Errorf("%w: vocabulary of %d, want 1 to %d", ErrInput, l.Vocab, MaxVocab)
-	case l.Window < 1 || l.Window > MaxTokens:
-		return fmt.Errorf("%w: window of %d rows, want 1 to %d", ErrInput, l.Window, MaxTokens)
-	case len(l.Layers) < 1 || len(l.Layers) > MaxLayers:
-		return fmt.Errorf("%w: %d layers, want 1 to %d", ErrInput, len(l.Layers), MaxLayers)
-	}
-	for i, y := range l.Layers {
-		if y.Ratio < 0 || y.Ratio > MaxTokens || y.RowBytes < 1 || y.RowBytes > MaxRowBytes ||
-			y.IndexRowBytes < 0 || y.IndexRowBytes > MaxRowBytes || y.FrontierBytes < 0 || y.FrontierBytes > MaxRowBytes {
-			return fmt.Errorf("%w: layer %d: %+v is out of range", ErrInput, i, y)
-		}
-	}
-	return nil
-}
-
-// plan computes the table, without checksums, and the file's size. It is the one
-// place that knows which sections exist and where.
-func (l Layout) plan(from, to, textBytes int) (table []Section, fileBytes int64) {
-	add := func(kind Kind, layer, rows, rowBytes int) {
-		table = append(table, Section{Kind: kind, Layer: layer, Rows: rows, Bytes: int64(rows) * int64(rowBytes)})
-	}
-	add(Text, 0, textBytes, 1)
-	add(Tokens, 0, to-from, 4)
-	for i, y := range l.Layers {
-		add(Raw, i, min(to, l.Window), y.RowBytes)
-		if y.Ratio > 0 {
-			closed := to/y.Ratio - from/y.Ratio
-			add(Compressed, i, closed, y.RowBytes)
-			if y.IndexRowBytes > 0 {
-				add(Indexer, i, closed, y.IndexRowBytes)
-			}
-		}
-	}
-	for i, y := range l.Layers {
-		if y.FrontierBytes > 0 {
-			add(Frontier, i, 1, y.FrontierBytes)
-		}
-	}
-	add(Logits, 0, 1, 4*l.Vocab)
-	at := align(int64(HeaderBytes + EntryBytes*len(table)))
-	for i := range table {
-		table[i].Offset = at
-		at = align(at + table[i].Bytes)
-	}
-	return table, at + FooterBytes
-}
-
-// FileBytes returns the size of the file that holds such a segment.
-func (l Layout) FileBytes(from, to, textBytes int) int64 {
-	_, n := l.plan(from, to, textBytes)
-	return n
-}
-
-// HeadBytes returns the size of header and table, the same for all segments.
-func (l Layout) HeadBytes() int {
-	table, _ := l.plan(0, 1, 1)
-	return HeaderBytes + EntryBytes*len(table)
-}
-
-func align(n int64) int64 { return (n + Align - 1) &^ (Align - 1) }

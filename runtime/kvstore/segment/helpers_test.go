@@ -12,8 +12,8 @@ import (
 func testLayout() Layout {
 	return Layout{Vocab: 50, Window: 8, Layers: []Layer{
 		{Ratio: 0, RowBytes: 6},
-		{Ratio: 4, RowBytes: 10, IndexRowBytes: 3, FrontierBytes: 17},
-		{Ratio: 16, RowBytes: 10, FrontierBytes: 5},
+		{Ratio: 4, RowBytes: 10, IndexRowBytes: 3, ClosedBytes: 17, OpenBytes: 6},
+		{Ratio: 16, RowBytes: 10, OpenBytes: 5},
 	}}
 }
 
@@ -40,13 +40,8 @@ func makeSegment(rng *rand.Rand, l Layout, identity [32]byte, parent ID, from, t
 				index = fill(closed * y.IndexRowBytes)
 			}
 		}
-		if y.FrontierBytes > 0 {
-			frontier = fill(y.FrontierBytes)
-		}
+		frontier = fill(y.FrontierBytes(to))
 		s.Comp, s.Index, s.Frontier = append(s.Comp, comp), append(s.Index, index), append(s.Frontier, frontier)
-	}
-	for range l.Vocab {
-		s.Logits = append(s.Logits, rng.Float32()*20-10)
 	}
 	return s
 }
