@@ -1,6 +1,6 @@
 // Package faults is the vocabulary of the fault-injecting harness: what is done
-// to a runtime (Op), where inside it (Rule), and how the runtime answered
-// (Outcome).
+// to a runtime (Op), where inside it (Rule), what its file operations meet
+// (CallRule), and how the runtime answered (Outcome).
 //
 // The sub-packages do the damage: corrupt changes published files, proc starts
 // and kills processes, errfs fails and forgets file-system operations. None of

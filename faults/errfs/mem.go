@@ -1,11 +1,12 @@
 // Package errfs has file systems that misbehave, for tests of whatever works on
 // a vfs.FS.
 //
-// Mem is a file system in memory that can crash: CrashClone returns what a disk
-// may hold after a power cut at this moment. Only what was synced is guaranteed,
-// names in a folder included; of everything else any part may have arrived, down
-// to half of a 512-byte block. FS wraps any file system and fails its n-th
-// operation of a kind.
+// Mem is a file system in memory that can crash. Only what was synced is
+// guaranteed, names in a folder included; of everything else any subset may have
+// arrived, in any order, down to half of a 512-byte block. CrashClone returns one
+// such disk at random, Crashes all of them one after the other, CrashAs a certain
+// one again, and Unsynced says what hangs in the balance. FS wraps any file
+// system and fails, damages, delays or kills its operations by rules.
 //
 // Promises. Mem has the semantics of a POSIX file system as far as vfs.FS shows
 // them, errors included. A clone shares nothing with its origin. Given the same
@@ -13,13 +14,14 @@
 //
 // Not promised: the order in which a real journaling file system would keep
 // things. Mem is stricter: a rename may lose its old name, its new name, both or
-// neither.
+// neither, and a name may come back as any of what it stood for since its folder
+// was last synced. Of a block that was appended to several times, the older
+// appends may be lost only together with the newer ones.
 package errfs
 
 import (
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"path"
 	"slices"
 	"sort"
@@ -44,8 +46,9 @@ type Mem struct {
 
 // inode is a file or a folder: what it is now, and what of it is on the medium.
 type inode struct {
-	data, syncedData []byte
+	data, syncedData []byte            // never changed in place, so that clones may share them
 	names, synced    map[string]*inode // nil for a file
+	past             map[string][]*inode
 	mod              time.Time
 	links            int
 	locked           bool
@@ -55,10 +58,23 @@ type inode struct {
 func NewMem() *Mem { return &Mem{root: newDir()} }
 
 func newDir() *inode {
-	return &inode{names: map[string]*inode{}, synced: map[string]*inode{}, links: 1}
+	return &inode{names: map[string]*inode{}, synced: map[string]*inode{}, past: map[string][]*inode{}, links: 1}
 }
 
 func (n *inode) isDir() bool { return n.names != nil }
+
+// set makes a name stand for child, or for nothing, and remembers what it stood
+// for: until the folder is synced, the medium may hold that.
+func (n *inode) set(base string, child *inode) {
+	if was := n.names[base]; !slices.Contains(n.past[base], was) {
+		n.past[base] = append(n.past[base], was)
+	}
+	if child == nil {
+		delete(n.names, base)
+	} else {
+		n.names[base] = child
+	}
+}
 
 // SetCapacity limits the bytes of all files, as a full disk does; 0 lifts it.
 func (m *Mem) SetCapacity(bytes int64) {
@@ -139,7 +155,7 @@ func (m *Mem) create(op, name string, exclusive bool) (vfs.File, error) {
 	switch {
 	case n == nil:
 		n = &inode{mod: time.Now(), links: 1}
-		dir.names[base] = n
+		dir.set(base, n)
 	case exclusive:
 		return nil, fail(op, name, syscall.EEXIST)
 	case n.isDir():
@@ -164,8 +180,10 @@ func (m *Mem) Rename(old, new string) error {
 	if n == nil {
 		return fail("rename", old, syscall.ENOENT)
 	}
-	if there := to.names[newBase]; there != nil && there != n {
+	if there := to.names[newBase]; there != nil {
 		switch {
+		case there == n:
+			return nil // two names of one file: both stay, as POSIX has it
 		case there.isDir():
 			return fail("rename", new, syscall.EEXIST) // as os.Rename does
 		case n.isDir():
@@ -173,8 +191,8 @@ func (m *Mem) Rename(old, new string) error {
 		}
 		m.unlink(there)
 	}
-	delete(from.names, oldBase)
-	to.names[newBase] = n
+	from.set(oldBase, nil)
+	to.set(newBase, n)
 	return nil
 }
 
@@ -199,7 +217,7 @@ func (m *Mem) Remove(name string) error {
 	if len(n.names) > 0 {
 		return fail("remove", name, syscall.ENOTEMPTY)
 	}
-	delete(dir.names, base)
+	dir.set(base, nil)
 	m.unlink(n)
 	return nil
 }
@@ -253,7 +271,7 @@ func (m *Mem) MkdirAll(name string) error {
 		next := n.names[p]
 		if next == nil {
 			next = newDir()
-			n.names[p] = next
+			n.set(p, next)
 		}
 		if !next.isDir() {
 			return fail("mkdir", name, syscall.ENOTDIR)
@@ -278,6 +296,7 @@ func (m *Mem) SyncDir(name string) error {
 	for base, c := range n.names {
 		n.synced[base] = c
 	}
+	clear(n.past)
 	return nil
 }
 
@@ -406,126 +425,4 @@ func (i memInfo) Mode() fs.FileMode {
 		return fs.ModeDir | vfs.DirMode
 	}
 	return vfs.FileMode
-}
-
-// CrashClone returns what the disk may hold if the machine stops now: everything
-// that was synced, and of the rest what rng picks. With rng nil only what was
-// synced. Locks are free: their process is dead.
-func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := &cloner{rng: rng, done: map[*inode]*inode{}}
-	out := &Mem{root: c.clone(m.root)}
-	for _, n := range c.done {
-		if !n.isDir() {
-			out.used += int64(len(n.data))
-		}
-	}
-	return out
-}
-
-// KillClone returns what the next process finds when this one is killed but the
-// machine goes on: everything, synced or not.
-func (m *Mem) KillClone() *Mem {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := &cloner{whole: true, done: map[*inode]*inode{}}
-	return &Mem{root: c.clone(m.root), used: m.used, capacity: m.capacity}
-}
-
-type cloner struct {
-	rng   *rand.Rand
-	whole bool // keep everything and what is synced of it
-	done  map[*inode]*inode
-}
-
-func (c *cloner) coin() bool { return c.rng != nil && c.rng.IntN(2) == 0 }
-
-func (c *cloner) clone(n *inode) *inode {
-	if out := c.done[n]; out != nil {
-		out.links++ // one file under two names
-		return out
-	}
-	out := &inode{mod: n.mod, links: 1}
-	c.done[n] = out
-	switch {
-	case c.whole && n.isDir():
-		out.names, out.synced = map[string]*inode{}, map[string]*inode{}
-		for base, child := range n.names {
-			out.names[base] = c.clone(child)
-		}
-		for base, child := range n.synced {
-			out.synced[base] = c.clone(child)
-		}
-	case c.whole:
-		out.data, out.syncedData = slices.Clone(n.data), slices.Clone(n.syncedData)
-	case n.isDir():
-		out.names, out.synced = map[string]*inode{}, map[string]*inode{}
-		for _, base := range union(n.names, n.synced) {
-			child := n.synced[base]
-			if now := n.names[base]; now != child && c.coin() {
-				child = now
-			}
-			if child != nil {
-				out.names[base] = c.clone(child)
-				out.synced[base] = out.names[base]
-			}
-		}
-	default:
-		out.data = c.tear(n.syncedData, n.data)
-		out.syncedData = out.data
-	}
-	return out
-}
-
-// union returns the names of two folders, sorted: the random choices of a clone
-// must not depend on the order of a map.
-func union(a, b map[string]*inode) []string {
-	seen := map[string]bool{}
-	for name := range a {
-		seen[name] = true
-	}
-	for name := range b {
-		seen[name] = true
-	}
-	list := make([]string, 0, len(seen))
-	for name := range seen {
-		list = append(list, name)
-	}
-	sort.Strings(list)
-	return list
-}
-
-// tear mixes the synced and the present contents block by block. A block may
-// also be torn: its beginning new, its end old.
-func (c *cloner) tear(synced, now []byte) []byte {
-	if c.rng == nil {
-		return slices.Clone(synced)
-	}
-	size := len(synced)
-	switch c.rng.IntN(3) {
-	case 0:
-		size = len(now)
-	case 1:
-		if d := len(now) - len(synced); d > 0 {
-			size += c.rng.IntN(d + 1)
-		}
-	}
-	out := make([]byte, size) // what never arrived of a longer file reads as zeros
-	copy(out, synced)
-	for at := 0; at < size; at += BlockBytes {
-		end := min(at+BlockBytes, size, len(now))
-		if at >= end {
-			break
-		}
-		switch c.rng.IntN(8) {
-		case 0, 1, 2: // the old block
-		case 3:
-			end = at + c.rng.IntN(end-at)
-			fallthrough
-		default:
-			copy(out[at:end], now[at:end])
-		}
-	}
-	return out
 }

@@ -46,7 +46,6 @@ func (d *Device) NewBuffer(n uint64, label string) (metal.Buffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cpu: buffer %s of %d bytes: %v: %w", label, n, err, metal.ErrOutOfMemory)
 	}
-	adviseHuge(data)
 	return &buffer{data: data, label: label, mapped: true}, nil
 }
 

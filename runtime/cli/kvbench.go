@@ -50,6 +50,7 @@ func (a *app) kvBenchCommand() *cobra.Command {
 	s := &benchSettings{}
 	s.AddModel(&s.model)
 	s.AddKV(&s.kv)
+	s.Lookup("kv-disk-dir").Usage = "measure in `DIR`, which must be empty, instead of a temporary folder"
 	cmd := a.command("bench [--only NAME,...] [--check] [--json]", "measure the cache: start, lookup, restore, restart, what is written",
 		noArgs, &s.settings, func(cmd *cobra.Command, _ []string) error { return a.kvBench(cmd.Context(), s) })
 	cmd.Long = "Measures the cache with the real store, engine and scheduler, in an empty folder that is removed afterwards:\n\n" + benchPartList()

@@ -55,7 +55,7 @@ func (b *bench) layout(ctx context.Context) (segment.Layout, error) {
 func (b *bench) storeOptions(ctx context.Context, name string) (kvstore.Options, error) {
 	l, err := b.layout(ctx)
 	return kvstore.Options{FS: vfs.OS, Dir: filepath.Join(b.dir, name), Identity: sha256.Sum256([]byte("bench")), Layout: l,
-		BudgetBytes: 1 << 50, MinTokens: 1, Validate: kvstore.ValidateHeader, Sync: kvstore.SyncData}, err
+		BudgetBytes: 1 << 50, MinTokens: 1, Validate: kvstore.Validate(b.s.kv.Validate), Sync: kvstore.SyncData}, err
 }
 
 // fillFolder lets a store write blank segments into a folder and closes it.
@@ -125,7 +125,7 @@ func (b *bench) start(ctx context.Context) error {
 		}
 		times, bytesMost = append(times, took.Seconds()), max(bytesMost, bytes)
 	}
-	b.add("start_s", fmt.Sprintf("start with %d segments", b.s.segments), "%.2f s", median(times)).
+	b.add("start_s", fmt.Sprintf("start with %d segments (%s)", b.s.segments, b.s.kv.Validate), "%.2f s", median(times)).
 		note("slowest of %d: %.2f s", openRounds, slices.Max(times)).atMost(startBoundS)
 	if dropPageCache(c.opt.Dir) == nil {
 		took, _, err := openOnce(ctx, c.opt, b.s.segments)

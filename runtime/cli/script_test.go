@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +38,10 @@ func TestMain(m *testing.M) {
 //	tinymodel FILE         write the embedded model to a file
 //	fetch STATUS OUT PATH [BODY]   GET or POST $URL PATH
 //	samecontent A B        compare the answers in two chat completions
-//	longprompt N FILE      write a chat request of about N tokens
+//	longprompt N FILE [TEXT]   write a chat request of about N tokens, and its prompt alone
+//	ids DIR NAME           set $NAME to the beginning of a segment's id
+//	jailed DIR NAME        set $NAME0, $NAME1, ... to what is in quarantine, by position
+//	exitcode N ARGS...     run ds4 with the arguments and compare its exit code
 //	firstsegment DIR FILE  copy one segment of a cache folder
 //	damage DIR             flip a byte in the middle of one segment
 //	f32rows FILE ROWS N    check the size of a float32 file, and that all are finite
@@ -49,6 +55,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitlog": waitLog, "seturl": setURL, "head": head, "tinymodel": tinyFile, "f32rows": f32Rows,
 			"fetch": fetch, "samecontent": sameContent, "longprompt": longPrompt, "firstsegment": firstSegment, "damage": damage,
+			"ids": segmentIDs, "jailed": jailed, "exitcode": exitCode,
 		},
 		RequireExplicitExec: true,
 	})
@@ -181,8 +188,8 @@ func sameContent(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func longPrompt(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: longprompt N FILE")
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: longprompt N FILE [TEXT]")
 	}
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -190,8 +197,12 @@ func longPrompt(ts *testscript.TestScript, neg bool, args []string) {
 	for i := 0; text.Len() < 2*n; i++ {
 		fmt.Fprintf(&text, "Fact %d: the room of clerk %d is %d. ", i, i, 1000+7*i)
 	}
+	text.WriteString("Who are you?")
+	if len(args) == 3 {
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(text.String()), 0o600))
+	}
 	request := map[string]any{
-		"messages": []map[string]string{{"role": "user", "content": text.String() + "Who are you?"}}, "temperature": 0, "max_tokens": 12, "think": false,
+		"messages": []map[string]string{{"role": "user", "content": text.String()}}, "temperature": 0, "max_tokens": 12, "think": false,
 	}
 	data, err := json.Marshal(request)
 	ts.Check(err)
@@ -226,4 +237,48 @@ func damage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	data[len(data)/2] ^= 1
 	ts.Check(os.WriteFile(name, data, 0o600))
+}
+
+func segmentIDs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: ids DIR NAME")
+	}
+	ts.Setenv(args[1], filepath.Base(segments(ts, args[0])[0])[:12])
+}
+
+func jailed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: jailed DIR NAME")
+	}
+	notes, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "quarantine", "*.json"))
+	ts.Check(err)
+	from := map[string]int{}
+	for _, name := range notes {
+		var note struct{ From int }
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		ts.Check(json.Unmarshal(data, &note))
+		from[name] = note.From
+	}
+	slices.SortFunc(notes, func(a, b string) int { return from[a] - from[b] })
+	for i, name := range notes {
+		ts.Setenv(args[1]+strconv.Itoa(i), strings.TrimSuffix(filepath.Base(name), ".json"))
+	}
+}
+
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N ARGS...")
+	}
+	got := 0
+	if err := ts.Exec("ds4", args[1:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("ds4 %s: exit code %d, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -138,6 +139,9 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 		return err
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
+	if st.store != nil {
+		st.store.Announce("http://" + localAddress(s.server.Host, port))
+	}
 	logger.Printf("listening on http://%s", net.JoinHostPort(s.server.Host, strconv.Itoa(port)))
 
 	failed := make(chan error, 1)
@@ -148,6 +152,15 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	case <-ctx.Done():
 	}
 	return shutDown(context.Cause(ctx), s.server.ShutdownTimeout, srv, st, logger)
+}
+
+// localAddress is where a process of this machine reaches a listener.
+func localAddress(host string, port int) string {
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.IsUnspecified() { // localhost, or every address
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.AddrPortFrom(ip, uint16(port)).String()
 }
 
 // shutDown ends requests, saves the sessions and closes everything, within the

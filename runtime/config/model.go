@@ -34,15 +34,26 @@ type Model struct {
 // contains is the command's business.
 var Backends = []string{"cpu", "metal", "cuda"}
 
+// AddModelIdentity registers the settings of Model that stored state depends on.
+func (s *Set) AddModelIdentity(m *Model) {
+	m.Backend = "cpu"
+	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` that the cache is compared with; without it what the last server said of its model")
+	s.addNumerics(m)
+}
+
+func (s *Set) addNumerics(m *Model) {
+	Var(s, &m.Numerics, "numerics", "", model.Production, model.ParseNumerics, model.Numerics.String,
+		"`MODE`: production, reference (float32), or a list of kvFP8,kvF16,indexerFP4,actInt8")
+	s.Bool(&m.Quality, "quality", "", false, "prefer exact kernels: production without actInt8")
+}
+
 // AddModel registers the settings of Model.
 func (s *Set) AddModel(m *Model) {
 	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` to load; without it the embedded ds4-tiny")
 	s.Int(&m.Context, "ctx", "c", defaultContext, 2, maxContext, "context of a session, `N` tokens")
 	s.Int(&m.Threads, "threads", "t", 0, 0, maxThreads, "worker threads, `N`; 0 = one per core")
 	s.Int(&m.PrefillChunk, "prefill-chunk", "", defaultChunk, 1, maxChunk, "`N` prompt tokens are evaluated per step")
-	Var(s, &m.Numerics, "numerics", "", model.Production, model.ParseNumerics, model.Numerics.String,
-		"`MODE`: production, reference (float32), or a list of kvFP8,kvF16,indexerFP4,actInt8")
-	s.Bool(&m.Quality, "quality", "", false, "prefer exact kernels: production without actInt8")
+	s.addNumerics(m)
 	backend := s.Enum(&m.Backend, "backend", "", "cpu", Backends, "device driver, `NAME`")
 	for _, name := range Backends {
 		s.Alias(name, backend, name, "the same as --backend "+name).hidden = true

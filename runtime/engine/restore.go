@@ -33,13 +33,23 @@ func (s *Session) BeginRestore(from, to int) (*Restore, error) {
 	}
 	r := &Restore{session: s, from: from, to: to}
 	for i := range s.engine.layout.layers {
-		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*s.engine.layout.layers[i].rowBytes))
+		l := &s.engine.layout.layers[i]
+		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*l.rowBytes))
+		if l.ratio != 0 {
+			s.adviseRows(l.comp, l.rowBytes, from/l.ratio, to/l.ratio)
+			s.adviseRows(l.index, l.indexRowBytes, from/l.ratio, to/l.ratio)
+		}
 		for _, kind := range []segment.Kind{segment.Raw, segment.Compressed, segment.Indexer, segment.Frontier} {
 			first, end := r.rows(kind, i)
 			r.missing.Add(int64(end - first))
 		}
 	}
 	return r, nil
+}
+
+// adviseRows says that rows [from, to) of a table are about to be written.
+func (s *Session) adviseRows(table uint64, rowBytes, from, to int) {
+	adviseFill(s.state.Bytes(), int(table)+from*rowBytes, int(table)+to*rowBytes)
 }
 
 // rows is the range of rows of a kind that the restored state has in a layer.

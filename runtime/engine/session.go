@@ -284,8 +284,3 @@ func floats(b []byte) []float32 {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/floatBytes)
 }
-
-// rawBytes views float32 values as bytes.
-func rawBytes(v []float32) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), floatBytes*len(v))
-}

@@ -33,16 +33,9 @@ var (
 // word is an error that lists the known ones.
 func Parse(text string) (Rule, error) {
 	var r Rule
-	text = strings.TrimSpace(text)
-	if len(text) > maxRuleBytes {
-		return r, fmt.Errorf("%w: %d bytes, the limit is %d", ErrSyntax, len(text), maxRuleBytes)
-	}
-	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == '\ufffd' }) {
-		return r, fmt.Errorf("%w: %q has control characters or invalid UTF-8", ErrSyntax, text)
-	}
-	parts, err := splitTop(text, ':')
+	parts, err := Split(text)
 	if err != nil {
-		return r, fmt.Errorf("%w: %q: %v", ErrSyntax, text, err)
+		return r, err
 	}
 	if err := r.parseHead(parts[0]); err != nil {
 		return Rule{}, fmt.Errorf("%w: %q: %v", ErrSyntax, text, err)
@@ -57,6 +50,23 @@ func Parse(text string) (Rule, error) {
 		return Rule{}, fmt.Errorf("%w: %q: %v", ErrSyntax, text, err)
 	}
 	return r, nil
+}
+
+// Split is the first step of every language of rules here: it refuses texts that
+// no log line could hold and splits the others at colons outside of parentheses.
+func Split(text string) ([]string, error) {
+	text = strings.TrimSpace(text)
+	if len(text) > maxRuleBytes {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrSyntax, len(text), maxRuleBytes)
+	}
+	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == '\ufffd' }) {
+		return nil, fmt.Errorf("%w: %q has control characters or invalid UTF-8", ErrSyntax, text)
+	}
+	parts, err := splitTop(text, ':')
+	if err != nil {
+		return nil, fmt.Errorf("%w: %q: %v", ErrSyntax, text, err)
+	}
+	return parts, nil
 }
 
 // splitTop splits at separators outside of parentheses.
@@ -109,7 +119,8 @@ func (r *Rule) parseHead(s string) error {
 			return err
 		}
 	}
-	return r.parseAction(action)
+	r.Action, err = ParseAction(action, kinds)
+	return err
 }
 
 // call splits word or word(arg), where the closing parenthesis ends the text.
@@ -124,16 +135,22 @@ func call(s string) (word, arg string, hasArg bool, err error) {
 	return word, rest[:len(rest)-1], true, nil
 }
 
-func (r *Rule) parseAction(s string) error {
+// ParseAction reads WORD[(ARGS)]. A word that is not among known is an error that
+// lists those.
+func ParseAction(s string, known []Kind) (Action, error) {
+	var a Action
 	word, arg, hasArg, err := call(s)
 	if err != nil {
-		return err
+		return a, err
 	}
-	a := &r.Action
 	a.Kind = Kind(word)
-	if !slices.Contains(kinds, a.Kind) {
-		return fmt.Errorf("unknown action %q; known: %s", word, strings.Join(kindNames(), " "))
+	if !slices.Contains(known, a.Kind) {
+		return a, fmt.Errorf("unknown action %q; known: %s", word, strings.Join(kindNames(known), " "))
 	}
+	return a, a.parseArgs(arg, hasArg)
+}
+
+func (a *Action) parseArgs(arg string, hasArg bool) (err error) {
 	switch a.Kind {
 	case KindErr:
 		a.Text = arg
@@ -141,24 +158,20 @@ func (r *Rule) parseAction(s string) error {
 	case KindMetal:
 		return a.parseMetal(arg)
 	case KindShort:
-		num, pct := strings.CutSuffix(arg, "%")
-		a.Pct = pct
-		if a.Count, err = number(word, num); err == nil && pct && a.Count > 100 {
-			err = fmt.Errorf("short(%s): more than 100%%", arg)
-		}
+		a.Count, a.Pct, err = ParseShare(string(a.Kind), arg)
 		return err
 	case KindFlip:
-		a.Offset, err = number(word, arg)
+		a.Offset, err = number(string(a.Kind), arg)
 		return err
 	case KindZero:
 		off, n, ok := strings.Cut(arg, ",")
 		if !ok {
 			return fmt.Errorf("want zero(OFF,N)")
 		}
-		if a.Offset, err = number(word, off); err != nil {
+		if a.Offset, err = number(string(a.Kind), off); err != nil {
 			return err
 		}
-		a.Count, err = number(word, n)
+		a.Count, err = number(string(a.Kind), n)
 		return err
 	case KindDelay, KindHang:
 		if !hasArg && a.Kind == KindHang {
@@ -166,7 +179,7 @@ func (r *Rule) parseAction(s string) error {
 		}
 		a.Delay, err = time.ParseDuration(arg)
 		if err != nil || a.Delay <= 0 || a.Delay > maxDelay {
-			return fmt.Errorf("%s(%s): want a duration above 0, at most %v", word, arg, maxDelay)
+			return fmt.Errorf("%s(%s): want a duration above 0, at most %v", a.Kind, arg, maxDelay)
 		}
 		return nil
 	case KindSkew:
@@ -177,9 +190,18 @@ func (r *Rule) parseAction(s string) error {
 		return nil
 	}
 	if hasArg {
-		return fmt.Errorf("%s takes no argument", word)
+		return fmt.Errorf("%s takes no argument", a.Kind)
 	}
 	return nil
+}
+
+// ParseShare reads a number of bytes, N, or a share of them, P%.
+func ParseShare(what, s string) (n int64, pct bool, err error) {
+	num, pct := strings.CutSuffix(s, "%")
+	if n, err = number(what, num); err == nil && pct && n > 100 {
+		err = fmt.Errorf("%s(%s): more than 100%%", what, s)
+	}
+	return n, pct, err
 }
 
 // parseMetal reads CODE[,TEXT][,effect=..][,sticky=..]; TEXT may hold commas.
@@ -239,43 +261,17 @@ func (r *Rule) parseKey(s string, seen map[string]bool) error {
 }
 
 func (r *Rule) setKey(k, v string) (err error) {
-	var n int64
 	switch k {
 	case "match":
 		return r.setMatch(v)
-	case "prob":
-		p, seed, hasSeed := strings.Cut(v, ",")
-		if r.Prob, err = strconv.ParseFloat(p, 64); err != nil || !(r.Prob > 0 && r.Prob <= 1) {
-			return fmt.Errorf("prob=%s: want a probability above 0, at most 1", v)
-		}
-		if hasSeed {
-			if r.Seed, err = strconv.ParseUint(seed, 10, 64); err != nil {
-				return fmt.Errorf("prob=%s: bad seed", v)
-			}
-		}
-		return nil
-	}
-	if n, err = number(k, v); err != nil {
+	case "after":
+		r.After, err = number(k, v)
+		return err
+	case "n":
+		r.N, err = positive(k, v)
 		return err
 	}
-	if k == "after" {
-		r.After = n
-		return nil
-	}
-	if n < 1 || n > math.MaxInt32 {
-		return fmt.Errorf("%s=%s: want 1 to %d", k, v, math.MaxInt32)
-	}
-	switch k {
-	case "n":
-		r.N = int(n)
-	case "nth":
-		r.Nth = int(n)
-	case "every":
-		r.Every = int(n)
-	case "times":
-		r.Times = int(n)
-	}
-	return nil
+	return r.Trigger.Set(k, v)
 }
 
 func (r *Rule) setMatch(v string) error {
@@ -296,14 +292,11 @@ func (r *Rule) setMatch(v string) error {
 // check refuses what parses but makes no sense for its point.
 func (r *Rule) check() error {
 	in, _ := Lookup(r.Point)
-	choose := 0
-	for _, on := range []bool{r.Nth > 0, r.Every > 0, r.Prob > 0} {
-		if on {
-			choose++
-		}
+	if err := r.Trigger.Check(); err != nil {
+		return err
 	}
-	if choose > 1 {
-		return fmt.Errorf("nth, every and prob exclude each other")
+	if in.Device && r.Nth > 0 && r.Every > 0 {
+		return fmt.Errorf("nth and every exclude each other at points of the device")
 	}
 	if r.N > 0 && r.After > 0 {
 		return fmt.Errorf("n and after exclude each other")
@@ -339,7 +332,16 @@ func isWord(s string) bool {
 	})
 }
 
-func kindNames() []string {
+// positive reads a count from 1 on.
+func positive(what, s string) (int, error) {
+	n, err := number(what, s)
+	if err == nil && (n < 1 || n > math.MaxInt32) {
+		err = fmt.Errorf("%s=%s: want 1 to %d", what, s, math.MaxInt32)
+	}
+	return int(n), err
+}
+
+func kindNames(kinds []Kind) []string {
 	var names []string
 	for _, k := range kinds {
 		names = append(names, string(k))

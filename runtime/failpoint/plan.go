@@ -3,8 +3,6 @@ package failpoint
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,10 +19,7 @@ type plan struct {
 // armedRule is a rule and its counters.
 type armedRule struct {
 	Rule
-	mu    sync.Mutex
-	hits  int // hits that passed match, n and after
-	fired int
-	rng   *rand.Rand
+	*Counter
 }
 
 // RuleStatus reports on one armed rule.
@@ -56,11 +51,11 @@ func Arm(rules []Rule, log func(format string, args ...any)) error {
 		if err := armable(r); err != nil {
 			return err
 		}
-		a := &armedRule{Rule: r}
-		if r.Prob > 0 {
-			a.rng = rand.New(rand.NewPCG(r.Seed, 0))
+		t := r.Trigger
+		if r.Action.Kind == KindSkew {
+			t.Times = 1 // the clock is wrong from then on
 		}
-		pl.rules = append(pl.rules, a)
+		pl.rules = append(pl.rules, &armedRule{r, NewCounter(t)})
 	}
 	for _, r := range pl.rules {
 		log("%s", r.ArmedLine())
@@ -119,9 +114,8 @@ func Status() []RuleStatus {
 	}
 	var list []RuleStatus
 	for _, r := range pl.rules {
-		r.mu.Lock()
-		list = append(list, RuleStatus{Rule: r.Rule, Hits: r.hits, Fired: r.fired})
-		r.mu.Unlock()
+		hits, fired := r.Count()
+		list = append(list, RuleStatus{Rule: r.Rule, Hits: hits, Fired: fired})
 	}
 	return list
 }
@@ -129,49 +123,15 @@ func Status() []RuleStatus {
 // eval runs the first rule of the point that fires.
 func (pl *plan) eval(point string, s Scope, data []byte) ([]byte, error) {
 	for _, r := range pl.rules {
-		if r.Point != point || !r.matches(s) || !r.touches(s, data) {
+		if r.Point != point || !r.matches(s) || !r.Action.Touches(s.N, len(data)) {
 			continue
 		}
-		if n := r.fire(); n > 0 {
+		if n := r.Hit(); n > 0 {
 			pl.log("%s", r.FiredLine(n))
 			return pl.act(r, s, data)
 		}
 	}
 	return data, nil
-}
-
-// touches reports whether the offsets of a data action lie inside data.
-func (r *armedRule) touches(s Scope, data []byte) bool {
-	end := s.N + int64(len(data))
-	switch r.Action.Kind {
-	case KindFlip:
-		return r.Action.Offset >= s.N && r.Action.Offset < end
-	case KindZero:
-		return r.Action.Offset < end && s.N < r.Action.Offset+min(r.Action.Count, end)
-	case KindShort:
-		return r.Action.keep(len(data)) < len(data)
-	}
-	return true
-}
-
-// fire counts a hit; it returns 0 if the rule lets it pass, else the number of
-// fires so far.
-func (r *armedRule) fire() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.hits++
-	switch {
-	case r.Times > 0 && r.fired >= r.Times, r.Action.Kind == KindSkew && r.fired > 0:
-		return 0
-	case r.Nth > 0 && r.hits != r.Nth:
-		return 0
-	case r.Every > 0 && r.hits%r.Every != 0:
-		return 0
-	case r.Prob > 0 && r.rng.Float64() >= r.Prob:
-		return 0
-	}
-	r.fired++
-	return r.fired
 }
 
 func (pl *plan) act(r *armedRule, s Scope, data []byte) ([]byte, error) {
@@ -190,14 +150,9 @@ func (pl *plan) act(r *armedRule, s Scope, data []byte) ([]byte, error) {
 		fail.Cause = syscall.EACCES
 	case KindShort:
 		fail.Cause = io.ErrUnexpectedEOF
-		return data[:a.keep(len(data))], fail
-	case KindFlip:
-		data[a.Offset-s.N] ^= 1
-		return data, nil
-	case KindZero:
-		from := max(a.Offset-s.N, 0)
-		to := min(a.Offset+min(a.Count, s.N+int64(len(data)))-s.N, int64(len(data)))
-		clear(data[from:to])
+		return data[:a.Keep(len(data))], fail
+	case KindFlip, KindZero:
+		a.Damage(s.N, data)
 		return data, nil
 	case KindDelay, KindHang:
 		pl.wait(a.Delay)
@@ -212,14 +167,6 @@ func (pl *plan) act(r *armedRule, s Scope, data []byte) ([]byte, error) {
 		panic("failpoint: " + r.String())
 	}
 	return data, fail
-}
-
-// keep returns how many of n bytes a short action lets arrive.
-func (a Action) keep(n int) int {
-	if a.Pct {
-		return int(int64(n) * a.Count / 100)
-	}
-	return int(min(a.Count, int64(n)))
 }
 
 // wait sleeps for d, or without end for 0; Disarm ends it early.

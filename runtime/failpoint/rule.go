@@ -25,6 +25,7 @@ const (
 	KindKill9  Kind = "kill9"  // SIGKILL to the own process
 	KindPanic  Kind = "panic"  // panic in the caller
 	KindSkew   Kind = "skew"   // skew(D): once, and from then on, the clock is wrong by D, which may be negative
+	KindLie    Kind = "lie"    // say that it was done, and do nothing; not for points
 )
 
 var kinds = []Kind{KindEACCES, KindDelay, KindEIO, KindENOSPC, KindErr, KindFlip,
@@ -53,6 +54,44 @@ type Action struct {
 	Code   string        // metal: name or number as written
 	Effect string        // metal: one of none, all, partial, scramble, or empty
 	Sticky string        // metal: one of no, queue, device, process, or empty
+}
+
+// Touches reports whether an action that works on bytes has something to do with
+// n bytes from offset at on; every other action does.
+func (a Action) Touches(at int64, n int) bool {
+	end := at + int64(n)
+	switch a.Kind {
+	case KindFlip:
+		return a.Offset >= at && a.Offset < end
+	case KindZero:
+		return a.Offset < end && at < a.Offset+min(a.Count, end)
+	case KindShort:
+		return a.Keep(n) < n
+	}
+	return true
+}
+
+// Damage carries out flip and zero on data that lies at offset at.
+func (a Action) Damage(at int64, data []byte) {
+	switch a.Kind {
+	case KindFlip:
+		data[a.Offset-at] ^= 1
+	case KindZero:
+		from := max(a.Offset-at, 0)
+		to := min(a.Offset+min(a.Count, at+int64(len(data)))-at, int64(len(data)))
+		clear(data[from:to])
+	}
+}
+
+// Keep returns how many of n bytes a short action lets arrive.
+func (a Action) Keep(n int) int { return Share(a.Count, a.Pct, n) }
+
+// Share returns count, or count percent, of n bytes; at most n.
+func Share(count int64, pct bool, n int) int {
+	if pct {
+		return int(int64(n) * count / 100)
+	}
+	return int(min(count, int64(n)))
 }
 
 // CodeNumber returns the MTLCommandBufferError number of a metal action.
@@ -116,11 +155,7 @@ type Rule struct {
 	After int64  // only hits with Scope.N at or beyond it
 	Match string // disk, memory, cold, entry, range, entry(PREFIX), range(PREFIX)
 
-	Nth   int     // only the n-th counted hit
-	Every int     // every k-th counted hit
-	Times int     // at most so many fires
-	Prob  float64 // each counted hit with this probability ...
-	Seed  uint64  // ... drawn from a generator with this seed
+	Trigger
 }
 
 // String prints the rule in its one canonical form; Parse reads it back to an
@@ -136,20 +171,7 @@ func (r Rule) String() string {
 	}
 	b.WriteByte('=')
 	b.WriteString(r.Action.String())
-	if r.Nth > 0 {
-		fmt.Fprintf(&b, ":nth=%d", r.Nth)
-	}
-	if r.Every == 1 {
-		b.WriteString(":every")
-	} else if r.Every > 1 {
-		fmt.Fprintf(&b, ":every=%d", r.Every)
-	}
-	if r.Times > 0 {
-		fmt.Fprintf(&b, ":times=%d", r.Times)
-	}
-	if r.Prob > 0 {
-		fmt.Fprintf(&b, ":prob=%s,%d", strconv.FormatFloat(r.Prob, 'g', -1, 64), r.Seed)
-	}
+	b.WriteString(r.Trigger.String())
 	if r.Match != "" {
 		b.WriteString(":match=" + r.Match)
 	}
@@ -158,11 +180,17 @@ func (r Rule) String() string {
 
 // ArmedLine is the log line of a rule that was armed. Whoever executes a rule
 // writes it, so that a harness finds the same line for every point.
-func (r Rule) ArmedLine() string { return fmt.Sprintf("fault armed rule=%q", r.String()) }
+func (r Rule) ArmedLine() string { return ArmedLine(r.String()) }
 
 // FiredLine is the log line of the n-th time that a rule fired. It must be
 // written before the action happens.
-func (r Rule) FiredLine(n int) string { return fmt.Sprintf("fault fired rule=%q n=%d", r.String(), n) }
+func (r Rule) FiredLine(n int) string { return FiredLine(r.String(), n) }
+
+// ArmedLine is Rule.ArmedLine for a rule of any kind, printed.
+func ArmedLine(rule string) string { return fmt.Sprintf("fault armed rule=%q", rule) }
+
+// FiredLine is Rule.FiredLine for a rule of any kind, printed.
+func FiredLine(rule string, n int) string { return fmt.Sprintf("fault fired rule=%q n=%d", rule, n) }
 
 // matches reports whether a scope passes match, n and after.
 func (r *Rule) matches(s Scope) bool {

@@ -27,6 +27,8 @@ func TestParsePrintsBack(t *testing.T) {
 		"kv.payload.corrupt=zero(128,32):every",
 		"kv.payload.corrupt=zero(128,32):every=2:times=4",
 		"kv.fsync=eio:prob=0.25,7",
+		"kv.fsync=eio:nth=3:every",
+		"kv.fsync=eio:nth=3:every=2:times=4",
 		"kv.unlink=eacces:nth=1",
 		"kv.scan=hang",
 		"kv.scan=err",
@@ -53,7 +55,7 @@ func TestParseForms(t *testing.T) {
 		" kv.fsync=eio ":                  {Point: "kv.fsync", Action: Action{Kind: KindEIO}},
 		"kv.write.payload=enospc:after=7": {Point: "kv.write.payload", After: 7, Action: Action{Kind: KindENOSPC}},
 		"prefill.chunk=err:n=3":           {Point: "prefill.chunk", N: 3, Action: Action{Kind: KindErr}},
-		"kv.fsync=err():every=1":          {Point: "kv.fsync", Every: 1, Action: Action{Kind: KindErr}},
+		"kv.fsync=err():every=1":          {Point: "kv.fsync", Trigger: Trigger{Every: 1}, Action: Action{Kind: KindErr}},
 		"kv.fsync=delay(90s)":             {Point: "kv.fsync", Action: Action{Kind: KindDelay, Delay: 90 * time.Second}},
 		"device.lost=metal(3,a, b (c,d),sticky=device)": {Point: "device.lost",
 			Action: Action{Kind: KindMetal, Code: "3", Text: "a, b (c,d)", Sticky: "device"}},
@@ -84,7 +86,10 @@ func TestParseErrors(t *testing.T) {
 		{"kv.fsync=eio:nth=0", "want 1 to"},
 		{"kv.fsync=eio:nth=-1", "not a number"},
 		{"kv.fsync=eio:nth=1:nth=2", "twice"},
-		{"kv.fsync=eio:nth=1:every=2", "exclude"},
+		{"kv.fsync=eio:nth=1:prob=0.5", "exclude"},
+		{"kv.fsync=eio:every=2:prob=0.5", "exclude"},
+		{"kv.fsync=lie", "unknown action"},
+		{"device.lost=err:nth=2:every", "exclude"},
 		{"kv.fsync=eio:times", "needs a value"},
 		{"kv.fsync=eio:prob=1.5", "probability"},
 		{"kv.fsync=eio:prob=nan", "probability"},
@@ -171,7 +176,12 @@ func randomRule(t *rapid.T) Rule {
 	case 2:
 		r.After = rapid.Int64Range(1, 1<<62).Draw(t, "after")
 	}
-	switch rapid.IntRange(0, 3).Draw(t, "choose") {
+	switch rapid.IntRange(0, 4).Draw(t, "choose") {
+	case 4:
+		if !in.Device {
+			r.Every = rapid.IntRange(1, 9).Draw(t, "every")
+		}
+		fallthrough
 	case 1:
 		r.Nth = rapid.IntRange(1, 1<<30).Draw(t, "nth")
 	case 2:

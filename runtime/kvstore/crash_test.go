@@ -2,9 +2,9 @@ package kvstore_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -97,8 +97,11 @@ func TestCrashes(t *testing.T) {
 				a := talks.Draw(t, "talk")
 				var after *errfs.Mem
 				op := rapid.SampledFrom([]errfs.Op{errfs.OpCreate, errfs.OpWrite, errfs.OpSync, errfs.OpClose, errfs.OpRename, errfs.OpSyncDir, errfs.OpMkdir}).Draw(t, "op")
-				m.fs.SetRules(errfs.Rule{Op: op, Nth: rapid.IntRange(1, 12).Draw(t, "nth"), Crash: true, Short: rapid.Bool().Draw(t, "short"),
-					OnFire: func() { after = disk(t, m.mem) }})
+				text := fmt.Sprintf("%s:nth=%d:kill9", op, rapid.IntRange(1, 12).Draw(t, "nth"))
+				if rapid.Bool().Draw(t, "short") {
+					text = strings.Replace(text, ":kill9", ":part=50%:kill9", 1)
+				}
+				m.fs.SetRules(errfs.MustParse(text).Then(func() { after = disk(t, m.mem) }))
 				ids, err := m.trySave(a)
 				fired := m.fs.Fired() > 0
 				m.fs.SetRules()
@@ -181,7 +184,7 @@ func TestProtocolIsNeeded(t *testing.T) {
 				m := newMachine(t, errfs.NewMem(), c.change)
 				var after *errfs.Mem
 				rng := rand.New(rand.NewPCG(seed, 0))
-				m.fs.SetRules(errfs.Rule{Op: errfs.OpSync, Path: "*.kv", Nth: 2, Crash: true, OnFire: func() { after = m.mem.CrashClone(rng) }})
+				m.fs.SetRules(errfs.MustParse("sync:path=*.kv:nth=2:kill9").Then(func() { after = m.mem.CrashClone(rng) }))
 				if name == "no fsync" {
 					m.fs.SetRules()
 				}
@@ -218,7 +221,7 @@ func TestFoundIsDurable(t *testing.T) {
 		return other.save(a[:32])[0]
 	}()
 	shard := dir + "/segments/" + id[:2]
-	m.fs.SetRules(errfs.Rule{Op: errfs.OpSyncDir, Path: shard, Nth: 1, Crash: true, OnFire: func() { after = m.mem.KillClone() }})
+	m.fs.SetRules(errfs.MustParse("syncdir:path=" + shard + ":nth=1:kill9").Then(func() { after = m.mem.KillClone() }))
 	_, _ = m.trySave(a[:32])
 	if after == nil {
 		t.Fatal("never got to the folder's sync")
@@ -230,106 +233,6 @@ func TestFoundIsDurable(t *testing.T) {
 	m.save(a)
 	m.durable[string(a.text())] = a
 	m.crash(m.mem.CrashClone(nil)) // checks
-}
-
-// TestNthOperationFails lets the 1st, 2nd, 3rd ... operation of each kind fail
-// over a whole life of a store, until one life passes without a failure. Nothing
-// is ever wrong, nobody waits, and when the fault is over the store works.
-func TestNthOperationFails(t *testing.T) {
-	type fault struct {
-		err          error
-		short, every bool
-	}
-	runs := 0
-	for _, op := range errfs.Ops() {
-		faults := []fault{{err: errfs.ErrIO}, {err: errfs.ErrIO, every: true}}
-		switch op {
-		case errfs.OpWrite, errfs.OpSync, errfs.OpClose, errfs.OpCreate, errfs.OpRename:
-			faults = append(faults, fault{err: errfs.ErrNoSpace, short: true})
-		case errfs.OpRead:
-			faults[0].short = true
-		}
-		for _, f := range faults {
-			for n := 1; ; n++ {
-				rule := errfs.Rule{Op: op, Nth: n, Err: f.err, Short: f.short, Every: f.every}
-				fired := false
-				t.Run(rule.String(), func(t *testing.T) { fired = life(t, rule) })
-				runs++
-				if t.Failed() {
-					return
-				}
-				if !fired {
-					break
-				}
-				if f.every || stride > 1 {
-					n += n / 2 // a coarser sweep will do
-				}
-			}
-		}
-	}
-	t.Logf("%d lives", runs)
-	if runs < 150/stride {
-		t.Errorf("only %d lives: the sweep does not reach the operations", runs)
-	}
-}
-
-// life opens, saves, restores, strikes, evicts, recovers; some of it fails. Then
-// the fault ends, and everything must work. It reports whether the rule fired.
-func life(t *testing.T, rule errfs.Rule) bool {
-	mem := errfs.NewMem()
-	fsys := errfs.Wrap(mem, rule)
-	w := newWorld(t, fsys, func(o *kvstore.Options) {
-		o.BudgetBytes = 76 << 10 // room for a few segments
-		o.QuarantineBytes = 8 << 10
-	})
-	a, b := newTalk(1, 96), newTalk(1, 32).then(newTalk(2, 64))
-	ids, _ := w.trySave(a)
-	_, _ = w.tryRestore(a)
-	if in, err := w.s.BeginInflight(w.s.Lookup(a.text())); err == nil {
-		in.Phase("forward")
-		in.Done()
-	}
-	if len(ids) > 0 {
-		w.s.Withhold(ids, "test")
-		w.s.Convict(ids, "test")
-	}
-	w.advance(kvBackoff)
-	_, _ = w.trySave(b)
-	_, _ = w.tryRestore(b)
-	for i := range uint64(6) { // over the budget
-		w.advance(kvBackoff)
-		_, _ = w.trySave(newTalk(10+i, 64))
-	}
-	_ = w.s.Close(context.Background())
-	w.open() // recovery, with the fault or without
-	_, _ = w.tryRestore(b)
-	if _, err := w.s.Clear(); err != nil && !errors.Is(err, kvstore.ErrReadOnly) && !errors.Is(err, kvstore.ErrUnavailable) {
-		t.Error(err)
-	}
-	_ = w.s.Close(context.Background())
-	fired := fsys.Fired() > 0
-
-	fsys.SetRules()
-	w.open()
-	if ok, why := w.s.Health(); !ok {
-		t.Fatalf("after the fault: %s\n%s", why, w.dumpLog())
-	}
-	if got := append(w.names("tmp"), w.names("inflight")...); len(got) > 0 {
-		t.Errorf("left over: %v", got)
-	}
-	w.advance(kvBackoff)
-	c := newTalk(99, 96)
-	w.save(c)
-	if n := w.restore(c); n != 96 {
-		t.Errorf("after the fault a new talk restored %d\n%s", n, w.dumpLog())
-	}
-	w.restore(a)
-	w.restore(b)
-	if st := w.s.Stats(); st.UsedBytes > st.BudgetBytes || mem.Used() > st.BudgetBytes {
-		t.Errorf("used %d, on disk %d, budget %d", st.UsedBytes, mem.Used(), st.BudgetBytes)
-	}
-	w.close()
-	return fired
 }
 
 const kvBackoff = 61e9 // more than the longest pause after a failed write

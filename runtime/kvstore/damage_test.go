@@ -271,7 +271,9 @@ func TestTransientErrors(t *testing.T) {
 	m, _ := stored(t, a)
 	f := errfs.Wrap(m)
 	w := newWorld(t, f)
-	f.SetRules(errfs.Rule{Op: errfs.OpOpen, Path: "*.kv", Nth: 3, Err: syscall.EMFILE})
+	noFiles := errfs.MustParse("open:path=*.kv:nth=3:eio")
+	noFiles.Err = syscall.EMFILE
+	f.SetRules(noFiles)
 	if n := w.restore(a); n != 64 {
 		t.Errorf("restored %d", n)
 	}
@@ -279,7 +281,7 @@ func TestTransientErrors(t *testing.T) {
 	if n := w.restore(a); n != 96 || len(w.quarantined()) != 0 {
 		t.Errorf("then %d, quarantined %v", n, w.quarantined())
 	}
-	f.SetRules(errfs.Rule{Op: errfs.OpRead, Path: "*.kv", Nth: 4, Err: errfs.ErrIO})
+	f.SetRules(errfs.MustParse("read:path=*.kv:nth=4:eio"))
 	if n := w.restore(a); n == 96 || len(w.quarantined()) != 1 || !strings.Contains(w.quarantined()[0], "unreadable") {
 		t.Errorf("a bad medium: %d, quarantined %v", n, w.quarantined())
 	}
@@ -325,7 +327,7 @@ func TestHostileFolder(t *testing.T) {
 	for name, data := range map[string]string{
 		"journal": "garbage that is no journal", "inflight/1": "{", "inflight/x": strings.Repeat("[", 5000), "tmp/y": "temp",
 		"foreign.txt": "user's own", "segments/README": "x", "segments/zz/q": "x", "quarantine/odd": "x",
-		"quarantine/" + ids[0] + ".12.why.kv": "old", "quarantine/lost.1.note.json": "{}", "journal.tmp.1.1": "half"} {
+		"quarantine/" + ids[0] + ".12.why.kv": "old", "quarantine/abababababababababababababababababababab.1.note.json": "{}", "journal.tmp.1.1": "half"} {
 		must(t, os.MkdirAll(filepath.Dir(at(name)), 0o700))
 		must(t, os.WriteFile(at(name), []byte(data), 0o600))
 	}
@@ -336,7 +338,7 @@ func TestHostileFolder(t *testing.T) {
 	if w.logged("kv recovery scanned=14 ok=2 stale=0 corrupt=12") != 1 {
 		t.Errorf("log:\n%s", w.dumpLog())
 	}
-	for _, gone := range []string{"tmp/y", "inflight/1", "inflight/x", "journal.tmp.1.1", "quarantine/lost.1.note.json"} {
+	for _, gone := range []string{"tmp/y", "inflight/1", "inflight/x", "journal.tmp.1.1", "quarantine/abababababababababababababababababababab.1.note.json"} {
 		if _, err := os.Lstat(at(gone)); err == nil {
 			t.Errorf("%s stays", gone)
 		}

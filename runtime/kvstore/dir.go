@@ -59,10 +59,16 @@ func (d folder) quarantined(id segment.ID, at time.Time, why string) string {
 	return path.Join(d.quarantine(), id.String()+"."+strconv.FormatInt(at.Unix(), 10)+"."+why+segmentExt)
 }
 
+// maxWhy bounds the reason in a name of the quarantine.
+const maxWhy = 32
+
 // parseQuarantined returns the time in a quarantined file's base name.
 func parseQuarantined(base string) (unix int64, ok bool) {
 	f := strings.Split(base, ".")
-	if len(f) != 4 {
+	if len(f) != 4 || len(f[2]) > maxWhy {
+		return 0, false
+	}
+	if _, err := segment.ParseID(f[0]); err != nil {
 		return 0, false
 	}
 	unix, err := strconv.ParseInt(f[1], 10, 64)

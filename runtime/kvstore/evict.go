@@ -79,19 +79,33 @@ func (s *Store) choose(free int64) []*node {
 	if s.opt.Unsafe.EvictOldest {
 		return s.chooseOldest(free)
 	}
-	now, reached := s.opt.Now(), s.ix.reached()
+	return s.chooseOf(free, nil)
+}
+
+// chooseOf is choose among the nodes that wants accepts; nil: all. The caller
+// holds mu.
+func (s *Store) chooseOf(free int64, wants func(*node) bool) []*node {
 	wanted := map[segment.ID]bool{} // parents of what is in the queue
 	for _, j := range s.pending {
 		wanted[j.seg.Parent] = true
 	}
+	return s.ix.choose(free, s.opt.Now(), func(n *node) bool {
+		return n.pins == 0 && !n.leaving && !wanted[n.id] && (wants == nil || wants(n))
+	})
+}
+
+// choose marks nodes as leaving until free bytes are found among those that may
+// go. A node goes only when all that continues it goes.
+func (ix *index) choose(free int64, now time.Time, may func(*node) bool) []*node {
+	reached := ix.reached()
 	var open candidates
 	add := func(n *node) {
-		if n.pins == 0 && !n.leaving && !wanted[n.id] {
+		if may(n) {
 			heap.Push(&open, candidate{n, !reached[n.id], n.score(now), n.lastUsed})
 		}
 	}
-	for _, n := range s.ix.nodes {
-		if s.ix.isLeaf(n.id) {
+	for _, n := range ix.nodes {
+		if ix.isLeaf(n.id) {
 			add(n)
 		}
 	}
@@ -103,7 +117,7 @@ func (s *Store) choose(free int64) []*node {
 		list = append(list, n)
 		free -= n.bytes
 		gone[n.parent]++
-		if p := s.ix.nodes[n.parent]; p != nil && s.ix.families[p.id].live() == gone[p.id] {
+		if p := ix.nodes[n.parent]; p != nil && ix.families[p.id].live() == gone[p.id] {
 			add(p)
 		}
 	}

@@ -21,6 +21,8 @@ import (
 const (
 	maxMarkerBytes = 1 << 20 // of one marker
 	maxMarkers     = 4096    // looked at in one start; the rest is removed unread
+	// maxMarkersBytes is what one start reads of them all, for the same reason.
+	maxMarkersBytes = 16 << 20
 )
 
 // marker is the contents of an in-flight marker.
@@ -71,10 +73,16 @@ func (s *Store) BeginInflight(c Chain) (*Inflight, error) {
 	return in, nil
 }
 
-// Phase notes how far the request got, for the log line of the next process.
+// PhaseFirstChunk says that the chain was read, and that the first work on it has
+// begun.
+const PhaseFirstChunk = "first-chunk"
+
+// Phase notes how far the request got, for the log line of the next process. It
+// does not wait. The marker that it replaces is on disk, so this one must be, too:
+// a power cut may leave either, but not half of one.
 func (in *Inflight) Phase(phase string) {
 	if in.name != "" {
-		in.s.keep(false, func() { _ = in.s.writeMarker(in, phase, false) })
+		in.s.keep(false, func() { _ = in.s.writeMarker(in, phase, true) })
 	}
 }
 
@@ -127,18 +135,31 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 	if err != nil {
 		return err
 	}
-	err = vfs.WriteFileAtomic(s.fs, in.name, data, durable && s.durable())
+	err = s.writeAtomic(in.name, data, durable && s.durable())
 	if errors.Is(err, syscall.ENOSPC) {
 		// A full disk must not make the cache useless: give something up for it.
-		s.mu.Lock()
-		list := s.choose(1)
-		s.mu.Unlock()
-		for _, n := range list {
+		for _, n := range s.giveUpBeside(in.ids) {
 			s.drop(n, "device-full")
 		}
-		err = vfs.WriteFileAtomic(s.fs, in.name, data, durable && s.durable())
+		err = s.writeAtomic(in.name, data, durable && s.durable())
 	}
 	return err
+}
+
+// giveUpBeside marks the least valuable segment that is not one of these, or of
+// these if there is no other.
+func (s *Store) giveUpBeside(ids []string) []*node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nodes := s.pin(s.nodesOf(ids))
+	list := s.choose(1)
+	for _, n := range nodes {
+		n.pins--
+	}
+	if len(list) == 0 {
+		list = s.choose(1)
+	}
+	return list
 }
 
 // removeMarker unlinks a marker for good: one that came back after a power cut
@@ -188,25 +209,51 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	var gone []uint64
+	left := int64(maxMarkersBytes)
 	for _, name := range names {
-		poisoned = append(poisoned, s.applyMarker(name)...)
+		if left -= s.sizeOf(name); left < 0 {
+			s.sweep(name)
+			continue
+		}
+		guilty, key := s.applyMarker(name)
+		poisoned = append(poisoned, guilty...)
+		if key != 0 {
+			gone = append(gone, key)
+		}
+	}
+	if len(names) > 0 && s.durable() {
+		// As with our own markers: one that came back after a power cut would count
+		// again, and perhaps against segments that were written since.
+		if err := s.fs.SyncDir(s.dir.inflight()); err != nil {
+			return poisoned, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range gone {
+		delete(s.markKeys, key)
 	}
 	return poisoned, nil
 }
 
-func (s *Store) applyMarker(name string) []*node {
+// applyMarker returns the segments that are poisoned by one marker, and the
+// marker's key if it has counted and is gone now.
+func (s *Store) applyMarker(name string) (poisoned []*node, gone uint64) {
 	data, err := vfs.ReadFile(s.fs, name, maxMarkerBytes)
 	var m marker
 	if err != nil || json.Unmarshal(data, &m) != nil {
 		s.sweep(name)
-		return nil
+		return nil, 0
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(append(data, path.Base(name)...))
 	key := max(h.Sum64(), 1)
 	if _, done := s.markKeys[key]; done {
-		s.sweep(name) // its strikes are in the journal: we died between the two
-		return nil
+		if s.sweep(name) { // its strikes are in the journal: we died between the two
+			return nil, key
+		}
+		return nil, 0
 	}
 	otherBoot := m.BootID != "" && s.opt.BootID != "" && m.BootID != s.opt.BootID
 	s.mu.Lock()
@@ -223,11 +270,9 @@ func (s *Store) applyMarker(name string) []*node {
 	s.opt.Log("kv cache strike segments=%d quarantined=%d why=%q", len(nodes), len(poisoned),
 		fmt.Sprintf("a process died in phase %s of a restore, started %s, same boot %v", m.Phase, m.Start.Format(time.RFC3339), !otherBoot))
 	if s.sweep(name) {
-		s.mu.Lock()
-		delete(s.markKeys, key)
-		s.mu.Unlock()
+		return poisoned, key
 	}
-	return poisoned
+	return poisoned, 0
 }
 
 func unique(ids []string) []string {

@@ -81,6 +81,7 @@ func touchRecord(n *node) journal.Record {
 }
 
 func (s *Store) journalFailed(err error) {
+	s.countLeft(err)
 	s.mu.Lock()
 	s.count.journalFailures++
 	first := s.count.journalFailures == 1

@@ -2,14 +2,15 @@ package kvstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"time"
 
 	"ds4/runtime/kvstore/journal"
 	"ds4/runtime/kvstore/segment"
-	"ds4/runtime/vfs"
 )
 
 // strikeLimit is how many strikes send a segment to quarantine.
@@ -257,7 +258,7 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 		return 0, s.remove(name, id.String())
 	}
 	now := s.opt.Now()
-	to := s.dir.quarantined(id, now, why)
+	to := s.freeCell(id, now, why)
 	err := ptQuarantine.Hit(s.scope(id, 0))
 	if err == nil {
 		err = s.fs.Rename(name, to)
@@ -268,15 +269,18 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 		}
 		return 0, nil
 	}
-	if s.durable() {
+	if s.durable() && !s.scanning {
 		// Best effort: a file that comes back after a power cut is judged again.
 		_ = s.fs.SyncDir(path.Dir(name))
 		_ = s.fs.SyncDir(s.dir.quarantine())
 	}
+	if real := s.sizeOf(to); real > 0 {
+		size = real // which may not be what the index thinks: the file is damaged
+	}
 	n.At, n.Identity = now.UTC(), fmt.Sprintf("%x", s.opt.Identity)
 	text, _ := json.MarshalIndent(n, "", "  ")
 	text = append(text, '\n')
-	if vfs.WriteFileAtomic(s.fs, noteName(to), text, false) == nil {
+	if s.writeAtomic(noteName(to), text, false) == nil {
 		size += int64(len(text))
 	}
 	s.mu.Lock()
@@ -285,13 +289,31 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 	return size, nil
 }
 
+// freeCell returns a name in the quarantine that no file has: one that is replaced
+// would be counted twice, and renaming onto another name of the same file, which
+// a power cut may leave, would not even move it.
+func (s *Store) freeCell(id segment.ID, at time.Time, why string) string {
+	const tries = 1000 // of one segment in as many seconds
+	name := s.dir.quarantined(id, at, why)
+	for range tries {
+		if _, err := s.fs.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		at = at.Add(time.Second)
+		name = s.dir.quarantined(id, at, why)
+	}
+	return name
+}
+
 func noteName(file string) string { return strings.TrimSuffix(file, segmentExt) + ".json" }
 
-// trimJail drops the oldest files of the quarantine until it is within budget.
+// trimJail drops the oldest files of the quarantine until it is within its budget
+// and does not break that of the folder: a file that moved there has got a note.
+// Recovery, which does not know yet what there is, sees to the folder at its end.
 func (s *Store) trimJail() {
 	for {
 		s.mu.Lock()
-		fits := s.jailBytes <= s.opt.QuarantineBytes
+		fits := s.jailBytes <= s.opt.QuarantineBytes && (!s.ready || s.used() <= s.opt.BudgetBytes)
 		s.mu.Unlock()
 		if fits || !s.releaseOldest() {
 			return
@@ -341,7 +363,7 @@ func (s *Store) removeJailed(q jailed) error {
 
 func (s *Store) addForeign(n int64) {
 	s.mu.Lock()
-	s.foreign += n
+	s.foreign = addBytes(s.foreign, n)
 	s.mu.Unlock()
 }
 

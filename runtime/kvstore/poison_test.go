@@ -143,7 +143,7 @@ func TestMarkerCountsOnce(t *testing.T) {
 	w := newWorld(t, m)
 	ids := w.save(a)
 	w.begin(a)
-	f := errfs.Wrap(m.KillClone(), errfs.Rule{Op: errfs.OpRemove, Path: dir + "/inflight/*", Every: true, Err: errfs.ErrIO})
+	f := errfs.Wrap(m.KillClone(), errfs.MustParse("remove:path="+dir+"/inflight/*:every:eio"))
 	w.close()
 	w.opt.FS, w.fs = f, f
 	for i := range 3 {

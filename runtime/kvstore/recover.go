@@ -13,10 +13,13 @@ import (
 	"ds4/runtime/vfs"
 )
 
+// Bounds of what a start does for a folder in which anything may lie.
 const (
-	maxJailed     = 1 << 16 // files of the quarantine in memory; more are removed
+	maxJailed     = 1 << 14 // files of the quarantine in memory; more are removed
+	maxIsolated   = 1000    // damaged files that one start moves to quarantine; more are removed
 	maxDepth      = 16      // of foreign folders when their size is taken
-	maxScanErrors = 5       // lines about files that cannot be read
+	maxLooks      = 1 << 20 // names in one foreign folder when its size is taken
+	maxScanErrors = 5       // lines about files that cannot be read, or not be removed
 )
 
 // Verdicts is what recovery found.
@@ -120,6 +123,7 @@ func (s *Store) recoverSegments() error {
 	}
 	s.sortOrphans()
 	s.trimJail()
+	s.sayWhatWasTooMuch()
 	before := s.ix.bytes
 	if !s.opt.Unsafe.NoTrim {
 		s.makeRoom(0)
@@ -153,7 +157,9 @@ func (s *Store) sweep(name string) bool {
 		return false
 	}
 	if err := s.remove(name, ""); err != nil {
-		s.opt.Log("kv cache cannot remove %s: %s; ignored from now on", path.Base(name), errnoText(err))
+		if s.unswept++; s.unswept <= maxScanErrors {
+			s.opt.Log("kv cache cannot remove %q: %v; ignored from now on", path.Base(name), rootCause(err))
+		}
 		s.addForeign(size)
 		return false
 	}
@@ -161,8 +167,26 @@ func (s *Store) sweep(name string) bool {
 	return true
 }
 
-// scan judges every file of the segments folder.
+// sayWhatWasTooMuch is the end of what was said one by one.
+func (s *Store) sayWhatWasTooMuch() {
+	if more := s.unswept - maxScanErrors; more > 0 {
+		s.opt.Log("kv cache cannot remove %d more", more)
+	}
+	if more := s.isolated - maxIsolated; more > 0 {
+		s.opt.Log("kv cache removed %d more damaged files without quarantine", more)
+	}
+}
+
+// scan judges every file of the segments folder. What it moves to quarantine is
+// synced at the end of each folder, not file by file.
 func (s *Store) scan() error {
+	s.scanning = true
+	defer func() {
+		s.scanning = false
+		if s.isolated > 0 {
+			s.syncFound(s.dir.quarantine())
+		}
+	}()
 	var shards []string
 	err := s.fs.ReadDir(s.dir.segments(), func(e vfs.Entry) error {
 		switch {
@@ -197,6 +221,7 @@ func (s *Store) scan() error {
 		}
 		s.syncFound(s.dir.shard(shard))
 	}
+	s.exposeTwins()
 	s.syncFound(s.dir.segments())
 	if unreadable > maxScanErrors {
 		s.opt.Log("kv cache cannot read %d more", unreadable-maxScanErrors)
@@ -253,9 +278,14 @@ func (s *Store) scanEntry(shard string, e vfs.Entry, complain func(string, error
 
 // isolate quarantines a file that never made it into the index.
 func (s *Store) isolate(n *node, why string, cause error) {
-	if s.readOnly == "" {
-		s.imprison(n, why, cause.Error())
+	if s.readOnly != "" {
+		return
 	}
+	if s.isolated++; s.isolated > maxIsolated {
+		s.sweep(s.dir.segment(n.id))
+		return
+	}
+	s.imprison(n, why, cause.Error())
 }
 
 // headFile is a file whose header and table are read at once and remembered.
@@ -480,6 +510,13 @@ func (s *Store) countForeign() {
 func (s *Store) sizeOf(name string) int64 { return sizeOf(s.fs, name, maxDepth) }
 
 func sizeOf(fsys vfs.FS, name string, depth int) int64 {
+	looks := maxLooks
+	return sizeWithin(fsys, name, depth, &looks)
+}
+
+var errEnough = errors.New("kvstore: looked at enough names")
+
+func sizeWithin(fsys vfs.FS, name string, depth int, looks *int) int64 {
 	fi, err := fsys.Lstat(name)
 	if err != nil {
 		return 0
@@ -490,12 +527,21 @@ func sizeOf(fsys vfs.FS, name string, depth int) int64 {
 	var sum int64
 	if depth > 0 {
 		_ = fsys.ReadDir(name, func(e vfs.Entry) error {
-			sum += sizeOf(fsys, path.Join(name, e.Name), depth-1)
+			if *looks--; *looks < 0 {
+				return errEnough
+			}
+			sum = addBytes(sum, sizeWithin(fsys, path.Join(name, e.Name), depth-1, looks))
 			return nil
 		})
 	}
 	return sum
 }
+
+// maxBytes is more than anything under a folder can be. Sparse files may claim
+// more; sums of it do not overflow.
+const maxBytes = 1 << 60
+
+func addBytes(a, b int64) int64 { return min(a+min(b, maxBytes), maxBytes) }
 
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {

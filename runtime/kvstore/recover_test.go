@@ -3,11 +3,9 @@ package kvstore_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -252,58 +250,6 @@ func TestEveryPointFires(t *testing.T) {
 				t.Errorf("after the fault restored %d", n)
 			}
 		})
-	}
-}
-
-func TestInspectAndPurge(t *testing.T) {
-	ctx := context.Background()
-	a := newTalk(1, 96)
-	m := errfs.NewMem()
-	if _, err := kvstore.Inspect(ctx, m, dir, false); err == nil {
-		t.Error("no folder, no error")
-	}
-	w := newWorld(t, m)
-	ids := w.save(a)
-	w.s.Convict(w.save(newTalk(2, 32)), "x")
-	put(t, m, dir+"/notes.txt", []byte("mine"))
-	row := section(t, m, file(ids[2]), segment.Raw, 0).Offset
-	w.overwrite(file(ids[2]), func(b []byte) []byte { b[row] ^= 1; return b })
-
-	l, err := kvstore.Inspect(ctx, m, dir, false)
-	must(t, err)
-	if len(l.Segments) != 3 || len(l.Quarantined) != 1 || !strings.HasPrefix(l.InUseBy, "pid ") || l.Bytes == 0 ||
-		l.Segments[2].Verdict != "ok" || l.Segments[1].Parent != ids[0] || l.Segments[1].To != 64 {
-		t.Errorf("%+v", l)
-	}
-	l, err = kvstore.VerifyDir(ctx, m, dir)
-	must(t, err)
-	if !strings.Contains(l.Segments[2].Verdict, "corrupt") || l.Segments[0].Verdict != "ok" {
-		t.Errorf("%+v", l)
-	}
-	d, err := kvstore.DumpFile(m, file(ids[2]))
-	must(t, err)
-	if d.From != 64 || !strings.Contains(d.Verdict, "raw of layer 0") {
-		t.Errorf("%+v", d)
-	}
-	if _, err := kvstore.Purge(m, dir); !errors.Is(err, kvstore.ErrLocked) || !strings.Contains(err.Error(), "POST /v1/kv/clear") {
-		t.Errorf("purge beside a server: %v", err)
-	}
-	w.close()
-	if l, err = kvstore.Inspect(ctx, m, dir, false); err != nil || l.InUseBy != "" {
-		t.Errorf("after the server ended: %+v, %v", l, err)
-	}
-	f, err := kvstore.Purge(m, dir)
-	must(t, err)
-	if f.Segments != 3 || f.Quarantined != 2 || f.Failed != 0 || f.Bytes == 0 {
-		t.Errorf("freed %+v", f)
-	}
-	if !w.exists(dir+"/notes.txt") || w.exists(file(ids[0])) || w.exists(dir+"/journal") {
-		t.Error("purged too much or too little")
-	}
-	cancelled, cancel := context.WithCancel(ctx)
-	cancel()
-	if _, err := kvstore.Inspect(cancelled, m, dir, false); err != nil {
-		t.Errorf("an empty folder: %v", err) // nothing to cancel
 	}
 }
 

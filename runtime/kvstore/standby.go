@@ -32,7 +32,7 @@ func (s *Store) renewable(j *job) bool {
 func (s *Store) standBy(fresh *node, tmp string) (bool, error) {
 	leaving := s.tryStandBy(fresh, tmp)
 	if leaving && s.keep(true, func() {}) { // then the keeper has moved it
-		leaving = s.tryStandBy(fresh, tmp)
+		s.tryStandBy(fresh, tmp)
 	}
 	s.mu.Lock()
 	n := s.ix.nodes[fresh.id]
@@ -41,7 +41,7 @@ func (s *Store) standBy(fresh *node, tmp string) (bool, error) {
 	if free || kept {
 		return kept, nil
 	}
-	_ = s.remove(tmp, fresh.id.String())
+	s.discard(tmp, fresh.id.String())
 	return false, fmt.Errorf("%w: %v needs no copy any more", errSkip, fresh.id)
 }
 
@@ -83,10 +83,10 @@ func (s *Store) promote(n *node) *node {
 		err = s.fs.Rename(b.name, name)
 	}
 	if err != nil {
-		_ = s.remove(b.name, n.id.String()) // else the next start does
+		s.discard(b.name, n.id.String())
 	} else if s.durable() {
 		if err = s.fs.SyncDir(path.Dir(name)); err != nil {
-			_ = s.remove(name, n.id.String()) // as after any write
+			s.discard(name, n.id.String()) // as after any write
 		}
 	}
 	if err != nil {

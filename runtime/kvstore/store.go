@@ -26,7 +26,7 @@ const (
 	keeperLength  = 1024            // notes that wait for the keeper
 	keeperWait    = 2 * time.Second // longest that a request waits for a note to reach the disk
 	warnEvery     = time.Minute     // a store that does not work says so this often
-	maxNodes      = 1 << 20         // segments in the index; more are ignored
+	maxNodes      = 1 << 18         // segments in the index, at 200 bytes each; more are ignored
 	maxConvicted  = 1 << 16         // convictions that are remembered
 	maxStuckReads = 32              // abandoned reads; with more, the disk is given up
 )
@@ -56,11 +56,17 @@ type Store struct {
 	journalMost int // records beyond which the journal is rewritten
 	keeperEnds  bool
 
+	// Recovery's own.
+	scanning bool
+	isolated int // damaged files so far
+	unswept  int // files that could not be removed so far
+
 	mu        sync.Mutex
 	ready     bool
 	closed    bool
 	disabled  string // why nothing works
 	readOnly  string // why nothing is written
+	holder    Holder // what the lock file says of us; zero if it is not ours
 	ix        *index
 	pending   map[segment.ID]*job // queued or being written
 	convicted map[segment.ID]conviction
@@ -90,6 +96,13 @@ type backoff struct {
 	until  time.Time
 	delay  time.Duration
 	reason string // of the last failure; empty after a success
+}
+
+// holds reports whether the pause is not over. A clock that was set back does not
+// make it longer.
+func (b backoff) holds(now time.Time) bool {
+	left := b.until.Sub(now)
+	return left > 0 && left <= b.delay
 }
 
 // Open uses the folder and recovers what is in it. The only errors are those of
@@ -242,6 +255,7 @@ func (s *Store) keeper() {
 	defer close(s.keeperDone)
 	warn := time.NewTicker(warnEvery)
 	defer warn.Stop()
+	s.describe() // somebody may have announced an address while recovery went on
 	for {
 		select {
 		case note := <-s.notes:
@@ -461,6 +475,16 @@ func (s *Store) unpinner(nodes []*node) func() {
 			}
 		})
 	}
+}
+
+// rootCause is what an error says without the path, which somebody else may have
+// chosen.
+func rootCause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // errnoText shortens an error for a reason that people read.

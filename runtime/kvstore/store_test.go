@@ -217,11 +217,11 @@ func TestUnusableFolder(t *testing.T) {
 	}{
 		"a file in the way": {fs: func() vfs.FS { m := errfs.NewMem(); put(t, m, dir, nil); return m }, want: "off: mkdir /cache: not a directory"},
 		"mkdir denied": {fs: func() vfs.FS {
-			return errfs.Wrap(errfs.NewMem(), errfs.Rule{Op: errfs.OpMkdir, Every: true, Err: errfs.ErrDenied})
+			return errfs.Wrap(errfs.NewMem(), errfs.MustParse("mkdir:every:eacces"))
 		}, want: "permission denied"},
 		"fault point": {fs: func() vfs.FS { return errfs.NewMem() }, rule: "kv.open=eacces", want: "off: kv.open: permission denied"},
 		"lock denied": {fs: func() vfs.FS {
-			return errfs.Wrap(errfs.NewMem(), errfs.Rule{Op: errfs.OpLock, Every: true, Err: errfs.ErrDenied})
+			return errfs.Wrap(errfs.NewMem(), errfs.MustParse("lock:every:eacces"))
 		}, want: "read-only: lock /cache/LOCK: permission denied"},
 	} {
 		t.Run(name, func(t *testing.T) {

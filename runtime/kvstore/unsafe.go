@@ -97,7 +97,7 @@ func (s *Store) writeInPlace(e *segment.Encoded) error {
 		return err
 	}
 	if err := s.writeFile(name, e); err != nil {
-		_ = s.remove(name, e.ID.String())
+		s.discard(name, e.ID.String())
 		return err
 	}
 	return s.syncShard(path.Dir(name), e.ID)

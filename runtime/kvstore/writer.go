@@ -117,7 +117,7 @@ func (s *Store) admit(j *job, to int) error {
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
 	case !j.seg.Parent.IsZero() && !s.has(j.seg.Parent):
 		return fmt.Errorf("%w: %v", ErrNoParent, j.seg.Parent)
-	case s.opt.Now().Before(s.backoff.until) && !s.opt.Unsafe.NoBackoff:
+	case s.backoff.holds(s.opt.Now()) && !s.opt.Unsafe.NoBackoff:
 		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
 	}
 	return nil
@@ -298,7 +298,7 @@ func (s *Store) addTemp(n int64) {
 func (s *Store) writeDurably(j *job, e *segment.Encoded, fresh *node) (standsBy bool, err error) {
 	tmp, name := s.dir.temp(e.ID, s.pid, s.tempCount.Add(1)), s.dir.segment(e.ID)
 	if err := s.writeFile(tmp, e); err != nil {
-		_ = s.remove(tmp, e.ID.String()) // best effort: start-up removes what stays
+		s.discard(tmp, e.ID.String())
 		return false, err
 	}
 	if j.renews {
@@ -314,12 +314,12 @@ func (s *Store) writeDurably(j *job, e *segment.Encoded, fresh *node) (standsBy 
 		err = s.fs.Rename(tmp, name)
 	}
 	if err != nil {
-		_ = s.remove(tmp, e.ID.String())
+		s.discard(tmp, e.ID.String())
 		return false, fmt.Errorf("kvstore: publish %v: %w", e.ID, err)
 	}
 	if err := s.syncShard(path.Dir(name), e.ID); err != nil {
 		// The name may be gone after a power cut. Do not count on it.
-		_ = s.remove(name, e.ID.String())
+		s.discard(name, e.ID.String())
 		return false, err
 	}
 	return false, nil
@@ -439,6 +439,29 @@ func (s *Store) remove(name, entry string) error {
 		return nil
 	}
 	return err
+}
+
+// discard removes what a failed write has left. What cannot be removed counts, so
+// that a disk on which nothing works is not filled; the next start removes it.
+func (s *Store) discard(name, entry string) {
+	if s.remove(name, entry) != nil {
+		s.addForeign(s.sizeOf(name))
+	}
+}
+
+// writeAtomic is vfs.WriteFileAtomic; a temporary file that stays counts.
+func (s *Store) writeAtomic(name string, data []byte, durable bool) error {
+	err := vfs.WriteFileAtomic(s.fs, name, data, durable)
+	s.countLeft(err)
+	return err
+}
+
+// countLeft counts the temporary file that an error tells of.
+func (s *Store) countLeft(err error) {
+	var left *vfs.TempLeftError
+	if errors.As(err, &left) {
+		s.addForeign(s.sizeOf(left.Name))
+	}
 }
 
 func (s *Store) scope(id segment.ID, n int64) failpoint.Scope {

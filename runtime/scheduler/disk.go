@@ -96,6 +96,14 @@ func (d *disk) begin(j *job, c kvstore.Chain) error {
 	return nil
 }
 
+// working notes that the chain was read and that work on it begins: a death from now
+// on is not the disk's doing.
+func (d *disk) working(j *job) {
+	if in := d.inflight[j]; in != nil {
+		in.Phase(kvstore.PhaseFirstChunk)
+	}
+}
+
 // proven removes the marker because work on the restored state succeeded;
 // dismissed because nobody will know: cancelled, shut down, or judged by the
 // ladder.

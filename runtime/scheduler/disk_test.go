@@ -480,6 +480,19 @@ func TestCancelledRestoreIsNoStrike(t *testing.T) {
 	}
 }
 
+// TestMarkerTellsThePhase: the marker is written a second time when the work on the
+// restored prefix begins, and a failure of that costs nothing.
+func TestMarkerTellsThePhase(t *testing.T) {
+	w := filledWorld(t)
+	r := w.serve(rigOptions{})
+	arm(t, r, "kv.inflight=eio:nth=2")
+	if a := r.good(longChat()); a.result.Source != SourceDisk {
+		t.Errorf("got %+v", a.result)
+	}
+	w.noMarkers()
+	r.log.want("fault fired", 1)
+}
+
 // TestShutdownSavesARunningPrefill is C8.
 func TestShutdownSavesARunningPrefill(t *testing.T) {
 	w := newWorld(t)

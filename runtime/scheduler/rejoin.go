@@ -86,6 +86,7 @@ func (s *Scheduler) endRejoin(r restored) {
 	s.setTokens(j, r.join.tokens, j.attempt.cached+n, SourceDisk)
 	j.attempt.restored += n
 	j.attempt.chain = append(slices.Clip(j.attempt.chain), r.got.Chain.IDs...)
+	s.disk.working(j)
 	if len(sl.past.tokens) == j.attempt.mark {
 		sl.keep()
 	}

@@ -113,6 +113,7 @@ func (s *Scheduler) endRestore(r restored) {
 	sl.saved = ends(r.got.Chain, s.cfg.SegmentTokens)
 	s.setTokens(j, tokens, len(h.tokens), SourceDisk)
 	j.attempt.chain, j.attempt.restored = r.got.Chain.IDs, len(h.tokens)
+	s.disk.working(j)
 	s.beginPrefill(j)
 }
 

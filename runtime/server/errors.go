@@ -32,6 +32,7 @@ const (
 	retryShutdown  = time.Second // the next process is up about then
 	retryQueueFull = time.Second // a place in the queue is free about then
 	retryKV        = 5 * time.Second
+	retryBodies    = time.Second // a body is parsed in less
 )
 
 // errorBody is what every error looks like to a client, as a response or as the data

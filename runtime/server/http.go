@@ -68,16 +68,27 @@ func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) error {
 	return writePieces(w, http.NewResponseController(w), s.cfg.WriteStall, body)
 }
 
-// readBody reads a request's body. Memory grows with what arrives, not with what the
-// headers announce.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBodyBytes {
+// readBody reads a request's body of at most limit bytes. Memory grows with what
+// arrives, not with what the headers announce, and that of all bodies together is
+// bounded: the caller must call release when it no longer needs the body.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
+	share := s.bodies.open()
+	body, err = s.readWhole(w, r, limit, share)
+	if err != nil {
+		share.release()
+		return nil, nil, err
+	}
+	return body, share.release, nil
+}
+
+func (s *Server) readWhole(w http.ResponseWriter, r *http.Request, limit int64, share *bodyShare) ([]byte, error) {
+	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
-		return nil, bodyTooLarge()
+		return nil, bodyTooLarge(limit)
 	}
 	rc := http.NewResponseController(w)
 	body, err := io.ReadAll(&patientReader{
-		body: http.MaxBytesReader(w, r.Body, maxBodyBytes), rc: rc, end: time.Now().Add(maxBodyDuration),
+		body: http.MaxBytesReader(w, r.Body, limit), rc: rc, end: time.Now().Add(maxBodyDuration), share: share,
 	})
 	// The next read is net/http's own, which watches for a disconnect and would take
 	// an old deadline for one. It happens to clear it itself today.
@@ -89,7 +100,13 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 	case err == nil:
 		return body, nil
 	case errors.As(err, &tooLarge):
-		return nil, bodyTooLarge()
+		return nil, bodyTooLarge(limit)
+	case errors.Is(err, errBodies):
+		w.Header().Set("Connection", "close")
+		return nil, &apiError{
+			status: http.StatusServiceUnavailable, retryAfter: retryBodies, Type: typeServer,
+			Message: fmt.Sprintf("requests that arrive now are larger than %d MiB together; try again", maxBodiesBytes>>20),
+		}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
 		return nil, badRequest("bad HTTP request: the body did not arrive in time")
@@ -101,10 +118,12 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 }
 
 // patientReader lets every read take readStall, and all of them together until end.
+// What was read counts in share.
 type patientReader struct {
-	body io.Reader
-	rc   *http.ResponseController
-	end  time.Time
+	body  io.Reader
+	rc    *http.ResponseController
+	end   time.Time
+	share *bodyShare
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
@@ -115,14 +134,26 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	if err := p.rc.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	return p.body.Read(b)
+	n, err := p.body.Read(b)
+	if !p.share.add(int64(n)) {
+		return n, errBodies
+	}
+	return n, err
 }
 
-func bodyTooLarge() *apiError {
+func bodyTooLarge(limit int64) *apiError {
 	return &apiError{
 		status: http.StatusRequestEntityTooLarge, Type: typeInvalid,
-		Message: fmt.Sprintf("request body is larger than %d MiB", maxBodyBytes>>20),
+		Message: "request body is larger than " + formatLimit(limit),
 	}
+}
+
+// formatLimit prints a limit in the largest unit that it is a multiple of.
+func formatLimit(n int64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
 }
 
 func notAllowed(methods map[string]handler, method string) *apiError {

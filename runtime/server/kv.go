@@ -1,7 +1,7 @@
 package server
 
 import (
-	"errors"
+	"context"
 	"net/http"
 	"time"
 
@@ -12,6 +12,9 @@ import (
 type Store interface {
 	Stats() kvstore.Stats
 	List() []kvstore.Entry
+	HoldingKey() string // of the folder's lock file; "" if this process may not write
+	Purge(ctx context.Context, sel kvstore.Selection) (kvstore.PurgeReport, error)
+	Readmit(name string) (kvstore.FileRef, error)
 }
 
 // kvBody is the inventory of the disk cache. It never holds text of prompts.
@@ -96,16 +99,8 @@ type kvCleared struct {
 // handleKVClear serves POST /v1/kv/clear: it empties the disk cache, the idle live
 // sessions and the memory of failures. Without a disk cache it does the rest.
 func (s *Server) handleKVClear(w http.ResponseWriter, r *http.Request) error {
-	err := s.cfg.Scheduler.ClearKV(r.Context())
-	switch {
-	case errors.Is(err, kvstore.ErrReadOnly):
-		return &apiError{status: http.StatusConflict, Type: typeInvalid, Message: err.Error()}
-	case errors.Is(err, kvstore.ErrBusy), errors.Is(err, kvstore.ErrUnavailable):
-		return &apiError{
-			status: http.StatusServiceUnavailable, retryAfter: retryKV, Type: typeServer, Message: err.Error(),
-		}
-	case err != nil:
-		return err
+	if err := s.cfg.Scheduler.ClearKV(r.Context()); err != nil {
+		return fromStore(err)
 	}
 	body := kvCleared{Cleared: true}
 	if s.cfg.Store != nil {

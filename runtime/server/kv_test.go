@@ -33,6 +33,16 @@ func (testStore) List() []kvstore.Entry {
 	}
 }
 
+func (testStore) HoldingKey() string { return "the-key" }
+
+func (testStore) Purge(context.Context, kvstore.Selection) (kvstore.PurgeReport, error) {
+	return kvstore.PurgeReport{}, kvstore.ErrUnavailable
+}
+
+func (testStore) Readmit(string) (kvstore.FileRef, error) {
+	return kvstore.FileRef{}, kvstore.ErrUnavailable
+}
+
 // TestKVClearErrors: what the cache cannot do is told as it is.
 func TestKVClearErrors(t *testing.T) {
 	for _, tt := range []struct {

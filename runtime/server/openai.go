@@ -136,23 +136,11 @@ func (a *answer) chunk(d chunkDelta, finish *string) *chatChunk {
 
 // handleChat serves POST /v1/chat/completions.
 func (s *Server) handleChat(w http.ResponseWriter, r *http.Request) error {
-	body, err := s.readBody(w, r)
-	if err != nil {
-		return err
-	}
-	q, err := parseChatRequest(body)
-	if err != nil {
-		return err
-	}
-	req, err := s.generation(q)
-	if err != nil {
-		return err
-	}
 	// net/http cancels the request's context when the peer closes the connection;
 	// leaving this function does the same for a peer that stopped reading.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	events, err := s.cfg.Scheduler.Submit(ctx, req)
+	q, events, err := s.submitChat(ctx, w, r)
 	if err != nil {
 		return err
 	}
@@ -165,6 +153,26 @@ func (s *Server) handleChat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.writeJSON(w, http.StatusOK, full)
+}
+
+// submitChat reads, parses and submits a request. Its body counts until the scheduler
+// has accepted or refused its prompt, whose length is bounded from then on.
+func (s *Server) submitChat(ctx context.Context, w http.ResponseWriter, r *http.Request) (*chatRequest, <-chan scheduler.Event, error) {
+	body, release, err := s.readBody(w, r, maxBodyBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	q, err := parseChatRequest(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	req, err := s.generation(q)
+	if err != nil {
+		return nil, nil, err
+	}
+	events, err := s.cfg.Scheduler.Submit(ctx, req)
+	return q, events, err
 }
 
 // generation turns a request of the API into one of the scheduler.

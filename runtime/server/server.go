@@ -31,6 +31,7 @@ import (
 const (
 	maxHeaderBytes  = 64 << 10
 	maxBodyBytes    = 64 << 20
+	maxBodiesBytes  = 4 * maxBodyBytes // of all requests that are being read or parsed
 	readStall       = 10 * time.Second // a request that sends nothing for so long is dropped
 	maxBodyDuration = 5 * time.Minute  // however steadily it trickles
 	idleTimeout     = 2 * time.Minute  // of a connection that is kept alive
@@ -80,6 +81,7 @@ type Server struct {
 	startID     string // tells the ids of this process from those of the one before
 	completions atomic.Uint64
 	stopping    atomic.Bool
+	bodies      bodyBudget
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -106,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32())}
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -136,6 +138,8 @@ func (s *Server) table() map[string]map[string]handler {
 		"/metrics":             get(s.metrics.handle),
 		"/v1/kv":               get(s.handleKV),
 		"/v1/kv/clear":         post(s.handleKVClear),
+		"/v1/kv/purge":         post(s.handleKVPurge),
+		"/v1/kv/restore":       post(s.handleKVRestore),
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))

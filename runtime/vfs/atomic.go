@@ -45,8 +45,11 @@ func WriteFileAtomic(fsys FS, name string, data []byte, durable bool) error {
 		err = fsys.Rename(tmp, name)
 	}
 	if err != nil {
-		_ = fsys.Remove(tmp) // best effort: start-up removes what stays
-		return fmt.Errorf("vfs: write %s: %w", name, err)
+		err = fmt.Errorf("vfs: write %s: %w", name, err)
+		if err2 := fsys.Remove(tmp); err2 != nil && !errors.Is(err2, fs.ErrNotExist) {
+			err = errors.Join(err, &TempLeftError{Name: tmp, Err: err2})
+		}
+		return err
 	}
 	if durable {
 		if err := fsys.SyncDir(path.Dir(name)); err != nil {
@@ -55,6 +58,18 @@ func WriteFileAtomic(fsys FS, name string, data []byte, durable bool) error {
 	}
 	return nil
 }
+
+// TempLeftError says that a write failed and that its temporary file could not be
+// removed either. It is garbage now, and takes room.
+type TempLeftError struct {
+	Name string
+	Err  error
+}
+
+func (e *TempLeftError) Error() string { return fmt.Sprintf("temporary file stays: %v", e.Err) }
+
+// Unwrap returns why it could not be removed.
+func (e *TempLeftError) Unwrap() error { return e.Err }
 
 // ErrTooBig is returned by ReadFile for a file beyond its limit.
 var ErrTooBig = errors.New("vfs: file is larger than the limit")

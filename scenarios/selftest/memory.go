@@ -144,7 +144,7 @@ func (m *crasher) run(ctx context.Context, crashes int) (done int, err error) {
 		}
 		mem := errfs.NewMem()
 		at := 1 + m.rng.IntN(m.ops)
-		fs := errfs.Wrap(mem, errfs.Rule{Nth: at, Crash: true, Short: true, Err: errfs.ErrCrashed})
+		fs := errfs.Wrap(mem, errfs.MustParse(fmt.Sprintf("any:nth=%d:part=50%%:kill9", at)))
 		durable, err := m.write(ctx, fs)
 		if err != nil && !errors.Is(err, errfs.ErrCrashed) {
 			return done, fmt.Errorf("at operation %d: %w", at, err)

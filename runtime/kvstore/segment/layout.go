@@ -76,6 +76,7 @@ func tokenBytes(vocab int) int { return max(1, (bits.Len(uint(vocab-1))+7)/8) }
 // plan computes the table, without checksums, and the file's size. It is the one
 // place that knows which sections exist and where.
 func (l Layout) plan(from, to, textBytes int) (table []Section, fileBytes int64) {
+	table = make([]Section, 0, 2+4*len(l.Layers))
 	add := func(kind Kind, layer, rows, rowBytes int) {
 		table = append(table, Section{Kind: kind, Layer: layer, Rows: rows, Bytes: int64(rows) * int64(rowBytes)})
 	}
