@@ -53,7 +53,7 @@ func Arm(rules []Rule, log func(format string, args ...any)) error {
 		}
 		t := r.Trigger
 		if r.Action.Kind == KindSkew {
-			t.Times = 1 // a clock jumps, and goes on from there
+			t.Times = 1 // the clock is wrong from then on
 		}
 		pl.rules = append(pl.rules, &armedRule{r, NewCounter(t)})
 	}
