@@ -365,6 +365,12 @@ func checkCorrupt(k *Corrupt, fail func(string, ...any) error) error {
 	if _, err := k.Count(); err != nil {
 		return fail("%w", err)
 	}
+	if (k.Op == faults.OpSubstitute) != (k.Match != "") {
+		return fail("match: is given with substitute, and only there")
+	}
+	if _, err := regexp.Compile(k.Match); err != nil {
+		return fail("match: %w", err)
+	}
 	return nil
 }
 

@@ -63,6 +63,8 @@ func (c *checker) expect(e *Expect) error {
 		if e.Faster.Percent < 1 {
 			return fmt.Errorf("%w: percent %d", ErrInvalid, e.Faster.Percent)
 		}
+	case e.Unchanged != "" && !c.keeps[e.Unchanged]:
+		return fmt.Errorf("%w: nothing was kept as %q", ErrInvalid, e.Unchanged)
 	case e.Equal != nil && len(e.Equal) < 2:
 		return fmt.Errorf("%w: want two answers or more", ErrInvalid)
 	}
@@ -74,7 +76,7 @@ func (c *checker) expect(e *Expect) error {
 			}
 		}
 	}
-	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Deaths, e.DiskBytes} {
+	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Markers, e.Deaths, e.DiskBytes} {
 		if b != nil {
 			bounds = b
 		}

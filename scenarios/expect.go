@@ -23,7 +23,9 @@ type Expect struct {
 	Fired       *FiredBounds  `json:"fired,omitempty" jsonschema:"how often the rules of a fault point fired"`
 	Quarantined *Bounds       `json:"quarantined,omitempty" jsonschema:"files in the quarantine directory"`
 	Segments    *Bounds       `json:"segments,omitempty" jsonschema:"published segment files"`
+	Unchanged   string        `json:"unchanged,omitempty" jsonschema:"name of a kept copy: each segment of it is there, and nothing has written to it since"`
 	Temps       *Bounds       `json:"temps,omitempty" jsonschema:"files under tmp"`
+	Markers     *Bounds       `json:"markers,omitempty" jsonschema:"markers of restores in progress"`
 	Deaths      *Bounds       `json:"deaths,omitempty" jsonschema:"ends of the process that no step commanded"`
 	Cached      *ChatBounds   `json:"cached,omitempty" jsonschema:"prompt tokens that the answer reports as reused"`
 	Restored    *ChatBounds   `json:"restored,omitempty" jsonschema:"tokens that the backend's counters say were read from disk during the chat"`

@@ -132,6 +132,7 @@ type Chat struct {
 	Thinking   bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before the answer"`
 	Retries    int      `json:"retries,omitempty" jsonschema:"further attempts after an error"`
 	Persist    bool     `json:"persist,omitempty" jsonschema:"retry even after an error that says it is not retryable"`
+	NoControl  bool     `json:"no_control,omitempty" jsonschema:"do not compare with a server without a cache, whose own tokens of what was sampled earlier may be others"`
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
@@ -151,6 +152,7 @@ type Turns struct {
 	Users     []Prompt `json:"users" jsonschema:"what the user says, one per turn"`
 	MaxTokens int      `json:"max_tokens,omitempty"`
 	Thinking  bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before each answer; it is not sent back"`
+	NoControl bool     `json:"no_control,omitempty" jsonschema:"as for a chat"`
 	After     string   `json:"after,omitempty" jsonschema:"go on with the conversation of this name"`
 	Retries   int      `json:"retries,omitempty"`
 	Timeout   Duration `json:"timeout,omitzero"`
@@ -174,7 +176,8 @@ type Corrupt struct {
 	At    string    `json:"at,omitempty" jsonschema:"bytes, percent, or a section of the segment format with +BYTES; a variable is allowed"`
 	Bit   int       `json:"bit,omitempty"`
 	Bytes string    `json:"bytes,omitempty" jsonschema:"how many bytes zero overwrites, or inflate adds; 1 if absent; a variable is allowed"`
-	Text  string    `json:"text,omitempty" jsonschema:"content for replace"`
+	Text  string    `json:"text,omitempty" jsonschema:"content for replace, or what substitute puts in"`
+	Match string    `json:"match,omitempty" jsonschema:"regular expression: what substitute takes out, once"`
 }
 
 // Fill makes the cache directory a copy of one that a healthy server filled with

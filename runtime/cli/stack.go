@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"time"
 
 	"ds4/metal"
 	"ds4/metal/cpu"
@@ -87,7 +86,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 		MinCacheTokens: o.kv.MinTokens, SegmentTokens: o.kv.SegmentTokens,
 		PrefillFailureLimit: failureLimit(o), InlineRetry: o.recovery.InlineRetry,
 		FailureWindow: o.recovery.FailureWindow, DeviceFailureExit: o.recovery.DeviceFailureExit, OnFatal: onFatal,
-		RestoreMin: restoreMin(o.faults), Log: log, ErrLine: errLine, Unsafe: scheduler.UnsafeOf(o.faults.Has),
+		RestoreMin: restoreMin(o.faults), Log: log, ErrLine: errLine, Now: pointClock.Now, Unsafe: scheduler.UnsafeOf(o.faults.Has),
 	})
 	return s, err
 }
@@ -120,7 +119,7 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
 		MinTokens: kv.MinTokens, QuantBits: s.expertBits(),
 		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
-		Log: log, Now: time.Now, Unsafe: kvstore.UnsafeOf(o.faults.Has),
+		Log: log, Now: pointClock.Now, Unsafe: kvstore.UnsafeOf(o.faults.Has),
 	})
 	if err != nil {
 		s.cacheProblem = err.Error()

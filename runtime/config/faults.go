@@ -39,8 +39,12 @@ var UnsafeSwitches = []string{
 	"no-rewind",        // rows beyond a shared prefix stay
 	"no-deadline",      // a restore may take for ever
 	"hide-trouble",     // health does not mention the disk cache
+	"trust-clock",      // segments from the future, or older than a month, are stale
+	"drop-orphans",     // a missing segment costs those behind it
+	"no-trim",          // start does not evict down to the budget
 	"process-identity", // the cache identity is that of the process
 	"strict-tokens",    // what was sampled is never found again
+	"loose-rewind",     // a session is continued beyond what the prompt shares with it
 	"cold-only",        // prompts that reused something are not stored
 	"store-twice",      // what is stored is stored again
 	"evict-oldest",     // the oldest segment goes first, whatever needs it

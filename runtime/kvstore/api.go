@@ -64,6 +64,7 @@ type Segment struct {
 	Comp     [][]byte // per layer: rows closed in (From, To]; empty for ratio 0
 	Index    [][]byte // per layer: the same windows; empty without indexer
 	Frontier [][]byte // per layer: FrontierBytes(To) bytes
+	Sampled  bool     // the last token was sampled; Restored says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
 	// Urgent saves are tried even shortly after a failed write: there will be no
@@ -120,6 +121,8 @@ type Target interface {
 type Restored struct {
 	Chain  Chain
 	Tokens []int32 // the stored tokens of Chain, [Tokens-From], authoritative over the text
-	Bytes  int64   // read from disk, failed attempts included
-	Time   time.Duration
+	// Sampled: the last of them was sampled, whatever the tokens of its text are.
+	Sampled bool
+	Bytes   int64 // read from disk, failed attempts included
+	Time    time.Duration
 }

@@ -32,7 +32,8 @@ var readBuffers = sync.Pool{New: func() any { return new([readPiece]byte) }}
 type load struct {
 	s      *Store
 	nodes  []*node
-	tokens [][]int32    // per segment
+	tokens [][]int32 // per segment
+	heads  []segment.Header
 	bytes  atomic.Int64 // read
 
 	tasks   chan task
@@ -68,7 +69,7 @@ func (o *openSegment) release() {
 }
 
 func newLoad(s *Store, nodes []*node) *load {
-	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
+	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), heads: make([]segment.Header, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
 }
 
 // run reads everything and commits, or aborts and says why: a *badSegment, an
@@ -191,6 +192,7 @@ func (l *load) feedSegment(at int, n *node) error {
 	if o.in, err = l.open(o, n); err != nil {
 		return err
 	}
+	l.heads[at] = o.in.Header
 	if l.tokens[at], err = l.head(o, n); err != nil {
 		return err
 	}

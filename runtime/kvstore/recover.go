@@ -174,7 +174,9 @@ func (s *Store) recoverSegments() error {
 	s.trimJail()
 	s.sayWhatWasTooMuch()
 	before := s.ix.bytes
-	s.makeRoom(0)
+	if !s.opt.Unsafe.NoTrim {
+		s.makeRoom(0)
+	}
 	s.verdicts.FreedBytes += before - s.ix.bytes
 	return nil
 }
@@ -379,7 +381,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Identity != s.opt.Identity || s.opt.Unsafe.WipeAtStart {
+	if h.Identity != s.opt.Identity || s.tooOld(h.CreatedNS) {
 		return nil, segment.ErrIdentity
 	}
 	in, err := r.Info(h, &s.opt.Layout)
@@ -479,7 +481,7 @@ func (s *Store) sortOrphans() {
 			continue
 		}
 		s.verdicts.Orphan++
-		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from {
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from || s.opt.Unsafe.DropOrphans {
 			useless = append(useless, n)
 		}
 	}

@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"path"
+	"time"
 
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/vfs"
@@ -23,6 +24,9 @@ type Unsafe struct {
 	ConsumeOnHit bool // a hit removes the last segment of its chain
 	TrustLength  bool // start-up allocates as much as a file says that it is long
 	WipeAtStart  bool // nothing that is found at start is good enough
+	TrustClock   bool // a segment from the future, or older than a month, is stale
+	NoTrim       bool // start does not evict down to the budget
+	DropOrphans  bool // start removes what a missing segment has cut off
 	NoPin        bool // making room costs what a waiting request is about to restore
 	StoreTwice   bool // a segment that is stored is written again
 	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
@@ -30,6 +34,13 @@ type Unsafe struct {
 	NoFrontier   bool // a restore leaves out the state of unfinished windows
 	NoReopen     bool // a folder that went away is not noticed
 	NoShrink     bool // a full disk costs what is new, not what is old
+}
+
+// tooOld says of a segment that is good that it is not, for its age.
+func (s *Store) tooOld(createdNS int64) bool {
+	const month = 30 * 24 * time.Hour
+	age := s.opt.Now().Sub(time.Unix(0, createdNS))
+	return s.opt.Unsafe.WipeAtStart || s.opt.Unsafe.TrustClock && (age < 0 || age > month)
 }
 
 // chooseOldest is what choose is there to avoid. The caller holds mu.
@@ -76,7 +87,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoChecksum: set("no-checksum"), NoInflight: set("no-inflight"), NoRename: set("no-rename"), NoConvict: set("no-convict"),
 		NoSync: set("no-fsync"), NoQuarantine: set("no-quarantine"), NoSweep: set("no-sweep"), NoBudget: set("no-budget"),
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
-		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), NoPin: set("no-pin"),
+		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), DropOrphans: set("drop-orphans"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
 		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"),
 	}
@@ -89,7 +100,7 @@ func (s *Store) writeInPlace(e *segment.Encoded) error {
 		return err
 	}
 	if err := s.writeFile(name, e); err != nil {
-		_ = s.remove(name, e.ID.String())
+		s.discard(name, e.ID.String())
 		return err
 	}
 	return s.syncShard(path.Dir(name), e.ID)

@@ -82,7 +82,7 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 		}
 	}
 	f := &segment.Segment{Identity: s.opt.Identity, Parent: parent, From: seg.From, To: seg.To,
-		CreatedNS: s.opt.Now().UnixNano(), Text: seg.Text, Tokens: seg.Tokens,
+		CreatedNS: s.opt.Now().UnixNano(), Sampled: seg.Sampled, Text: seg.Text, Tokens: seg.Tokens,
 		Raw: seg.Raw, Comp: seg.Comp, Index: seg.Index, Frontier: seg.Frontier}
 	if err := f.Check(s.opt.Layout); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInput, err)
@@ -103,8 +103,8 @@ func (s *Store) admit(j *job, to int) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if s.has(j.id) && !s.opt.Unsafe.StoreTwice {
-		if j.renews = s.renewable(j); !j.renews {
+	if s.has(j.id) {
+		if j.renews = s.renewable(j); !j.renews && !s.opt.Unsafe.StoreTwice {
 			j.mark = s.quit
 		}
 		return nil
@@ -112,7 +112,7 @@ func (s *Store) admit(j *job, to int) error {
 	switch {
 	case to < s.opt.MinTokens:
 		return fmt.Errorf("%w: %d tokens, minimum %d", ErrTooShort, to, s.opt.MinTokens)
-	case s.ix.nodes[j.id] != nil && s.ix.nodes[j.id].leaving:
+	case s.ix.nodes[j.id] != nil:
 		return fmt.Errorf("%w: %v is being removed", ErrRefused, j.id)
 	case s.convicted[j.id].count >= maxConvictions:
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)

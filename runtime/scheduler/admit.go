@@ -143,8 +143,7 @@ func (s *Scheduler) bestLive(j *job) liveMatch {
 		if best.reach == 0 && common >= best.common {
 			best.longest, best.common = len(sl.past.tokens), common
 		}
-		// At least the last token is evaluated, and one position stays free.
-		reach := sl.reach(min(common, len(tokens)-1))
+		reach := sl.reach(s.reachable(common, len(tokens)))
 		if reach <= best.reach || len(tokens) >= s.eng.ContextTokens() {
 			continue
 		}

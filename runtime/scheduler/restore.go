@@ -104,6 +104,9 @@ func (s *Scheduler) endRestore(r restored) {
 	}
 	h := history{}
 	h.append(r.got.Tokens, s.tok.CacheText)
+	if r.got.Sampled {
+		h.sampledEnd = len(h.tokens)
+	}
 	tokens, common := s.match(&h, j.prompt)
 	if n := len(h.tokens); common < n || n >= len(tokens) || len(tokens) >= s.eng.ContextTokens() {
 		s.shorten(j, &h, min(common, len(tokens)-1))

@@ -86,6 +86,7 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) error {
 		Parent: base.id, From: x.From, To: x.To, Reason: reason, Urgent: reason == reasonShutdown,
 		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
 		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier,
+		Sampled: sl.past.sampledEnd == to,
 	})
 	if err == nil {
 		sl.saved = append(sl.saved, savedEnd{

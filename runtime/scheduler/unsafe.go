@@ -16,7 +16,17 @@ type Unsafe struct {
 	NoShutdownSave bool // live sessions are not saved at shutdown
 	HideTrouble    bool // health does not mention the disk cache
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
+	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+}
+
+// reachable is how many of its positions a prompt may take from a live session.
+// At least the last token is evaluated, and one position stays free.
+func (s *Scheduler) reachable(common, prompt int) int {
+	if s.cfg.Unsafe.LooseRewind && common > 0 {
+		return prompt - 1
+	}
+	return min(common, prompt-1)
 }
 
 // match is the function of the same name, unless it is to be too strict.
@@ -32,7 +42,8 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 	return Unsafe{
 		RecoveryOff: set("recovery-off"), DeadSession: set("dead-session"), DeleteOnCancel: set("delete-on-cancel"),
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
-		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"), ColdOnly: set("cold-only"),
+		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
+		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
 	}
 }
 

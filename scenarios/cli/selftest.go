@@ -50,13 +50,17 @@ Exit code 0 means that every broken server was caught.`,
 	f.pick.addFlags(cmd)
 	f.server.addFlags(cmd)
 	cmd.Flags().StringSliceVar(&f.switches, "switch", nil, "only these `switches`")
-	cmd.Flags().IntVarP(&f.parallel, "parallel", "j", min(runtime.NumCPU(), maxParallel), "how many broken servers are tested at a time")
+	cmd.Flags().IntVarP(&f.parallel, "parallel", "j", min(runtime.NumCPU(), defaultParallel), "how many broken servers are tested at a time")
 	cmd.Flags().StringVar(&f.format, "format", formatText, "of the table at the end: text, markdown, or json for a line per proof")
 	return cmd
 }
 
-// maxParallel bounds --parallel: servers want processors and memory.
-const maxParallel = 64
+// Bounds of --parallel. Every server uses all processors, but many of them wait
+// most of the time, for retries and deadlines.
+const (
+	defaultParallel = 4
+	maxParallel     = 64
+)
 
 // wrapped lists words in lines of a help text.
 func wrapped(words []string) string {
@@ -81,7 +85,7 @@ func (f *selftestFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.format != formatJSON {
 		var err error
 		if style, err = tableStyle(cmd, f.format); err != nil {
-			return err
+			return usagef(cmd, "--format %q is not one of: %s, %s, %s", f.format, formatText, formatMarkdown, formatJSON)
 		}
 	}
 	if f.server.target != "" {

@@ -121,7 +121,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		}
 		history = append(history, client.Message{Role: "user", Content: text})
 		a := p.newAnswer(&scenarios.Chat{As: t.As + "-" + strconv.Itoa(i+1), MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout,
-			Thinking: t.Thinking}, slices.Clone(history))
+			Thinking: t.Thinking, NoControl: t.NoControl}, slices.Clone(history))
 		if err := p.ask(ctx, a); err != nil {
 			return err
 		}
@@ -256,6 +256,10 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 	}
 	if a.err != nil {
 		return p.judgeError(a, label)
+	}
+	if a.spec.NoControl {
+		p.event(reports.EventGoodToken, label)
+		return nil
 	}
 	right, err := p.control(ctx, a)
 	if err != nil {

@@ -48,8 +48,12 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkFiles(*e.Quarantined, corrupt.Quarantined, "files in quarantine")
 	case e.Segments != nil:
 		return p.checkFiles(*e.Segments, corrupt.Segments, "segments")
+	case e.Unchanged != "":
+		return p.checkUnchanged(e.Unchanged)
 	case e.Temps != nil:
 		return p.checkFiles(*e.Temps, corrupt.Temps, "temporary files")
+	case e.Markers != nil:
+		return p.checkFiles(*e.Markers, corrupt.Inflight, "markers of restores")
 	case e.Deaths != nil:
 		n := p.pass.deaths
 		if srv := p.server.Load(); srv != nil {

@@ -175,7 +175,7 @@ func needsProcess(steps []scenarios.Step) bool {
 func looksInside(list []scenarios.Expect) bool {
 	for i := range list {
 		e := &list[i]
-		if e.Fired != nil || e.Quarantined != nil || e.Segments != nil || e.Temps != nil || e.Deaths != nil || e.Log != nil || e.Exit != nil {
+		if e.Fired != nil || e.Quarantined != nil || e.Segments != nil || e.Unchanged != "" || e.Temps != nil || e.Markers != nil || e.Deaths != nil || e.Log != nil || e.Exit != nil {
 			return true
 		}
 	}

@@ -314,7 +314,7 @@ func (p *rep) corrupt(c *scenarios.Corrupt) error {
 		return inconclusive("%w", err)
 	}
 	for _, f := range files {
-		r, err := corrupt.Apply(f.Path, corrupt.Damage{Op: c.Op, At: c.At, Bit: c.Bit, Bytes: n, Content: []byte(c.Text)})
+		r, err := corrupt.Apply(f.Path, corrupt.Damage{Op: c.Op, At: c.At, Bit: c.Bit, Bytes: n, Content: []byte(c.Text), Match: c.Match})
 		if err != nil {
 			return inconclusive("%w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"ds4/reports"
@@ -71,6 +72,32 @@ func TestBrokenServersAreCaught(t *testing.T) {
 	}
 }
 
+// Every scenario must name what it catches, and every way to break a server must
+// be caught by some scenario.
+func TestEverySwitchIsCaught(t *testing.T) {
+	list, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caught := map[string]bool{}
+	for _, s := range list {
+		if len(s.Catches) == 0 {
+			t.Errorf("%s names nothing that it catches", s.ID)
+		}
+		for _, sw := range s.Catches {
+			caught[sw] = true
+			if !slices.Contains(Switches(), sw) {
+				t.Errorf("%s names the unknown switch %q", s.ID, sw)
+			}
+		}
+	}
+	for _, sw := range Switches() {
+		if !caught[sw] {
+			t.Errorf("no scenario catches %s", sw)
+		}
+	}
+}
+
 // A scenario that asks for nothing that the switch breaks must be reported as
 // one that missed it.
 func TestProveReportsAMiss(t *testing.T) {
@@ -97,5 +124,31 @@ expect: [{outcome: recovered}]
 	s.Catches = []string{"no-gravity"}
 	if err := Prove(t.Context(), opt); err == nil || errors.Is(err, ErrMissed) {
 		t.Errorf("an unknown switch: %v", err)
+	}
+}
+
+// A server that never gets ready fails every scenario, and proves none.
+func TestProveNeedsAServerThatStarts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real servers")
+	}
+	s, err := scenarios.Load([]byte(`id: hopeless
+title: cannot start
+lane: process
+catches: [no-convict]
+server: {args: {ctx: nonsense}}
+steps: [{start: {}}, {stop: {}}]
+expect: [{outcome: recovered}]
+`), "hopeless.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Proof
+	err = Prove(t.Context(), Options{
+		Run:  run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
+		Each: func(p Proof) { got = append(got, p) },
+	})
+	if !errors.Is(err, ErrMissed) || len(got) != 1 || got[0].Caught || got[0].Result.Verdict != reports.Fail {
+		t.Errorf("error %v, proofs %+v", err, got)
 	}
 }
