@@ -159,15 +159,25 @@ func gemmInt8(w unsafe.Pointer, t *Tile, tokens, blocks, size, codes int, header
 	}
 }
 
-// gemmColumns adds column by column; load gives a column of the panel.
-func gemmColumns(t *Tile, tokens, cols int, load func(dst *[PanelRows]float32, k int)) {
+// gemmColumns adds column by column. One column at a time is widened to w.
+func gemmColumns(panel unsafe.Pointer, t *Tile, tokens, cols int, p PanelType) {
 	var acc [TileTokens][PanelRows]float32
 	var w [PanelRows]float32
 	for k := range cols {
-		load(&w, k)
+		switch p {
+		case PanelF32:
+			w = *(*[PanelRows]float32)(unsafe.Add(panel, 4*PanelRows*k))
+		case PanelF16:
+			for r, h := range (*[PanelRows]uint16)(unsafe.Add(panel, 2*PanelRows*k)) {
+				w[r] = quant.F16ToF32(h)
+			}
+		default:
+			for r, h := range (*[PanelRows]uint16)(unsafe.Add(panel, 2*PanelRows*k)) {
+				w[r] = quant.BF16ToF32(h)
+			}
+		}
 		for i := range tokens {
-			x := *(*float32)(unsafe.Add(t.In[i], 4*k))
-			fmaRow(acc[i][:], w[:], x)
+			fmaRow(acc[i][:], w[:], *(*float32)(unsafe.Add(t.In[i], 4*k)))
 		}
 	}
 	for i := range tokens {
@@ -176,24 +186,13 @@ func gemmColumns(t *Tile, tokens, cols int, load func(dst *[PanelRows]float32, k
 }
 
 func gemmF32(w unsafe.Pointer, t *Tile, tokens, cols int) {
-	panel := floats(w, cols*PanelRows)
-	gemmColumns(t, tokens, cols, func(dst *[PanelRows]float32, k int) { copy(dst[:], panel[k*PanelRows:]) })
+	gemmColumns(w, t, tokens, cols, PanelF32)
 }
 
 func gemmF16(w unsafe.Pointer, t *Tile, tokens, cols int) {
-	panel := unsafe.Slice((*uint16)(w), cols*PanelRows)
-	gemmColumns(t, tokens, cols, func(dst *[PanelRows]float32, k int) {
-		for r, h := range panel[k*PanelRows:][:PanelRows] {
-			dst[r] = quant.F16ToF32(h)
-		}
-	})
+	gemmColumns(w, t, tokens, cols, PanelF16)
 }
 
 func gemmBF16(w unsafe.Pointer, t *Tile, tokens, cols int) {
-	panel := unsafe.Slice((*uint16)(w), cols*PanelRows)
-	gemmColumns(t, tokens, cols, func(dst *[PanelRows]float32, k int) {
-		for r, h := range panel[k*PanelRows:][:PanelRows] {
-			dst[r] = quant.BF16ToF32(h)
-		}
-	})
+	gemmColumns(w, t, tokens, cols, PanelBF16)
 }
