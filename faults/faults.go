@@ -16,21 +16,25 @@ import (
 // Op names one kind of damage that comes from outside of the process.
 type Op string
 
-// The operations on a published file. Kill and terminate act on the process.
+// The operations on a published file. Shorten and inflate forge one: what it says
+// of itself is consistent, and wrong. Kill and terminate act on the process.
 const (
-	OpTruncate  Op = "truncate"  // cut the file at an offset
-	OpFlip      Op = "flip"      // invert one bit
-	OpZero      Op = "zero"      // overwrite bytes with zeroes
-	OpDelete    Op = "delete"    // remove the name
-	OpReplace   Op = "replace"   // other content under the same name
-	OpDirectory Op = "directory" // a directory where the file was
-	OpKill      Op = "kill"      // SIGKILL
-	OpTerminate Op = "terminate" // SIGTERM
+	OpTruncate   Op = "truncate"   // cut the file at an offset
+	OpFlip       Op = "flip"       // invert one bit
+	OpZero       Op = "zero"       // overwrite bytes with zeroes
+	OpDelete     Op = "delete"     // remove the name
+	OpReplace    Op = "replace"    // other content under the same name
+	OpDirectory  Op = "directory"  // a directory where the file was
+	OpSubstitute Op = "substitute" // other text in place of a part of the content
+	OpShorten    Op = "shorten"    // a section of a segment has a row less, and all checksums fit
+	OpInflate    Op = "inflate"    // a section of a segment claims more bytes than there are, and all checksums fit
+	OpKill       Op = "kill"       // SIGKILL
+	OpTerminate  Op = "terminate"  // SIGTERM
 )
 
 // FileOps lists the operations on files, in the order of the documentation.
 func FileOps() []Op {
-	return []Op{OpTruncate, OpFlip, OpZero, OpDelete, OpReplace, OpDirectory}
+	return []Op{OpTruncate, OpFlip, OpZero, OpDelete, OpReplace, OpDirectory, OpSubstitute, OpShorten, OpInflate}
 }
 
 // Outcome is how a runtime came out of a fault.

@@ -24,7 +24,10 @@ const (
 	maxTextBytes    = 256 << 10
 )
 
-var idPattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+var (
+	idPattern  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	rowPattern = regexp.MustCompile(`^[A-G][1-9][0-9]?$`)
+)
 
 // Check verifies everything that the types cannot say: names, references, rules,
 // offsets, variables and limits. Sweeps are checked with each of their values.
@@ -37,6 +40,11 @@ func (s *Scenario) Check() error {
 	}
 	if !slices.Contains(Lanes(), s.Lane) {
 		return fmt.Errorf("%w: lane %q (known: %v)", ErrInvalid, s.Lane, Lanes())
+	}
+	for _, row := range s.Catalogue {
+		if !rowPattern.MatchString(row) {
+			return fmt.Errorf("%w: catalogue %q: want a row such as A6", ErrInvalid, row)
+		}
 	}
 	if s.Repeat < 0 || s.Repeat > maxRepeat {
 		return fmt.Errorf("%w: repeat %d: want 0 to %d", ErrInvalid, s.Repeat, maxRepeat)
@@ -56,7 +64,10 @@ func (s *Scenario) Check() error {
 	if len(s.Expect) == 0 {
 		return fmt.Errorf("%w: no expect: a scenario that asks for nothing proves nothing", ErrInvalid)
 	}
-	c := checker{chats: map[string]bool{}, keeps: map[string]bool{}}
+	if err := s.checkDisk(); err != nil {
+		return err
+	}
+	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}}
 	if err := checkArgs(s.Server.Args); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -70,6 +81,8 @@ func (s *Scenario) Check() error {
 func BuiltinVariables() []string { return []string{"KV", "WORK", "SEED"} }
 
 type checker struct {
+	lane         Lane
+	disk         Bytes
 	chats, keeps map[string]bool
 	passes, seen int
 }
@@ -182,6 +195,12 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 	case st.Corrupt != nil:
 		return checkCorrupt(st.Corrupt, fail)
+	case st.Plant != nil:
+		return checkPlant(st.Plant, fail)
+	case st.SwapModel != nil:
+		if k := st.SwapModel.Kind; k != "" {
+			return checkWords([]string{k}, ModelKinds(), "kind of model")
+		}
 	case st.Fill != nil:
 		if st.Fill.As == "" || st.Fill.Prompt == nil {
 			return fail("want as and prompt")
@@ -199,6 +218,8 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 	case st.Fault != nil:
 		return checkRules(st.Fault.Rules, at)
+	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
+		return c.hostStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)
@@ -259,8 +280,11 @@ func (c *checker) chat(ch *Chat, fail func(string, ...any) error) error {
 }
 
 func (c *checker) turns(t *Turns, fail func(string, ...any) error) error {
-	if t.As == "" || len(t.Users) == 0 || t.Retries < 0 || t.Retries > maxRetries {
+	switch {
+	case t.As == "" || len(t.Users) == 0 || t.Retries < 0 || t.Retries > maxRetries:
 		return fail("want as, users, and retries of 0 to %d", maxRetries)
+	case t.After != "" && !c.chats[t.After]:
+		return fail("after: no earlier chat is named %q", t.After)
 	}
 	for i := range t.Users {
 		if err := checkPrompt(&t.Users[i], fail); err != nil {
@@ -287,6 +311,41 @@ func checkPrompt(p *Prompt, fail func(string, ...any) error) error {
 	if len(p.Text) > maxTextBytes {
 		return fail("prompt: text over %d bytes", maxTextBytes)
 	}
+	depth := 0
+	for more := p.Then; more != nil; more = more.Then {
+		if depth++; depth > maxDepth {
+			return fail("prompt: more than %d texts", maxDepth)
+		}
+	}
+	if p.Then != nil {
+		return checkPrompt(p.Then, fail)
+	}
+	return nil
+}
+
+// checkPlant checks that planted files lie below the cache directory.
+func checkPlant(k *Plant, fail func(string, ...any) error) error {
+	switch {
+	case !filepath.IsLocal(k.Name):
+		return fail("name %q: want a path below the cache directory", k.Name)
+	case k.Count < 0 || k.Count > maxRepeat:
+		return fail("count %d: want 0 to %d", k.Count, maxRepeat)
+	case k.Count > 1 && !strings.Contains(k.Name, "#"):
+		return fail("name %q: %d copies need a # in it", k.Name, k.Count)
+	}
+	if k.Kind != "" {
+		if err := checkWords([]string{k.Kind}, corrupt.PlantKinds(), "kind of file"); err != nil {
+			return fail("%w", err)
+		}
+	}
+	if k.From != "" {
+		if err := corrupt.CheckPick(k.From); err != nil {
+			return fail("%w", err)
+		}
+	}
+	if _, err := k.Size(); err != nil {
+		return fail("%w", err)
+	}
 	return nil
 }
 
@@ -300,8 +359,17 @@ func checkCorrupt(k *Corrupt, fail func(string, ...any) error) error {
 	if err := corrupt.CheckOffset(k.At); err != nil {
 		return fail("%w", err)
 	}
+	if forges := k.Op == faults.OpShorten || k.Op == faults.OpInflate; forges && !corrupt.IsSection(k.At) {
+		return fail("at %q: %s wants a section of the table", k.At, k.Op)
+	}
 	if _, err := k.Count(); err != nil {
 		return fail("%w", err)
+	}
+	if (k.Op == faults.OpSubstitute) != (k.Match != "") {
+		return fail("match: is given with substitute, and only there")
+	}
+	if _, err := regexp.Compile(k.Match); err != nil {
+		return fail("match: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"ds4/faults"
 )
@@ -48,6 +49,10 @@ func (c *checker) expect(e *Expect) error {
 		}
 	case e.Metric != nil:
 		bounds = &e.Metric.Bounds
+	case e.Page != nil:
+		if _, err := regexp.Compile(e.Page.Matches); err != nil || e.Page.Matches == "" || !strings.HasPrefix(e.Page.Path, "/") {
+			return fmt.Errorf("%w: path %q, matches %q: want a path and a regular expression", ErrInvalid, e.Page.Path, e.Page.Matches)
+		}
 	case e.Error != nil:
 		names = append(names, e.Error.Chat)
 		if _, err := regexp.Compile(e.Error.Message); err != nil {
@@ -58,10 +63,12 @@ func (c *checker) expect(e *Expect) error {
 		if e.Faster.Percent < 1 {
 			return fmt.Errorf("%w: percent %d", ErrInvalid, e.Faster.Percent)
 		}
+	case e.Unchanged != "" && !c.keeps[e.Unchanged]:
+		return fmt.Errorf("%w: nothing was kept as %q", ErrInvalid, e.Unchanged)
 	case e.Equal != nil && len(e.Equal) < 2:
 		return fmt.Errorf("%w: want two answers or more", ErrInvalid)
 	}
-	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Evaluated} {
+	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Reused, e.Evaluated} {
 		if cb != nil {
 			bounds = &cb.Bounds
 			if cb.Chat != "" {
@@ -69,7 +76,7 @@ func (c *checker) expect(e *Expect) error {
 			}
 		}
 	}
-	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Deaths} {
+	for _, b := range []*Bounds{e.Quarantined, e.Segments, e.Temps, e.Markers, e.Deaths, e.DiskBytes} {
 		if b != nil {
 			bounds = b
 		}

@@ -23,16 +23,21 @@ type Expect struct {
 	Fired       *FiredBounds  `json:"fired,omitempty" jsonschema:"how often the rules of a fault point fired"`
 	Quarantined *Bounds       `json:"quarantined,omitempty" jsonschema:"files in the quarantine directory"`
 	Segments    *Bounds       `json:"segments,omitempty" jsonschema:"published segment files"`
+	Unchanged   string        `json:"unchanged,omitempty" jsonschema:"name of a kept copy: each segment of it is there, and nothing has written to it since"`
 	Temps       *Bounds       `json:"temps,omitempty" jsonschema:"files under tmp"`
+	Markers     *Bounds       `json:"markers,omitempty" jsonschema:"markers of restores in progress"`
 	Deaths      *Bounds       `json:"deaths,omitempty" jsonschema:"ends of the process that no step commanded"`
 	Cached      *ChatBounds   `json:"cached,omitempty" jsonschema:"prompt tokens that the answer reports as reused"`
 	Restored    *ChatBounds   `json:"restored,omitempty" jsonschema:"tokens that the backend's counters say were read from disk during the chat"`
+	Reused      *ChatBounds   `json:"reused,omitempty" jsonschema:"percent of the prompt's tokens that the answer reports as reused"`
 	Evaluated   *ChatBounds   `json:"evaluated,omitempty" jsonschema:"prompt tokens that the backend's counters say were evaluated during the chat"`
 	Log         *LogMatch     `json:"log,omitempty" jsonschema:"lines of the server's log"`
 	Metric      *MetricBounds `json:"metric,omitempty" jsonschema:"a sample of /metrics, summed over its labels"`
 	Error       *ErrorMatch   `json:"error,omitempty" jsonschema:"the last error that a chat met"`
 	Exit        *ExitMatch    `json:"exit,omitempty" jsonschema:"how the process ended"`
 	Faster      *Faster       `json:"faster,omitempty" jsonschema:"one chat's time to its first token is shorter than another's"`
+	DiskBytes   *Bounds       `json:"disk_bytes,omitempty" jsonschema:"everything under the cache directory"`
+	Page        *PageMatch    `json:"page,omitempty" jsonschema:"what a page of the server says"`
 	Health      string        `json:"health,omitempty" jsonschema:"the status that /healthz reports"`
 }
 
@@ -56,7 +61,16 @@ type FiredBounds struct {
 // no bounds at least one line must match.
 type LogMatch struct {
 	Matches string `json:"matches"`
-	Bounds  `yaml:",inline"`
+	// Distinct counts texts and not lines: what the first group matched, or the
+	// whole expression if it has none.
+	Distinct bool `json:"distinct,omitempty" jsonschema:"count different texts of the first group, and not lines"`
+	Bounds   `yaml:",inline"`
+}
+
+// PageMatch looks into a page of the running server.
+type PageMatch struct {
+	Path    string `json:"path" jsonschema:"such as /healthz or /v1/kv"`
+	Matches string `json:"matches" jsonschema:"regular expression"`
 }
 
 // MetricBounds is a condition on a sample of the metrics page of the running

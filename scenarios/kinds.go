@@ -24,7 +24,7 @@ func setFields(v reflect.Value) []string {
 	return names
 }
 
-// maxZeroBytes bounds what one zero operation overwrites.
+// maxZeroBytes bounds what one zero operation overwrites, and a planted file.
 const maxZeroBytes = 1 << 30
 
 // Count is the number of bytes that the operation overwrites, 1 if absent.
@@ -35,6 +35,18 @@ func (k *Corrupt) Count() (int64, error) {
 	n, err := strconv.ParseInt(k.Bytes, 10, 64)
 	if err != nil || n < 1 || n > maxZeroBytes {
 		return 0, fmt.Errorf("%w: bytes %q: want 1 to %d", ErrInvalid, k.Bytes, maxZeroBytes)
+	}
+	return n, nil
+}
+
+// Size is the length of a planted file, 0 if absent.
+func (k *Plant) Size() (int64, error) {
+	if k.Bytes == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(k.Bytes, 10, 64)
+	if err != nil || n < 0 || n > maxZeroBytes {
+		return 0, fmt.Errorf("%w: bytes %q: want 0 to %d", ErrInvalid, k.Bytes, maxZeroBytes)
 	}
 	return n, nil
 }

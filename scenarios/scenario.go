@@ -12,12 +12,12 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Limits, Syscalls and Root are reserved words: files may name them,
-// and a runner without them reports the scenario as inconclusive.
+// The lanes. Syscalls and Root are reserved words: files may name them, and a
+// runner without them reports the scenario as inconclusive.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
-	LaneLimits   Lane = "limits"   // user namespaces: small file systems, resource limits
+	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
 	LaneSyscalls Lane = "syscalls" // seccomp user notification
 	LaneRoot     Lane = "root"     // loop devices, cgroups
 )
@@ -27,11 +27,13 @@ func Lanes() []Lane { return []Lane{LaneMemory, LaneProcess, LaneLimits, LaneSys
 
 // Scenario is one file.
 type Scenario struct {
-	ID     string   `json:"id" jsonschema:"name of the scenario, and of its file: lower case words joined by hyphens"`
-	Title  string   `json:"title" jsonschema:"one sentence: what is wrong with a runtime that fails"`
-	Origin string   `json:"origin,omitempty" jsonschema:"where the failure was first seen, such as antirez/ds4#251"`
-	Lane   Lane     `json:"lane"`
-	Tags   []string `json:"tags,omitempty"`
+	ID     string `json:"id" jsonschema:"name of the scenario, and of its file: lower case words joined by hyphens"`
+	Title  string `json:"title" jsonschema:"one sentence: what is wrong with a runtime that fails"`
+	Origin string `json:"origin,omitempty" jsonschema:"where the failure was first seen, such as antirez/ds4#251"`
+	// Catalogue names the rows of docs/failure-modes.md that the scenario stands for.
+	Catalogue Words    `json:"catalogue,omitempty" jsonschema:"rows of docs/failure-modes.md, such as A6; one or a list"`
+	Lane      Lane     `json:"lane"`
+	Tags      []string `json:"tags,omitempty"`
 	// Catches names the switches of deliberately broken servers (see package
 	// selftest) under which this scenario must fail.
 	Catches  []string `json:"catches,omitempty" jsonschema:"switches of broken servers that this scenario must catch"`
@@ -48,6 +50,7 @@ type Scenario struct {
 type Server struct {
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
+	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
 }
 
 // Memory describes a run of the store on a crashable file system.
@@ -66,12 +69,18 @@ type Step struct {
 	Signal     *Signal    `json:"signal,omitempty" jsonschema:"send a signal"`
 	Stop       *Stop      `json:"stop,omitempty" jsonschema:"SIGTERM, and wait for a clean exit"`
 	Corrupt    *Corrupt   `json:"corrupt,omitempty" jsonschema:"damage published files"`
+	Plant      *Plant     `json:"plant,omitempty" jsonschema:"put files into the cache directory that no server wrote there"`
 	Fill       *Fill      `json:"fill,omitempty" jsonschema:"let a healthy server fill the cache directory with one prompt; done once per run, then copied"`
 	Keep       *Keep      `json:"keep,omitempty" jsonschema:"copy the cache directory aside"`
 	PutBack    *Keep      `json:"put-back,omitempty" jsonschema:"replace the cache directory by a kept copy"`
 	Fault      *FaultStep `json:"fault,omitempty" jsonschema:"add rules to every later start"`
 	ClearFault *struct{}  `json:"clear-fault,omitempty" jsonschema:"forget the rules of fault"`
-	SwapModel  *SwapModel `json:"swap-model,omitempty" jsonschema:"later starts serve other weights of the same shape"`
+	SwapModel  *SwapModel `json:"swap-model,omitempty" jsonschema:"later starts serve another model"`
+	FillDisk   *FillDisk  `json:"fill-disk,omitempty" jsonschema:"lane limits: somebody else takes the space of the disk"`
+	FreeDisk   *struct{}  `json:"free-disk,omitempty" jsonschema:"lane limits: gives it back"`
+	Limit      *Limit     `json:"limit,omitempty" jsonschema:"lane limits: limits of the running server"`
+	Access     *Access    `json:"access,omitempty" jsonschema:"lane limits: who may use the cache directory"`
+	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
 	Sleep      Duration   `json:"sleep,omitzero" jsonschema:"do nothing; prefer wait"`
@@ -107,6 +116,8 @@ type Prompt struct {
 	// Fixed keeps one text for all repetitions; otherwise the seed of the
 	// repetition is mixed in.
 	Fixed bool `json:"fixed,omitempty" jsonschema:"the same text in every repetition"`
+	// Then makes prompts that begin alike and part.
+	Then *Prompt `json:"then,omitempty" jsonschema:"more text, behind this one"`
 }
 
 // Chat is one chat completion. With temperature 0 (always, here) the answer is
@@ -118,8 +129,10 @@ type Chat struct {
 	System     string   `json:"system,omitempty"`
 	MaxTokens  int      `json:"max_tokens,omitempty" jsonschema:"24 if absent"`
 	Stream     bool     `json:"stream,omitempty"`
+	Thinking   bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before the answer"`
 	Retries    int      `json:"retries,omitempty" jsonschema:"further attempts after an error"`
 	Persist    bool     `json:"persist,omitempty" jsonschema:"retry even after an error that says it is not retryable"`
+	NoControl  bool     `json:"no_control,omitempty" jsonschema:"do not compare with a server without a cache, whose own tokens of what was sampled earlier may be others"`
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
@@ -138,6 +151,9 @@ type Turns struct {
 	As        string   `json:"as"`
 	Users     []Prompt `json:"users" jsonschema:"what the user says, one per turn"`
 	MaxTokens int      `json:"max_tokens,omitempty"`
+	Thinking  bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before each answer; it is not sent back"`
+	NoControl bool     `json:"no_control,omitempty" jsonschema:"as for a chat"`
+	After     string   `json:"after,omitempty" jsonschema:"go on with the conversation of this name"`
 	Retries   int      `json:"retries,omitempty"`
 	Timeout   Duration `json:"timeout,omitzero"`
 }
@@ -159,8 +175,9 @@ type Corrupt struct {
 	Op    faults.Op `json:"op"`
 	At    string    `json:"at,omitempty" jsonschema:"bytes, percent, or a section of the segment format with +BYTES; a variable is allowed"`
 	Bit   int       `json:"bit,omitempty"`
-	Bytes string    `json:"bytes,omitempty" jsonschema:"how many bytes zero overwrites, 1 if absent; a variable is allowed"`
-	Text  string    `json:"text,omitempty" jsonschema:"content for replace"`
+	Bytes string    `json:"bytes,omitempty" jsonschema:"how many bytes zero overwrites, or inflate adds; 1 if absent; a variable is allowed"`
+	Text  string    `json:"text,omitempty" jsonschema:"content for replace, or what substitute puts in"`
+	Match string    `json:"match,omitempty" jsonschema:"regular expression: what substitute takes out, once"`
 }
 
 // Fill makes the cache directory a copy of one that a healthy server filled with
@@ -181,10 +198,24 @@ type FaultStep struct {
 	Rules []string `json:"rules"`
 }
 
-// SwapModel makes a model of the same shape with other weights.
+// Plant puts files where no server put them. Every # in the name becomes the
+// number of the copy.
+type Plant struct {
+	Name  string `json:"name" jsonschema:"path below the cache directory; # becomes the number of the copy"`
+	Kind  string `json:"kind,omitempty" jsonschema:"file (default), directory, fifo, or symlink, which leads nowhere"`
+	From  string `json:"from,omitempty" jsonschema:"content: the beginning of a published file, selected as in corrupt; letters if absent"`
+	Bytes string `json:"bytes,omitempty" jsonschema:"length of a file; a variable is allowed"`
+	Count int    `json:"count,omitempty" jsonschema:"copies, 1 if absent"`
+}
+
+// SwapModel makes a model that differs from the embedded one in one respect.
 type SwapModel struct {
+	Kind string `json:"kind,omitempty" jsonschema:"weights (default): same shapes, other values; tokenizer: same tokens, one merge less; more-layers, fewer-layers"`
 	Seed uint64 `json:"seed,omitempty"`
 }
+
+// ModelKinds lists the models that a scenario may swap in.
+func ModelKinds() []string { return []string{"weights", "tokenizer", "more-layers", "fewer-layers"} }
 
 // Sweep runs Steps once for each value, as $Var in their strings.
 type Sweep struct {

@@ -15,6 +15,7 @@ import (
 type (
 	stepFields   Step
 	expectFields Expect
+	promptFields Prompt
 )
 
 // Schema is the JSON Schema of a scenario file, for editors. It says what the
@@ -23,12 +24,16 @@ type (
 func Schema() (*jsonschema.Schema, error) {
 	opt := &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration](): {Type: "string", Pattern: `^[0-9.]+(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
+		reflect.TypeFor[Bytes](): {AnyOf: []*jsonschema.Schema{
+			{Type: "string", Pattern: bytesPattern}, {Type: "integer", Minimum: jsonschema.Ptr(0.0)}}},
+		reflect.TypeFor[Amount](): {AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "integer", Minimum: jsonschema.Ptr(0.0)}}},
 		reflect.TypeFor[Words](): {AnyOf: []*jsonschema.Schema{
 			{Type: "string"}, {Type: "array", Items: &jsonschema.Schema{Type: "string"}}}},
 		reflect.TypeFor[Lane]():      {Type: "string", Enum: anys(Lanes())},
 		reflect.TypeFor[faults.Op](): {Type: "string", Enum: anys(faults.FileOps())},
 		reflect.TypeFor[Step]():      {Ref: "#/$defs/step"},
 		reflect.TypeFor[Expect]():    {Ref: "#/$defs/expect"},
+		reflect.TypeFor[Prompt]():    {Ref: "#/$defs/prompt"},
 		reflect.TypeFor[struct{}]():  {Type: "object", MaxProperties: jsonschema.Ptr(0)},
 	}}
 	root, err := jsonschema.For[Scenario](opt)
@@ -43,12 +48,16 @@ func Schema() (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenarios: schema of an assertion: %w", err)
 	}
+	prompt, err := jsonschema.For[promptFields](opt)
+	if err != nil {
+		return nil, fmt.Errorf("scenarios: schema of a prompt: %w", err)
+	}
 	for _, one := range []*jsonschema.Schema{step, expect} {
 		one.MinProperties, one.MaxProperties = jsonschema.Ptr(1), jsonschema.Ptr(1)
 	}
 	root.Schema = "https://json-schema.org/draft/2020-12/schema"
 	root.Title = "ds4bench scenario"
-	root.Defs = map[string]*jsonschema.Schema{"step": step, "expect": expect}
+	root.Defs = map[string]*jsonschema.Schema{"step": step, "expect": expect, "prompt": prompt}
 	root.Properties["id"].Pattern = idPattern.String()
 	root.Properties["measure"].Items.Enum = anys(Measures())
 	dropNull(root)
@@ -84,11 +93,12 @@ func dropNull(s *jsonschema.Schema) {
 	}
 	if i := slices.Index(s.Types, "null"); i >= 0 {
 		rest := slices.Delete(slices.Clone(s.Types), i, i+1)
-		s.Types = nil
-		if len(rest) == 1 {
-			s.Type = rest[0]
-		} else {
-			s.Types = rest
+		rest = slices.DeleteFunc(rest, func(t string) bool { return t == "" }) // a reference has none
+		switch s.Types = rest; len(rest) {
+		case 0:
+			s.Types = nil
+		case 1:
+			s.Type, s.Types = rest[0], nil
 		}
 	}
 	dropNull(s.Items)

@@ -16,6 +16,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 
 	"ds4/faults"
 )
@@ -43,8 +45,9 @@ type Damage struct {
 	Op      faults.Op
 	At      string // offset expression, see Offset; empty means 0
 	Bit     int    // bit of the byte that OpFlip inverts, 0..7
-	Bytes   int64  // length of OpZero, at least 1
-	Content []byte // content of OpReplace
+	Bytes   int64  // length of OpZero, and what OpInflate adds: at least 1
+	Content []byte // content of OpReplace, and what OpSubstitute puts in
+	Match   string // regular expression: what OpSubstitute takes out, once
 }
 
 // Report says what was done.
@@ -91,6 +94,10 @@ func Apply(path string, d Damage) (Report, error) {
 		if err = os.Remove(path); err == nil {
 			err = os.Mkdir(path, 0o700)
 		}
+	case faults.OpSubstitute:
+		err = substitute(path, d, &r)
+	case faults.OpShorten, faults.OpInflate:
+		err = forge(path, d, &r)
 	default:
 		return r, fmt.Errorf("corrupt: %q is not a file operation (known: %v)", d.Op, faults.FileOps())
 	}
@@ -137,6 +144,26 @@ func zero(path string, d Damage, r *Report) error {
 	}
 	r.Offset = off
 	return edit(path, off, d.Bytes, func(b []byte) { clear(b) })
+}
+
+func substitute(path string, d Damage, r *Report) error {
+	re, err := regexp.Compile(d.Match)
+	if err != nil {
+		return err
+	}
+	if r.SizeBefore > maxReplaceBytes {
+		return fmt.Errorf("a file of %d bytes is over the limit of %d", r.SizeBefore, maxReplaceBytes)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	at := re.FindIndex(data)
+	if at == nil {
+		return fmt.Errorf("%w: nothing matches %q", ErrOffset, d.Match)
+	}
+	r.Offset, r.SizeAfter = int64(at[0]), r.SizeBefore-int64(at[1]-at[0])+int64(len(d.Content))
+	return os.WriteFile(path, slices.Concat(data[:at[0]], d.Content, data[at[1]:]), 0o600)
 }
 
 // edit changes n bytes at off in place and syncs them.

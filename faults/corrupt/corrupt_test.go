@@ -144,6 +144,7 @@ func TestApplyKinds(t *testing.T) {
 		{"zero", corrupt.Damage{Op: faults.OpZero, At: "2", Bytes: 3}, "01\x00\x00\x0056789abcdef"},
 		{"flip", corrupt.Damage{Op: faults.OpFlip, At: "15", Bit: 0}, "0123456789abcdeg"},
 		{"replace", corrupt.Damage{Op: faults.OpReplace, Content: []byte("x")}, "x"},
+		{"substitute", corrupt.Damage{Op: faults.OpSubstitute, Match: "[3-5]+", Content: []byte("!")}, "012!6789abcdef"},
 	} {
 		write(t, path, content)
 		if _, err := corrupt.Apply(path, c.d); err != nil {

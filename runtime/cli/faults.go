@@ -21,6 +21,9 @@ const (
 	phaseDecode  = "decode"
 )
 
+// pointClock is the clock of store, scheduler and server.
+var pointClock = failpoint.New("clock.jump")
+
 // armFaults arms the hooks that the command line asks for. Rules of the program's
 // own points go to failpoint; those of device points, and DS4_METAL_FAULT, make a
 // plan that wraps the device. It returns dev itself when there is nothing to do.

@@ -106,7 +106,7 @@ func TestArmFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faults := &config.Faults{Rules: []failpoint.Rule{rule}, Unsafe: []string{config.UnsafeNoRename}}
+	faults := &config.Faults{Rules: []failpoint.Rule{rule}, Unsafe: []string{"no-rename"}}
 	if _, err := armFaults(faults, nil, dev, log); !errors.Is(err, config.ErrFaultsOff) {
 		t.Errorf("without permission: %v", err)
 	}

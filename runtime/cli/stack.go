@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"time"
 
 	"ds4/metal"
 	"ds4/metal/cpu"
@@ -85,9 +84,9 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	s.sched, err = scheduler.New(s.eng, s.tok, s.store, scheduler.Config{
 		Sessions: s.memory.sessions, QueueLimit: o.queue, DefaultTokens: o.tokens,
 		MinCacheTokens: o.kv.MinTokens, SegmentTokens: o.kv.SegmentTokens,
-		PrefillFailureLimit: o.recovery.PrefillFailureLimit, InlineRetry: o.recovery.InlineRetry,
+		PrefillFailureLimit: failureLimit(o), InlineRetry: o.recovery.InlineRetry,
 		FailureWindow: o.recovery.FailureWindow, DeviceFailureExit: o.recovery.DeviceFailureExit, OnFatal: onFatal,
-		Log: log, ErrLine: errLine, RecoveryOff: o.faults.Has(config.UnsafeRecoveryOff),
+		RestoreMin: restoreMin(o.faults), Log: log, ErrLine: errLine, Now: pointClock.Now, Unsafe: scheduler.UnsafeOf(o.faults.Has),
 	})
 	return s, err
 }
@@ -104,25 +103,23 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 		return err
 	}
 	s.dev = wrapped
-	s.eng, err = engine.New(s.model, s.dev, engineOptions(o.model))
+	s.eng, err = engine.New(s.model, s.dev, s.memory.options(o.model))
 	return err
 }
 
 // openStore opens the disk cache. A cache that cannot be used is no reason not to
 // serve: the reason is kept for whoever asks how the server is.
 func (s *stack) openStore(o stackOptions, log logFunc) {
-	kv, f := o.kv, o.faults
+	kv := o.kv
 	quarantine := int64(kv.QuarantineMB) << 20
+	identity := s.identity(o.faults)
+	log("kv identity %x", identity)
 	store, err := kvstore.Open(kvstore.Options{
-		FS: vfs.OS, Dir: kv.Dir, Identity: s.eng.Identity(s.tok.Fingerprint(), chat.TemplateRevision), Layout: s.eng.Layout(),
+		FS: vfs.OS, Dir: kv.Dir, Identity: identity, Layout: s.eng.Layout(),
 		ContextTokens: o.model.Context, BudgetBytes: int64(kv.SpaceMB) << 20, QuarantineBytes: quarantine,
 		MinTokens: kv.MinTokens, QuantBits: s.expertBits(),
 		Validate: kvstore.Validate(kv.Validate), Sync: kvstore.Sync(kv.Sync), RecoverTimeout: kv.RecoverTimeout,
-		Log: log, Now: time.Now,
-		Unsafe: kvstore.Unsafe{
-			NoChecksum: f.Has(config.UnsafeNoChecksum), NoInflight: f.Has(config.UnsafeNoInflight),
-			NoRename: f.Has(config.UnsafeNoRename), NoConvict: f.Has(config.UnsafeNoConvict),
-		},
+		Log: log, Now: pointClock.Now, Unsafe: kvstore.UnsafeOf(o.faults.Has),
 	})
 	if err != nil {
 		s.cacheProblem = err.Error()

@@ -31,6 +31,12 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
+// Page gets any page, whatever its status.
+func (c *Client) Page(ctx context.Context, path string) ([]byte, error) {
+	data, _, err := c.get(ctx, path)
+	return data, err
+}
+
 // Models lists the ids that /v1/models reports; servers of every make have it.
 func (c *Client) Models(ctx context.Context) ([]string, error) {
 	data, status, err := c.get(ctx, "/v1/models")

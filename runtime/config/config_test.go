@@ -235,7 +235,7 @@ func TestFaultsNeedPermission(t *testing.T) {
 	if err := v.load([]string{"--fault", rule, "--fault", "kv.fsync=eio", "--unsafe", "no-checksum"}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.faults.Rules) != 2 || v.faults.Rules[0].String() != rule || !v.faults.Has(UnsafeNoChecksum) || v.faults.Has(UnsafeNoRename) {
+	if len(v.faults.Rules) != 2 || v.faults.Rules[0].String() != rule || !v.faults.Has("no-checksum") || v.faults.Has("no-rename") {
 		t.Errorf("%+v", v.faults)
 	}
 }

@@ -10,18 +10,49 @@ import (
 
 const maxFaultRules = 256
 
-// Switches of --unsafe: each takes one safeguard away, so that the harness can
-// show that it would notice.
-const (
-	UnsafeRecoveryOff = "recovery-off" // no failure ladder
-	UnsafeNoChecksum  = "no-checksum"  // segments are not verified
-	UnsafeNoInflight  = "no-inflight"  // no marker before a restore
-	UnsafeNoRename    = "no-rename"    // segments are written under their final name
-	UnsafeNoConvict   = "no-convict"   // guilty segments stay in use
-)
-
-// UnsafeSwitches lists the words of --unsafe.
-var UnsafeSwitches = []string{UnsafeRecoveryOff, UnsafeNoChecksum, UnsafeNoInflight, UnsafeNoRename, UnsafeNoConvict}
+// UnsafeSwitches lists the words of --unsafe. Each takes one safeguard away, so
+// that the harness can show that it would notice. The packages that own the
+// safeguards know the words, too.
+var UnsafeSwitches = []string{
+	"recovery-off",     // no failure ladder
+	"no-checksum",      // segments are not verified
+	"no-inflight",      // no marker before a restore
+	"no-rename",        // segments are written under their final name
+	"no-convict",       // guilty segments stay in use
+	"no-fsync",         // nothing is made durable
+	"touch-in-place",   // a hit writes the segment again
+	"dead-session",     // a failed session stays on offer
+	"no-quarantine",    // bad segments stay where they are
+	"delete-on-cancel", // who hangs up costs the cached prefix
+	"delete-on-outage", // who fails first is guilty, not the device
+	"restore-live",     // a restore overwrites a live session
+	"retry-forever",    // no limit to failures of one context range
+	"trust-length",     // a declared length is allocated
+	"accept-stale",     // segments of any model are taken
+	"no-sweep",         // leftovers of dead writers stay
+	"no-budget",        // only good segments count
+	"no-shutdown-save", // live sessions are lost at shutdown
+	"no-backoff",       // a failing disk is tried at every save
+	"consume-on-hit",   // a restored segment is removed
+	"wipe-at-start",    // nothing survives a restart
+	"no-pin",           // making room costs what is wanted next
+	"no-rewind",        // rows beyond a shared prefix stay
+	"no-deadline",      // a restore may take for ever
+	"hide-trouble",     // health does not mention the disk cache
+	"trust-clock",      // segments from the future, or older than a month, are stale
+	"drop-orphans",     // a missing segment costs those behind it
+	"no-trim",          // start does not evict down to the budget
+	"process-identity", // the cache identity is that of the process
+	"strict-tokens",    // what was sampled is never found again
+	"loose-rewind",     // a session is continued beyond what the prompt shares with it
+	"cold-only",        // prompts that reused something are not stored
+	"store-twice",      // what is stored is stored again
+	"evict-oldest",     // the oldest segment goes first, whatever needs it
+	"share-buffers",    // a save reuses the memory of the one before
+	"no-frontier",      // a restore leaves unfinished windows out
+	"no-reopen",        // a cache folder that goes away is not noticed
+	"no-shrink",        // a full disk costs new segments, not old ones
+}
 
 // Faults holds the hooks for fault injection. They take effect only in a process
 // whose environment has DS4_ENABLE_FAULTS=1.

@@ -11,7 +11,10 @@ type Info struct {
 	// Device says that metal/fault executes the rule: Arm refuses it, and the
 	// action metal(...) applies to it only.
 	Device bool
-	Doc    string
+	// Clock says that the point is a clock: the action skew(D) applies to it, and
+	// no other.
+	Clock bool
+	Doc   string
 }
 
 // catalogue lists every point of the program. It is here, and not spread over
@@ -44,7 +47,7 @@ var catalogue = []Info{
 	{Name: "session.reset", Owner: "runtime/scheduler", Doc: "a session is emptied"},
 	{Name: "sock.write", Owner: "runtime/server", Doc: "bytes of an answer are about to be sent"},
 	{Name: "sock.peer", Owner: "runtime/server", Doc: "the peer's state is looked at"},
-	{Name: "clock.jump", Owner: "runtime/server", Doc: "the wall clock is read"},
+	{Name: "clock.jump", Owner: "runtime/cli", Clock: true, Doc: "the time is looked at, by store, scheduler or server; log stamps are not touched"},
 	{Name: "shutdown.save", Owner: "runtime/scheduler", Doc: "a session is about to be saved at shutdown"},
 }
 

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Scope says what a hit of a point is about, for the triggers of a rule.
@@ -86,6 +87,18 @@ func (p *Point) Hit(s Scope) error {
 	}
 	_, err := pl.eval(p.name, s, nil)
 	return err
+}
+
+// Now is Hit for a clock: it returns the time, which is wrong once a rule has made
+// it so.
+func (p *Point) Now() time.Time {
+	now := time.Now()
+	pl := p.plan.Load()
+	if pl == nil {
+		return now
+	}
+	_, _ = pl.eval(p.name, Scope{}, nil) // a clock has no error to return
+	return now.Add(time.Duration(pl.skew.Load()))
 }
 
 // Bytes is Hit for a place that has just read data: flip and zero change data in

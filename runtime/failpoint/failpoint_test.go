@@ -241,3 +241,33 @@ func BenchmarkHitOff(b *testing.B) {
 		_ = ptSync.Hit(Scope{Source: "disk", Entry: "x"})
 	}
 }
+
+// A clock is right until its rule fires, and wrong by the same time ever after.
+func TestClockJumpsOnce(t *testing.T) {
+	t.Cleanup(Disarm)
+	clock := New("clock.jump")
+	off := func() time.Duration { return time.Until(clock.Now()).Round(time.Hour) }
+	if d := off(); d != 0 {
+		t.Errorf("no rule, and the clock is wrong by %v", d)
+	}
+	r, err := Parse("clock.jump=skew(-48h):nth=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fired := 0
+	if err := Arm([]Rule{r}, func(format string, _ ...any) { fired++ }); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []time.Duration{0, 0, -48 * time.Hour, -48 * time.Hour, -48 * time.Hour} {
+		if d := off(); d != want {
+			t.Errorf("look %d: wrong by %v, want %v", i+1, d, want)
+		}
+	}
+	if fired != 2 { // armed, and fired
+		t.Errorf("%d lines in the log, want 2", fired)
+	}
+	Disarm()
+	if d := off(); d != 0 {
+		t.Errorf("disarmed, and the clock is wrong by %v", d)
+	}
+}

@@ -14,6 +14,8 @@ const (
 	maxRuleBytes = 4096           // length of a rule's text
 	maxDelay     = 24 * time.Hour // delay and hang
 	maxRules     = 256            // rules of one Arm
+
+	maxSkew = 20 * 365 * 24 * time.Hour // either way: times stay within what files can hold
 )
 
 var (
@@ -180,6 +182,12 @@ func (a *Action) parseArgs(arg string, hasArg bool) (err error) {
 			return fmt.Errorf("%s(%s): want a duration above 0, at most %v", a.Kind, arg, maxDelay)
 		}
 		return nil
+	case KindSkew:
+		a.Delay, err = time.ParseDuration(arg)
+		if err != nil || a.Delay == 0 || a.Delay.Abs() > maxSkew {
+			return fmt.Errorf("skew(%s): want a duration other than 0, at most %v either way", arg, maxSkew)
+		}
+		return nil
 	}
 	if hasArg {
 		return fmt.Errorf("%s takes no argument", a.Kind)
@@ -302,6 +310,9 @@ func (r *Rule) check() error {
 		if !in.Data {
 			return fmt.Errorf("%s applies to points that see bytes; %s does not", r.Action.Kind, r.Point)
 		}
+	}
+	if (r.Action.Kind == KindSkew) != in.Clock {
+		return fmt.Errorf("skew applies to a clock, and nothing else does; %s with %s", r.Point, r.Action.Kind)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package failpoint
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -12,6 +13,7 @@ type plan struct {
 	rules []*armedRule
 	log   func(format string, args ...any)
 	gone  chan struct{} // closed by Disarm; wakes what hangs or waits
+	skew  atomic.Int64  // nanoseconds by which the clock is wrong
 }
 
 // armedRule is a rule and its counters.
@@ -49,7 +51,11 @@ func Arm(rules []Rule, log func(format string, args ...any)) error {
 		if err := armable(r); err != nil {
 			return err
 		}
-		pl.rules = append(pl.rules, &armedRule{r, NewCounter(r.Trigger)})
+		t := r.Trigger
+		if r.Action.Kind == KindSkew {
+			t.Times = 1 // the clock is wrong from then on
+		}
+		pl.rules = append(pl.rules, &armedRule{r, NewCounter(t)})
 	}
 	for _, r := range pl.rules {
 		log("%s", r.ArmedLine())
@@ -153,6 +159,9 @@ func (pl *plan) act(r *armedRule, s Scope, data []byte) ([]byte, error) {
 		return data, nil
 	case KindKill9:
 		kill()
+		return data, nil
+	case KindSkew:
+		pl.skew.Add(int64(a.Delay))
 		return data, nil
 	case KindPanic:
 		panic("failpoint: " + r.String())

@@ -24,11 +24,12 @@ const (
 	KindHang   Kind = "hang"   // hang or hang(D): stand still until Disarm, or for this time
 	KindKill9  Kind = "kill9"  // SIGKILL to the own process
 	KindPanic  Kind = "panic"  // panic in the caller
+	KindSkew   Kind = "skew"   // skew(D): once, and from then on, the clock is wrong by D, which may be negative
 	KindLie    Kind = "lie"    // say that it was done, and do nothing; not for points
 )
 
 var kinds = []Kind{KindEACCES, KindDelay, KindEIO, KindENOSPC, KindErr, KindFlip,
-	KindHang, KindKill9, KindMetal, KindPanic, KindShort, KindZero}
+	KindHang, KindKill9, KindMetal, KindPanic, KindShort, KindSkew, KindZero}
 
 // Effects of a Metal error: what of the failed command buffer was executed.
 var metalEffects = []string{"none", "all", "partial", "scramble"}
@@ -49,7 +50,7 @@ type Action struct {
 	Offset int64         // flip, zero
 	Count  int64         // zero: bytes; short: bytes or percent
 	Pct    bool          // short: Count is a percentage
-	Delay  time.Duration // delay, hang; 0 for hang: until Disarm
+	Delay  time.Duration // delay, hang, skew; 0 for hang: until Disarm
 	Code   string        // metal: name or number as written
 	Effect string        // metal: one of none, all, partial, scramble, or empty
 	Sticky string        // metal: one of no, queue, device, process, or empty
@@ -131,8 +132,8 @@ func (a Action) String() string {
 		arg = strconv.FormatInt(a.Offset, 10)
 	case KindZero:
 		arg = fmt.Sprintf("%d,%d", a.Offset, a.Count)
-	case KindDelay, KindHang:
-		if a.Delay > 0 {
+	case KindDelay, KindHang, KindSkew:
+		if a.Delay != 0 {
 			arg = a.Delay.String()
 		}
 	}

@@ -35,6 +35,8 @@ func TestParsePrintsBack(t *testing.T) {
 		"kv.journal=panic",
 		"device.lost=err(a:b,c=d (e) f)",
 		"sock.write=delay(1.5s):match=range(abc123)",
+		"clock.jump=skew(-48h0m0s)",
+		"clock.jump=skew(1h0m0s):nth=40",
 	} {
 		r, err := Parse(text)
 		if err != nil {
@@ -102,6 +104,10 @@ func TestParseErrors(t *testing.T) {
 		{"kv.payload.read=flip(99999999999999999999)", "not a number"},
 		{"kv.payload.read=delay(0s)", "duration"},
 		{"kv.payload.read=delay(48h)", "duration"},
+		{"clock.jump=skew(0s)", "other than 0"},
+		{"clock.jump=skew(-200000h)", "either way"},
+		{"clock.jump=eio", "skew applies to a clock"},
+		{"kv.fsync=skew(1h)", "skew applies to a clock"},
 		{"device.lost=metal(Melted)", "known: Internal Timeout"},
 		{"device.lost=metal(1,effect=odd)", "known: none all partial scramble"},
 		{"device.lost=metal(1,sticky=odd)", "known: no queue device process"},
@@ -131,6 +137,9 @@ func randomRule(t *rapid.T) Rule {
 	if in.Device {
 		allowed = append(allowed, KindMetal)
 	}
+	if in.Clock {
+		allowed = []Kind{KindSkew}
+	}
 	a := Action{Kind: rapid.SampledFrom(allowed).Draw(t, "kind")}
 	num := rapid.Int64Range(0, 1<<62)
 	switch a.Kind {
@@ -153,6 +162,12 @@ func randomRule(t *rapid.T) Rule {
 		a.Offset, a.Count = num.Draw(t, "off"), num.Draw(t, "count")
 	case KindDelay, KindHang:
 		a.Delay = time.Duration(rapid.Int64Range(1, int64(maxDelay)).Draw(t, "delay"))
+	}
+	if a.Kind == KindSkew {
+		a.Delay = time.Duration(rapid.Int64Range(1, int64(maxSkew)).Draw(t, "skew"))
+		if rapid.Bool().Draw(t, "back") {
+			a.Delay = -a.Delay
+		}
 	}
 	r.Action = a
 	switch rapid.IntRange(0, 2).Draw(t, "filter") {

@@ -26,15 +26,6 @@ const (
 	SyncNone Sync = "none" // throw-away caches and benchmarks
 )
 
-// Unsafe switches parts of the recovery off. For the mutation run of the
-// recovery suite only: it shows that the suite's scenarios fail without them.
-type Unsafe struct {
-	NoChecksum bool // checksums and the text's hash are not compared
-	NoInflight bool // no marker before a restore, so deaths in it are forgotten
-	NoRename   bool // segments are written straight under their final name
-	NoConvict  bool // probation and conviction do nothing
-}
-
 // Options configure a Store. FS, Dir, Identity and Layout are required; the zero
 // value of every other field means the default in its comment.
 type Options struct {
@@ -52,6 +43,7 @@ type Options struct {
 	Sync            Sync          // default data
 	RecoverTimeout  time.Duration // Open returns at the latest then and recovery goes on behind it; default 30 s
 	SaveTimeout     time.Duration // longest that one Save waits for the writer; default 10 s
+	WarnEvery       time.Duration // a store that does not work says so this often; default 1 min
 	Readers         int           // parallel reads of a restore; default 2 to 8, by CPUs
 	QuantBits       int           // for the log line of a hit only
 	Log             func(format string, args ...any)
@@ -72,8 +64,12 @@ type Segment struct {
 	Comp     [][]byte // per layer: rows closed in (From, To]; empty for ratio 0
 	Index    [][]byte // per layer: the same windows; empty without indexer
 	Frontier [][]byte // per layer: FrontierBytes(To) bytes
+	Sampled  bool     // the last token was sampled; Restored says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
+	// Urgent saves are tried even shortly after a failed write: there will be no
+	// other occasion.
+	Urgent bool
 }
 
 // Chain names a stored stretch of a conversation: segments from the root on, or,
@@ -125,6 +121,8 @@ type Target interface {
 type Restored struct {
 	Chain  Chain
 	Tokens []int32 // the stored tokens of Chain, [Tokens-From], authoritative over the text
-	Bytes  int64   // read from disk, failed attempts included
-	Time   time.Duration
+	// Sampled: the last of them was sampled, whatever the tokens of its text are.
+	Sampled bool
+	Bytes   int64 // read from disk, failed attempts included
+	Time    time.Duration
 }

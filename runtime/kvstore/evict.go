@@ -16,6 +16,9 @@ const (
 
 // used returns the bytes under the folder. The caller holds mu.
 func (s *Store) used() int64 {
+	if s.opt.Unsafe.NoBudget {
+		return s.ix.bytes
+	}
 	return s.ix.bytes + s.fixed()
 }
 
@@ -73,6 +76,9 @@ func (c *candidates) Pop() any {
 // parents, and returns them in the order in which they must go. The caller holds
 // mu.
 func (s *Store) choose(free int64) []*node {
+	if s.opt.Unsafe.EvictOldest {
+		return s.chooseOldest(free)
+	}
 	return s.chooseOf(free, nil)
 }
 

@@ -32,7 +32,8 @@ var readBuffers = sync.Pool{New: func() any { return new([readPiece]byte) }}
 type load struct {
 	s      *Store
 	nodes  []*node
-	tokens [][]int32    // per segment
+	tokens [][]int32 // per segment
+	heads  []segment.Header
 	bytes  atomic.Int64 // read
 
 	tasks   chan task
@@ -68,7 +69,7 @@ func (o *openSegment) release() {
 }
 
 func newLoad(s *Store, nodes []*node) *load {
-	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
+	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), heads: make([]segment.Header, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
 }
 
 // run reads everything and commits, or aborts and says why: a *badSegment, an
@@ -191,10 +192,11 @@ func (l *load) feedSegment(at int, n *node) error {
 	if o.in, err = l.open(o, n); err != nil {
 		return err
 	}
+	l.heads[at] = o.in.Header
 	if l.tokens[at], err = l.head(o, n); err != nil {
 		return err
 	}
-	for _, t := range group(wantedSections(o.in, at == len(l.nodes)-1)) {
+	for _, t := range group(l.s.wantedSections(o.in, at == len(l.nodes)-1)) {
 		o.uses.Add(1)
 		l.tasks <- task{at: at, file: o, sections: t}
 	}
@@ -257,13 +259,13 @@ func (l *load) head(o *openSegment, n *node) ([]int32, error) {
 }
 
 // wantedSections are those that a target gets of a segment.
-func wantedSections(in *segment.Info, last bool) []segment.Section {
+func (s *Store) wantedSections(in *segment.Info, last bool) []segment.Section {
 	var list []segment.Section
 	for _, sec := range in.Table {
 		switch sec.Kind {
 		case segment.Compressed, segment.Indexer:
 		case segment.Raw, segment.Frontier:
-			if !last {
+			if !last || sec.Kind == segment.Frontier && s.opt.Unsafe.NoFrontier {
 				continue
 			}
 		default:

@@ -221,6 +221,12 @@ func (s *Store) condemn(n *node, why string, cause error) {
 // imprison moves the file of a node that is leaving, and forgets the node. A copy
 // that stands by takes its place. Only the keeper and recovery call it.
 func (s *Store) imprison(n *node, why, cause string) {
+	if s.opt.Unsafe.NoQuarantine {
+		s.mu.Lock()
+		n.leaving = false
+		s.mu.Unlock()
+		return
+	}
 	bytes, err := s.quarantine(n.id, n.bytes, why, note{Why: why, Error: cause, Strikes: n.strikes, From: n.from, To: n.to})
 	fresh := s.promote(n)
 	s.mu.Lock()

@@ -94,7 +94,7 @@ func (s *Store) sortOrphans() {
 			continue
 		}
 		s.verdicts.Orphan++
-		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from {
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from || s.opt.Unsafe.DropOrphans {
 			useless = append(useless, n)
 		}
 	}

@@ -53,6 +53,9 @@ func (s *Scheduler) drop(j *job) {
 		// Nothing has proven the restored state; it is on disk anyway.
 		s.resetSlot(j.slot)
 	}
+	if s.cfg.Unsafe.DeleteOnCancel {
+		s.disk.convict(j.attempt.chain, "cancelled")
+	}
 	s.detach(j)
 	s.cancel(j)
 }
@@ -77,7 +80,9 @@ func (s *Scheduler) begin(j *job) {
 		s.beginCold(j)
 		return
 	}
-	if err := live.slot.rewind(live.reach); err != nil {
+	if s.cfg.Unsafe.NoRewind {
+		live.slot.forgetAfter(live.reach)
+	} else if err := live.slot.rewind(live.reach); err != nil {
 		s.cfg.Log("live kv cache rewind failed: %v", err)
 		s.resetSlot(live.slot)
 		s.beginCold(j)
@@ -134,12 +139,11 @@ func (s *Scheduler) bestLive(j *job) liveMatch {
 		if !sl.idle() || sl.empty() {
 			continue
 		}
-		tokens, common := match(&sl.past, j.prompt, s.tok)
+		tokens, common := s.match(&sl.past, j.prompt)
 		if best.reach == 0 && common >= best.common {
 			best.longest, best.common = len(sl.past.tokens), common
 		}
-		// At least the last token is evaluated, and one position stays free.
-		reach := sl.reach(min(common, len(tokens)-1))
+		reach := sl.reach(s.reachable(common, len(tokens)))
 		if reach <= best.reach || len(tokens) >= s.eng.ContextTokens() {
 			continue
 		}
@@ -208,7 +212,7 @@ func (s *Scheduler) evict(sl *slot) {
 	if sl.empty() {
 		return
 	}
-	s.saveLive(s.ctx, sl, reasonEvict)
+	_ = s.saveLive(s.ctx, sl, reasonEvict)
 	s.resetSlot(sl)
 }
 

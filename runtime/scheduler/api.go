@@ -125,12 +125,7 @@ type Config struct {
 	// ErrLine writes a backend error on a line of its own, as it is. Default: Log.
 	ErrLine func(line string)
 	Now     func() time.Time
-	// RecoveryOff switches the failure handling off, so that a test can show that
-	// the recovery scenarios need it. It is deliberately broken: a failed session
-	// stays on offer although its state is gone, a prefix that fails is restored
-	// again and again, and no in-flight marker is written. Only a hidden switch
-	// of the harness reaches it.
-	RecoveryOff bool
+	Unsafe  Unsafe
 }
 
 // Defaults and limits of Config.

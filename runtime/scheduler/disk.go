@@ -164,7 +164,7 @@ func (d *disk) trouble() string {
 func (d *disk) unproven(j *job) bool { return d.inflight[j] != nil }
 
 // ends lists the segment ends of a restored chain that new segments can follow:
-// those of full segments, and the last. A chain of another segment size has its
+// those of full segments, the first tail behind them, and the last. A chain of another segment size has its
 // last end at least.
 func ends(c kvstore.Chain, segmentTokens int) []savedEnd {
 	var list []savedEnd
@@ -172,8 +172,11 @@ func ends(c kvstore.Chain, segmentTokens int) []savedEnd {
 	for i, at := range c.Ends {
 		full := at%segmentTokens == 0
 		follow = follow || full
-		if full || i == len(c.Ends)-1 {
-			list = append(list, savedEnd{at: at, id: c.IDs[i], parent: full})
+		// The first tail behind full segments ends like a prompt: what was saved after
+		// it in an earlier life is found again, and not saved a second time without it.
+		prompt := !full && (i == 0 || c.Ends[i-1]%segmentTokens == 0)
+		if full || prompt || i == len(c.Ends)-1 {
+			list = append(list, savedEnd{at: at, id: c.IDs[i], parent: full, prompt: prompt})
 		}
 	}
 	if !follow && c.Tokens >= segmentTokens {

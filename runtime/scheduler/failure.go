@@ -69,7 +69,7 @@ func (s *Scheduler) jobFailed(j *job, st stage, err error) {
 	s.count.add(func(c *Stats) { c.Failures[class]++ })
 	message := s.failureText(j, st, err)
 	chain := j.attempt.chain
-	if s.cfg.RecoveryOff {
+	if s.cfg.Unsafe.RecoveryOff {
 		s.jobFailedOff(j, message, err)
 		return
 	}
@@ -85,8 +85,15 @@ func (s *Scheduler) jobFailed(j *job, st stage, err error) {
 	}
 	s.disk.release(evicted)
 	s.disk.withhold(v.withhold, oneLine(err.Error()))
+	if s.cfg.Unsafe.DeleteOnOutage {
+		s.disk.convict(chain, oneLine(err.Error()))
+	}
 	s.disk.dismissed(j)
-	s.resetSlot(j.slot)
+	if s.cfg.Unsafe.DeadSession {
+		s.deaden(j.slot)
+	} else {
+		s.resetSlot(j.slot)
+	}
 	if v.clear {
 		s.cfg.Log("prefill failure limit reached range=%s failures=%d action=cleared withheld=%d error=%q",
 			j.shortRange(), v.attempt, v.withheld, oneLine(err.Error()))
@@ -114,24 +121,6 @@ func codeOf(v verdict) string {
 		return CodeContextCleared
 	}
 	return CodePrefillFailed
-}
-
-// jobFailedOff is jobFailed with the recovery switched off, as broken as it says
-// in Config: the device's session is invalid, but what is known of it stays and
-// will be offered again; a chain from disk is offered again too.
-func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
-	sl := j.slot
-	sl.sess.Reset()
-	sl.points = nil
-	if len(j.attempt.chain) > 0 {
-		sl.clear()
-	}
-	s.detach(j)
-	s.logFailure(j, message)
-	s.endFailed(j, &FailureError{
-		Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
-		Range: j.shortRange(), Message: message, Cause: err,
-	})
 }
 
 // failureText is the message for the client.

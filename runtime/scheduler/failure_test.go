@@ -50,7 +50,7 @@ func TestFailureResetsTheSession(t *testing.T) {
 func TestRecoveryOff(t *testing.T) {
 	r := newRig(t, rigOptions{
 		faults: "at=wait,label=^graph embed tokens$,phase=prefill,chunk=3,times=1",
-		config: func(c *Config) { c.RecoveryOff = true },
+		config: func(c *Config) { c.Unsafe.RecoveryOff = true },
 	})
 	q := ask(chat.None, words(1, 200))
 	r.bad(q)

@@ -14,7 +14,7 @@ type history struct {
 	ends   []int  // ends[i] is the length of the cache text of tokens[:i+1]
 	text   []byte // cache text of all tokens
 	// sampledEnd is the position after the last token that was sampled, 0 if there
-	// is none or if that is not known.
+	// is none or if that is not known. Behind it tokenisation starts afresh.
 	sampledEnd int
 }
 

@@ -31,7 +31,7 @@ func (s *Scheduler) repair(err error) (again bool, wait time.Duration) {
 		return false, 0
 	}
 	s.cfg.ErrLine("ds4: " + ce.Error())
-	if s.cfg.RecoveryOff {
+	if s.cfg.Unsafe.RecoveryOff {
 		s.rebuild(metal.RebuildQueue)
 		return false, 0
 	}

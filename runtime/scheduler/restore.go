@@ -21,7 +21,9 @@ type restored struct {
 // that other requests go on.
 func (s *Scheduler) beginRestore(j *job, chain kvstore.Chain) {
 	unpin := s.disk.pin(chain) // making room must not cost what is wanted
-	if err := s.claim(j); err != nil {
+	if s.cfg.Unsafe.RestoreLive && s.claimLive(j) {
+		// What it holds is overwritten, and nobody is told.
+	} else if err := s.claim(j); err != nil {
 		unpin()
 		s.refuse(j, err)
 		return
@@ -91,15 +93,21 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	if r.err != nil {
-		// Not a failure for the client as long as the prompt can be evaluated.
-		s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		// Not a failure for the client as long as the prompt can be evaluated, and
+		// none at all if what was found is not there any more.
+		if !errors.Is(r.err, kvstore.ErrVanished) {
+			s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		}
 		j.noJoin = !errors.Is(r.err, kvstore.ErrMiss) // what was bad is gone, what follows it need not be
 		s.fallBack(j)
 		return
 	}
 	h := history{}
 	h.append(r.got.Tokens, s.tok.CacheText)
-	tokens, common := match(&h, j.prompt, s.tok)
+	if r.got.Sampled {
+		h.sampledEnd = len(h.tokens)
+	}
+	tokens, common := s.match(&h, j.prompt)
 	if n := len(h.tokens); common < n || n >= len(tokens) || len(tokens) >= s.eng.ContextTokens() {
 		s.shorten(j, &h, min(common, len(tokens)-1))
 		return
@@ -141,7 +149,11 @@ func (s *Scheduler) shorten(j *job, h *history, common int) {
 // fallBack goes on without the disk after a restore that did not work out.
 func (s *Scheduler) fallBack(j *job) {
 	s.disk.dismissed(j)
-	s.resetSlot(j.slot)
+	if s.cfg.Unsafe.RestoreLive {
+		s.deaden(j.slot)
+	} else {
+		s.resetSlot(j.slot)
+	}
 	j.noDisk = true
 	s.retry(j)
 }

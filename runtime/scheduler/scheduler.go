@@ -77,7 +77,7 @@ func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg
 	cfg = cfg.withDefaults()
 	s := &Scheduler{
 		eng: eng, tok: tok, cfg: cfg, identity: tok.Fingerprint(),
-		disk:     disk{store: store, off: cfg.RecoveryOff},
+		disk:     disk{store: store, off: cfg.Unsafe.RecoveryOff},
 		queue:    queue{limit: cfg.QueueLimit},
 		count:    newCounters(),
 		wake:     make(chan struct{}, 1),
@@ -167,7 +167,7 @@ func (s *Scheduler) Health() Health {
 	default:
 	}
 	h := Health{State: HealthOK}
-	if why := s.disk.trouble(); why != "" {
+	if why := s.disk.trouble(); why != "" && !s.cfg.Unsafe.HideTrouble {
 		h.State, h.Reasons = HealthDegradedCache, []string{why}
 	}
 	if g := s.gate.Load(); g != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 func newList() *cobra.Command {
 	var pick selection
 	var format, show string
+	var record bool
 	cmd := &cobra.Command{
 		Use:   "list [PATH or ID ...]",
 		Short: "List scenarios",
@@ -41,11 +43,15 @@ To write a scenario of your own, begin with the text of one that exists:
 			if err != nil {
 				return err
 			}
+			if record {
+				return writeTrackRecord(cmd.OutOrStdout(), list)
+			}
 			return writeList(cmd, style, list)
 		},
 	}
 	pick.addFlags(cmd)
 	cmd.Flags().StringVar(&format, "format", formatText, "text or markdown")
+	cmd.Flags().BoolVar(&record, "track-record", false, "print what was seen elsewhere, and how a scenario is known to catch it, as Markdown")
 	cmd.Flags().StringVar(&show, "show", "", "print the file of the built-in scenario with this `ID`")
 	return cmd
 }
@@ -58,6 +64,20 @@ func writeList(cmd *cobra.Command, style table.Style, list []chosen) error {
 		rows = append(rows, []string{s.ID, string(s.Lane), fmt.Sprint(s.Passes()), strings.Join(s.Tags, ","), s.Origin, s.Title})
 	}
 	return table.Write(cmd.OutOrStdout(), style, columns, rows)
+}
+
+// writeTrackRecord prints the scenarios that replay a failure of a program that
+// people use, each with the ways to break a server that it is proven to notice.
+// The README has this table; a test compares them.
+func writeTrackRecord(w io.Writer, list []chosen) error {
+	columns := []table.Column{{Name: "seen in"}, {Name: "what went wrong"}, {Name: "scenario"}, {Name: "caught"}}
+	var rows [][]string
+	for _, c := range list {
+		if s := c.scenario; s.Origin != "" {
+			rows = append(rows, []string{s.Origin, s.Title, s.ID, strings.Join(s.Catches, ", ")})
+		}
+	}
+	return table.Write(w, table.Markdown, columns, rows)
 }
 
 // Names of formats on the command line.

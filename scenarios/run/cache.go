@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"ds4/faults/corrupt"
 	"ds4/scenarios"
@@ -103,6 +105,46 @@ func (p *rep) putBack(k *scenarios.Keep) error {
 		return errors.New("the server is still running")
 	}
 	return p.replaceKV(p.keeps[k.Name])
+}
+
+// checkUnchanged compares the segments of a kept copy with those that are there
+// now: the same bytes, and no write since, not even of the same bytes.
+func (p *rep) checkUnchanged(name string) error {
+	kept := p.keeps[name]
+	files, err := corrupt.Segments(kept)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("the copy %s has no segment", name)
+	}
+	for _, f := range files {
+		rel, err := filepath.Rel(kept, f.Path)
+		if err != nil {
+			return err
+		}
+		now := filepath.Join(p.kv, rel)
+		st, err := os.Stat(now)
+		if err != nil {
+			return err
+		}
+		if !st.ModTime().Equal(f.Modified) {
+			return fmt.Errorf("%s was written to at %s, after the copy", rel, st.ModTime().Format(time.StampMilli))
+		}
+		if same, err := sameContent(f.Path, now); err != nil || !same {
+			return fmt.Errorf("%s has other contents than the copy (%v)", rel, err)
+		}
+	}
+	return nil
+}
+
+func sameContent(a, b string) (bool, error) {
+	x, err := os.ReadFile(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := os.ReadFile(b)
+	return bytes.Equal(x, y), err
 }
 
 func (p *rep) clearKV() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -106,14 +107,21 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 // turns holds a conversation: every turn sends all turns and answers before it.
 func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 	var history []client.Message
+	if t.After != "" {
+		before, err := p.named(t.After)
+		if err != nil {
+			return err
+		}
+		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
+	}
 	for i := range t.Users {
 		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
 		history = append(history, client.Message{Role: "user", Content: text})
-		a := p.newAnswer(&scenarios.Chat{As: t.As + "-" + strconv.Itoa(i+1), MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout},
-			append([]client.Message(nil), history...))
+		a := p.newAnswer(&scenarios.Chat{As: t.As + "-" + strconv.Itoa(i+1), MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout,
+			Thinking: t.Thinking, NoControl: t.NoControl}, slices.Clone(history))
 		if err := p.ask(ctx, a); err != nil {
 			return err
 		}
@@ -171,7 +179,7 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	if err != nil {
 		return err
 	}
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream}
+	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
 	hungUp := func() bool { return false }
 	if ab := a.spec.Abandon; ab != nil {
 		hungUp = p.abandon(actx, cancel, ab, &req)
@@ -249,6 +257,10 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 	if a.err != nil {
 		return p.judgeError(a, label)
 	}
+	if a.spec.NoControl {
+		p.event(reports.EventGoodToken, label)
+		return nil
+	}
 	right, err := p.control(ctx, a)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -257,10 +269,10 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 		return inconclusive("no control answer: %w", err)
 	}
 	a.judged = true
-	if a.got.Text != right {
+	if got := said(a.got); got != right {
 		p.worsen(faults.Wrong)
 		p.fail("%s: chat %s: the answer differs from that of a server without a cache:\n got  %q\n want %q",
-			reports.CheckControl, label, a.got.Text, right)
+			reports.CheckControl, label, got, right)
 		return nil
 	}
 	p.event(reports.EventGoodToken, label)
@@ -288,12 +300,20 @@ func (p *rep) judgeError(a *answer, label string) error {
 	return nil
 }
 
+// said is all that an answer says: what it reasons counts as much as its text.
+func said(a client.Answer) string {
+	if a.Reasoning == "" {
+		return a.Text
+	}
+	return "<think>" + a.Reasoning + "</think>" + a.Text
+}
+
 // control is the right answer to a question.
 func (p *rep) control(ctx context.Context, a *answer) (string, error) {
 	if p.r.opt.Server == "" {
-		return a.got.Text, nil // a target alone: nothing to compare with
+		return said(a.got), nil // a target alone: nothing to compare with
 	}
-	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens}
+	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking}
 	if v, ok := a.args["numerics"].(string); ok {
 		q.Numerics = v
 	}

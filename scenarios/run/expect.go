@@ -35,6 +35,11 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		})
 	case e.Restored != nil:
 		return p.checkChat(e.Restored, func(a *answer) (int64, bool) { return int64(a.work.restored), a.counted })
+	case e.Reused != nil:
+		return p.checkChat(e.Reused, func(a *answer) (int64, bool) {
+			u := a.got.Usage
+			return int64(100 * u.Details.CachedTokens / max(u.PromptTokens, 1)), a.got.HasUsage
+		})
 	case e.Evaluated != nil:
 		return p.checkChat(e.Evaluated, func(a *answer) (int64, bool) { return int64(a.work.evaluated), a.counted })
 	case e.Fired != nil:
@@ -43,14 +48,26 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkFiles(*e.Quarantined, corrupt.Quarantined, "files in quarantine")
 	case e.Segments != nil:
 		return p.checkFiles(*e.Segments, corrupt.Segments, "segments")
+	case e.Unchanged != "":
+		return p.checkUnchanged(e.Unchanged)
 	case e.Temps != nil:
 		return p.checkFiles(*e.Temps, corrupt.Temps, "temporary files")
+	case e.Markers != nil:
+		return p.checkFiles(*e.Markers, corrupt.Inflight, "markers of restores")
 	case e.Deaths != nil:
 		n := p.pass.deaths
 		if srv := p.server.Load(); srv != nil {
 			n += len(srv.Deaths())
 		}
 		return hold(*e.Deaths, int64(n), "deaths that no step commanded")
+	case e.DiskBytes != nil:
+		n, err := corrupt.DirBytes(p.kv)
+		if err != nil {
+			return err
+		}
+		return hold(*e.DiskBytes, n, "bytes under the cache directory")
+	case e.Page != nil:
+		return p.checkPage(ctx, e.Page)
 	case e.Log != nil:
 		return p.checkLog(e.Log)
 	case e.Metric != nil:
@@ -171,16 +188,43 @@ func (p *rep) checkLog(l *scenarios.LogMatch) error {
 		return err
 	}
 	var n int64
+	texts := map[string]bool{}
 	for _, line := range p.log.Since(p.pass.log) {
-		if re.MatchString(line.Text) {
+		if m := re.FindStringSubmatch(line.Text); m != nil {
 			n++
+			texts[m[min(1, len(m)-1)]] = true
 		}
+	}
+	if l.Distinct {
+		n = int64(len(texts))
 	}
 	b := l.Bounds
 	if b.Empty() {
 		b.AtLeast = new(int64(1))
 	}
 	return hold(b, n, fmt.Sprintf("log lines like %q", l.Matches))
+}
+
+func (p *rep) checkPage(ctx context.Context, want *scenarios.PageMatch) error {
+	re, err := regexp.Compile(want.Matches)
+	if err != nil {
+		return err
+	}
+	pctx, cancel := context.WithTimeout(ctx, counterTimeout)
+	defer cancel()
+	c, err := p.client(pctx)
+	if err != nil {
+		return err
+	}
+	page, err := c.Page(pctx, want.Path)
+	if err != nil {
+		return err
+	}
+	if !re.Match(page) {
+		const most = 1000
+		return fmt.Errorf("%s is %q, want %q in it", want.Path, page[:min(len(page), most)], want.Matches)
+	}
+	return nil
 }
 
 func (p *rep) checkMetric(ctx context.Context, m *scenarios.MetricBounds) error {

@@ -49,9 +49,13 @@ type Options struct {
 
 	// Memory runs lane memory. Without it such scenarios are skipped.
 	Memory func(ctx context.Context, s *scenarios.Scenario, seed uint64) reports.Result
-	// OtherModel writes a model file of the embedded model's shape with other
-	// weights. Without it, swap-model is inconclusive.
-	OtherModel func(path string, seed uint64) error
+	// OtherModel writes a model that differs from the embedded one; kind is a word
+	// of scenarios.ModelKinds. Without it, swap-model is inconclusive.
+	OtherModel func(path, kind string, seed uint64) error
+
+	// Explicit says that the scenarios were asked for by name or lane. One that
+	// this host does not allow is then inconclusive; otherwise it is skipped.
+	Explicit bool
 
 	// Controls remembers the right answers beyond this call; nil forgets them.
 	Controls *Controls

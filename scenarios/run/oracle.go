@@ -29,6 +29,7 @@ type oracle struct {
 	model   string
 	context int
 	numbers string
+	exact   bool // it honours temperature 0 while it thinks
 	known   *Controls
 }
 
@@ -61,6 +62,7 @@ type question struct {
 	Numerics string
 	Messages []client.Message
 	Max      int
+	Thinking bool
 }
 
 // answer returns the right answer.
@@ -85,7 +87,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			cancel()
 			return "", err
 		}
-		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max})
+		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max, Thinking: q.Thinking})
 		cancel()
 		if err != nil {
 			return "", fmt.Errorf("control server: %w", err)
@@ -96,8 +98,9 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			o.server = nil
 			continue
 		}
-		o.known.put(string(b), a.Text)
-		return a.Text, nil
+		right := said(a)
+		o.known.put(string(b), right)
+		return right, nil
 	}
 	return "", fmt.Errorf("control server: reuses tokens although it has just started")
 }
@@ -105,7 +108,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 // ensure starts a control server for a model unless a fitting one runs.
 func (o *oracle) ensure(ctx context.Context, q question, contextTokens int) error {
 	if o.server != nil {
-		if _, ended := o.server.Exited(); !ended && o.model == q.Model && o.numbers == q.Numerics && o.context >= contextTokens {
+		if _, ended := o.server.Exited(); !ended && o.model == q.Model && o.exact == q.Thinking && o.numbers == q.Numerics && o.context >= contextTokens {
 			return nil
 		}
 		o.server.Close()
@@ -119,6 +122,9 @@ func (o *oracle) ensure(ctx context.Context, q question, contextTokens int) erro
 	args := []string{"serve", "--host", "127.0.0.1", "--port", "0", "--sessions", "1", "--ctx", fmt.Sprint(o.context)}
 	if q.Numerics != "" {
 		args = append(args, "--numerics", q.Numerics)
+	}
+	if o.exact = q.Thinking; q.Thinking {
+		args = append(args, "--thinking-sampling")
 	}
 	if q.Model != "" {
 		args = append(args, "--model", q.Model)

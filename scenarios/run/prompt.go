@@ -42,6 +42,15 @@ type prompts struct {
 // text returns the user's text. seed is that of the repetition: it changes
 // generated texts, unless the prompt is fixed.
 func (c *prompts) text(ctx context.Context, p *scenarios.Prompt, seed uint64) (string, error) {
+	text, err := c.part(ctx, p, seed)
+	if err != nil || p.Then == nil {
+		return text, err
+	}
+	more, err := c.text(ctx, p.Then, seed)
+	return text + "\n" + more, err
+}
+
+func (c *prompts) part(ctx context.Context, p *scenarios.Prompt, seed uint64) (string, error) {
 	if p.Corpus == "" {
 		return p.Text, nil
 	}

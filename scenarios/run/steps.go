@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,6 +51,8 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		return p.stop(ctx, st.Stop)
 	case st.Corrupt != nil:
 		return p.corrupt(st.Corrupt)
+	case st.Plant != nil:
+		return p.plant(st.Plant)
 	case st.Fill != nil:
 		return p.fill(ctx, st.Fill)
 	case st.Keep != nil:
@@ -61,6 +65,8 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		p.rules = nil
 	case st.SwapModel != nil:
 		return p.swapModel(st.SwapModel)
+	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
+		return p.hostStep(st)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
@@ -166,7 +172,7 @@ func (p *rep) launch(info startInfo, restarts int) error {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
 	s, err := proc.Supervise(proc.Config{
-		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log,
+		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
 	}, restarts)
 	if err != nil {
 		return err
@@ -308,7 +314,7 @@ func (p *rep) corrupt(c *scenarios.Corrupt) error {
 		return inconclusive("%w", err)
 	}
 	for _, f := range files {
-		r, err := corrupt.Apply(f.Path, corrupt.Damage{Op: c.Op, At: c.At, Bit: c.Bit, Bytes: n, Content: []byte(c.Text)})
+		r, err := corrupt.Apply(f.Path, corrupt.Damage{Op: c.Op, At: c.At, Bit: c.Bit, Bytes: n, Content: []byte(c.Text), Match: c.Match})
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -317,17 +323,33 @@ func (p *rep) corrupt(c *scenarios.Corrupt) error {
 	return nil
 }
 
+func (p *rep) plant(k *scenarios.Plant) error {
+	size, err := k.Size()
+	if err != nil {
+		return inconclusive("%w", err)
+	}
+	for n := range max(k.Count, 1) {
+		name := strings.ReplaceAll(k.Name, "#", strconv.Itoa(n+1))
+		if err := corrupt.Plant(p.kv, name, k.Kind, k.From, size); err != nil {
+			return inconclusive("%w", err)
+		}
+	}
+	p.event(reports.EventFault, fmt.Sprintf("planted %d %s", max(k.Count, 1), k.Name))
+	return nil
+}
+
 func (p *rep) swapModel(s *scenarios.SwapModel) error {
 	if p.r.opt.OtherModel == nil {
 		return inconclusive("this program cannot make other models")
 	}
+	kind := cmp.Or(s.Kind, scenarios.ModelKinds()[0])
 	dir := filepath.Join(p.r.tmp, "models")
-	path := filepath.Join(dir, fmt.Sprintf("other-%d.gguf", s.Seed))
+	path := filepath.Join(dir, fmt.Sprintf("%s-%d.gguf", kind, s.Seed))
 	if _, err := os.Stat(path); err != nil {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return inconclusive("%w", err)
 		}
-		if err := p.r.opt.OtherModel(path, s.Seed); err != nil {
+		if err := p.r.opt.OtherModel(path, kind, s.Seed); err != nil {
 			return inconclusive("%w", err)
 		}
 	}

@@ -27,23 +27,16 @@ const (
 // errHistory means that the history cannot be written at all.
 var errHistory = errors.New("selftest: the store fails without a crash")
 
-// Broken says what is wrong with the store under test, for the proof that the
-// lane notices.
-type Broken struct {
-	NoSync bool // nothing is made durable
-	Unsafe kvstore.Unsafe
-}
-
 // Memory runs one repetition of a lane-memory scenario: a history of segments is
 // written, the machine stops at a random file-system operation, loses any part
 // of what was not synced, and the store is opened again on what is left. Then
 // everything that had been acknowledged must be there, everything that is there
 // must be exactly what was written, and no temporary file may be left.
 func Memory(ctx context.Context, s *scenarios.Scenario, seed uint64) reports.Result {
-	return memory(ctx, s, seed, Broken{})
+	return memory(ctx, s, seed, kvstore.Unsafe{})
 }
 
-func memory(ctx context.Context, s *scenarios.Scenario, seed uint64, broken Broken) reports.Result {
+func memory(ctx context.Context, s *scenarios.Scenario, seed uint64, broken kvstore.Unsafe) reports.Result {
 	start := time.Now()
 	res := reports.Result{Scenario: s.ID, Title: s.Title, Origin: s.Origin, Lane: string(s.Lane), Tags: s.Tags,
 		Seed: seed, Start: start, Verdict: reports.Pass, Outcome: string(faults.Recovered)}
@@ -65,7 +58,7 @@ func memory(ctx context.Context, s *scenarios.Scenario, seed uint64, broken Brok
 // crasher holds the history that is written again and again.
 type crasher struct {
 	rng     *rand.Rand
-	broken  Broken
+	broken  kvstore.Unsafe // what is wrong with the store, for the proof that the lane notices
 	history []entry
 	ops     int // file-system operations of the whole history
 }
@@ -171,15 +164,12 @@ func (m *crasher) run(ctx context.Context, crashes int) (done int, err error) {
 func (m *crasher) open(fs *errfs.FS, mem *errfs.Mem) (*kvstore.Store, error) {
 	opt := kvstore.Options{
 		Dir: memoryDir, Identity: [32]byte{1}, Layout: memoryLayout(), BudgetBytes: memoryBudget, QuarantineBytes: memoryBudget / 4,
-		MinTokens: 1, Readers: 2, BootID: "boot", Unsafe: m.broken.Unsafe, Log: func(string, ...any) {},
+		MinTokens: 1, Readers: 2, BootID: "boot", Unsafe: m.broken, Log: func(string, ...any) {},
 	}
 	if fs != nil {
 		opt.FS = fs
 	} else {
 		opt.FS = mem
-	}
-	if m.broken.NoSync {
-		opt.Sync = kvstore.SyncNone
 	}
 	return kvstore.Open(opt)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"ds4/reports"
@@ -47,27 +48,53 @@ func TestBrokenServersAreCaught(t *testing.T) {
 		"stale-kv-after-kill9": true, "dead-session-after-failure": true, "restore-kills-process": true,
 		"flipped-bit": true, "kill-while-writing": true,
 	}
-	opt := run.Options{Server: server(t), Seed: 1, WorkDir: t.TempDir(), OtherModel: OtherModel}
+	opt := Options{Run: run.Options{Server: server(t), Seed: 1, WorkDir: t.TempDir(), OtherModel: OtherModel}}
 	for _, s := range list {
 		if len(s.Catches) == 0 {
 			continue
 		}
 		if delete(want, s.ID); os.Getenv(proofVar) != "" || s.ID == "dead-session-after-failure" {
-			opt.Scenarios = append(opt.Scenarios, s)
+			opt.Run.Scenarios = append(opt.Run.Scenarios, s)
 		}
 	}
 	if len(want) > 0 {
 		t.Errorf("scenarios that name no switch: %v", want)
 	}
-	err = Prove(t.Context(), opt, func(p Proof) {
+	opt.Each = func(p Proof) {
 		first := ""
 		if len(p.Result.Failures) > 0 {
 			first = p.Result.Failures[0]
 		}
 		t.Logf("%-28s %-14s caught %t in %.1f s: %.200s", p.Scenario, p.Switch, p.Caught, p.Result.DurationMS/1000, first)
-	})
-	if err != nil {
+	}
+	if err := Prove(t.Context(), opt); err != nil {
 		t.Error(err)
+	}
+}
+
+// Every scenario must name what it catches, and every way to break a server must
+// be caught by some scenario.
+func TestEverySwitchIsCaught(t *testing.T) {
+	list, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caught := map[string]bool{}
+	for _, s := range list {
+		if len(s.Catches) == 0 {
+			t.Errorf("%s names nothing that it catches", s.ID)
+		}
+		for _, sw := range s.Catches {
+			caught[sw] = true
+			if !slices.Contains(Switches(), sw) {
+				t.Errorf("%s names the unknown switch %q", s.ID, sw)
+			}
+		}
+	}
+	for _, sw := range Switches() {
+		if !caught[sw] {
+			t.Errorf("no scenario catches %s", sw)
+		}
 	}
 }
 
@@ -88,13 +115,40 @@ expect: [{outcome: recovered}]
 		t.Fatal(err)
 	}
 	var got []Proof
-	err = Prove(t.Context(), run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
-		func(p Proof) { got = append(got, p) })
+	opt := Options{Run: run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
+		Each: func(p Proof) { got = append(got, p) }}
+	err = Prove(t.Context(), opt)
 	if !errors.Is(err, ErrMissed) || len(got) != 1 || got[0].Caught || got[0].Result.Verdict != reports.Pass {
 		t.Errorf("error %v, proofs %+v", err, got)
 	}
 	s.Catches = []string{"no-gravity"}
-	if err := Prove(t.Context(), run.Options{Server: "x", Scenarios: []*scenarios.Scenario{s}}, nil); err == nil || errors.Is(err, ErrMissed) {
+	if err := Prove(t.Context(), opt); err == nil || errors.Is(err, ErrMissed) {
 		t.Errorf("an unknown switch: %v", err)
+	}
+}
+
+// A server that never gets ready fails every scenario, and proves none.
+func TestProveNeedsAServerThatStarts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real servers")
+	}
+	s, err := scenarios.Load([]byte(`id: hopeless
+title: cannot start
+lane: process
+catches: [no-convict]
+server: {args: {ctx: nonsense}}
+steps: [{start: {}}, {stop: {}}]
+expect: [{outcome: recovered}]
+`), "hopeless.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Proof
+	err = Prove(t.Context(), Options{
+		Run:  run.Options{Server: server(t), Scenarios: []*scenarios.Scenario{s}, WorkDir: t.TempDir()},
+		Each: func(p Proof) { got = append(got, p) },
+	})
+	if !errors.Is(err, ErrMissed) || len(got) != 1 || got[0].Caught || got[0].Result.Verdict != reports.Fail {
+		t.Errorf("error %v, proofs %+v", err, got)
 	}
 }

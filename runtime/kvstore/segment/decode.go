@@ -15,6 +15,9 @@ type Reader struct {
 	// NoChecksum accepts wrong checksums, and a text that does not hash to the
 	// id. It exists to show what they are for.
 	NoChecksum bool
+	// TrustLength reads each section into a buffer of the length that the table
+	// declares, before that is checked. It exists to show why nothing else does.
+	TrustLength bool
 }
 
 // Info is a checked header and table.
@@ -56,8 +59,9 @@ func (r Reader) Header() (Header, error) {
 	if v := le.Uint16(b[offVersion:]); v != Version {
 		return h, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, v, Version)
 	}
-	if f := le.Uint16(b[offFlags:]); f != 0 {
-		return h, fmt.Errorf("%w: flags %#x, version %d has none", ErrCorrupt, f, Version)
+	flags := le.Uint16(b[offFlags:])
+	if flags&^flagSampled != 0 {
+		return h, fmt.Errorf("%w: flags %#x, version %d knows %#x", ErrCorrupt, flags, Version, flagSampled)
 	}
 	if !allZero(b[offZero:]) {
 		return h, fmt.Errorf("%w: header bytes from %d are not zero", ErrCorrupt, offZero)
@@ -74,7 +78,7 @@ func (r Reader) Header() (Header, error) {
 		return h, fmt.Errorf("%w: %d sections, at most %d", ErrLimit, count, MaxSections)
 	}
 	h = Header{Identity: [32]byte(b[offIdentity:]), Parent: ID(b[offParent:]), From: int(from), To: int(to),
-		CreatedNS: int64(le.Uint64(b[offCreated:])), Sections: int(count), FileBytes: int64(size)}
+		CreatedNS: int64(le.Uint64(b[offCreated:])), Sampled: flags == flagSampled, Sections: int(count), FileBytes: int64(size)}
 	if (h.From == 0) != h.Parent.IsZero() {
 		return h, fmt.Errorf("%w: from %d with parent %v", ErrCorrupt, h.From, h.Parent)
 	}
@@ -106,6 +110,9 @@ func (r Reader) Info(h Header, l *Layout) (*Info, error) {
 		var err error
 		if in.Table[i], err = decodeEntry(head[HeaderBytes+EntryBytes*i:]); err != nil {
 			return nil, fmt.Errorf("table entry %d: %w", i, err)
+		}
+		if r.TrustLength {
+			_, _ = r.R.ReadAt(make([]byte, in.Table[i].Bytes), in.Table[i].Offset)
 		}
 	}
 	if err := in.checkStructure(); err != nil {
@@ -280,7 +287,7 @@ func (r Reader) Decode(l Layout, identity [32]byte) (*Segment, error) {
 		return nil, err
 	}
 	s := &Segment{Identity: h.Identity, Parent: h.Parent, From: h.From, To: h.To, CreatedNS: h.CreatedNS,
-		Raw: make([][]byte, len(l.Layers)), Comp: make([][]byte, len(l.Layers)),
+		Sampled: h.Sampled, Raw: make([][]byte, len(l.Layers)), Comp: make([][]byte, len(l.Layers)),
 		Index: make([][]byte, len(l.Layers)), Frontier: make([][]byte, len(l.Layers))}
 	for _, t := range in.Table {
 		b := make([]byte, t.Bytes) // bounded: the plan of the layout and the file's size agree on it

@@ -12,6 +12,7 @@ type Segment struct {
 	Parent    ID
 	From, To  int
 	CreatedNS int64
+	Sampled   bool // the last token was sampled
 	Text      []byte
 	Tokens    []int32
 	// Per layer, nil where the layout has none.
@@ -152,6 +153,9 @@ func encodeHead(s *Segment, table []Section, fileBytes int64) []byte {
 	b := make([]byte, align(int64(HeaderBytes+EntryBytes*len(table))))
 	copy(b, headerMagic)
 	le.PutUint16(b[offVersion:], Version)
+	if s.Sampled {
+		le.PutUint16(b[offFlags:], flagSampled)
+	}
 	le.PutUint32(b[offSections:], uint32(len(table)))
 	copy(b[offIdentity:], s.Identity[:])
 	copy(b[offParent:], s.Parent[:])

@@ -2,7 +2,7 @@
 // one stretch of a conversation's tokens added to the state of a model, and the
 // state at its end.
 //
-//	header   128 bytes: magic "DS4SEG\x00\x01", u16 version, u16 flags (0),
+//	header   128 bytes: magic "DS4SEG\x00\x01", u16 version, u16 flags,
 //	         u32 sections, identity[32], parent id[20], u64 from, u64 to,
 //	         u64 file bytes, u64 created unix ns, u32 CRC-32C of the header with
 //	         this field zero, zeros
@@ -39,6 +39,9 @@ import (
 	"hash"
 	"hash/crc32"
 )
+
+// flagSampled is the one flag: the last token was sampled.
+const flagSampled = 1
 
 // Sizes and fixed values of the format.
 const (
@@ -165,6 +168,7 @@ type Header struct {
 	Parent    ID
 	From, To  int
 	CreatedNS int64
+	Sampled   bool // the last token was sampled, so what follows was tokenised on its own
 	Sections  int
 	FileBytes int64
 }

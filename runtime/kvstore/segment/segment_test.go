@@ -151,7 +151,7 @@ func TestMalformed(t *testing.T) {
 		{"version 0", u16(offVersion, 0), ErrVersion},
 		{"version 1", u16(offVersion, 1), ErrVersion},
 		{"version 3", u16(offVersion, 3), ErrVersion},
-		{"flags", u16(offFlags, 1), ErrCorrupt},
+		{"flags", u16(offFlags, 2), ErrCorrupt},
 		{"header filling", func(b []byte) { b[127] = 1 }, ErrCorrupt},
 		{"no sections", u32(offSections, 0), ErrCorrupt},
 		{"one section less", u32(offSections, 9), ErrCorrupt},

@@ -1,0 +1,79 @@
+package scheduler
+
+// Unsafe takes safeguards away, one each. It is for the recovery suite alone,
+// which has to show that its scenarios fail without them; only a hidden switch of
+// the harness reaches it.
+type Unsafe struct {
+	// RecoveryOff: no failure handling at all. A failed session stays on offer
+	// although its state is gone, a prefix that fails is restored again and again,
+	// and no in-flight marker is written.
+	RecoveryOff    bool
+	DeadSession    bool // a session stays on offer after a failure has emptied it
+	DeleteOnCancel bool // a client that hangs up costs the entry that it started from
+	DeleteOnOutage bool // an entry is guilty of the first failure on it, whatever the device does
+	RestoreLive    bool // a restore takes a live session where there is one, and a failed one leaves it on offer
+	NoRewind       bool // a session is said to be taken back, and is not
+	NoShutdownSave bool // live sessions are not saved at shutdown
+	HideTrouble    bool // health does not mention the disk cache
+	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
+	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
+	ColdOnly       bool // full segments of prompts that reused something are not stored
+}
+
+// reachable is how many of its positions a prompt may take from a live session.
+// At least the last token is evaluated, and one position stays free.
+func (s *Scheduler) reachable(common, prompt int) int {
+	if s.cfg.Unsafe.LooseRewind && common > 0 {
+		return prompt - 1
+	}
+	return min(common, prompt-1)
+}
+
+// match is the function of the same name, unless it is to be too strict.
+func (s *Scheduler) match(h *history, p target) (tokens []int32, common int) {
+	if s.cfg.Unsafe.StrictTokens {
+		return p.tokens, commonTokens(h.tokens, p.tokens)
+	}
+	return match(h, p, s.tok)
+}
+
+// UnsafeOf returns the switches whose words are set.
+func UnsafeOf(set func(word string) bool) Unsafe {
+	return Unsafe{
+		RecoveryOff: set("recovery-off"), DeadSession: set("dead-session"), DeleteOnCancel: set("delete-on-cancel"),
+		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
+		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
+		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
+	}
+}
+
+// jobFailedOff is jobFailed with the recovery switched off.
+func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
+	s.deaden(j.slot)
+	if len(j.attempt.chain) > 0 {
+		j.slot.clear()
+	}
+	s.detach(j)
+	s.logFailure(j, message)
+	s.endFailed(j, &FailureError{
+		Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
+		Range: j.shortRange(), Message: message, Cause: err,
+	})
+}
+
+// deaden empties a session and leaves what is known of it.
+func (s *Scheduler) deaden(sl *slot) {
+	sl.sess.Reset()
+	sl.points = nil
+}
+
+// claimLive gives j a session that holds a conversation, as it is.
+func (s *Scheduler) claimLive(j *job) bool {
+	for _, sl := range s.slots {
+		if sl.idle() && !sl.empty() {
+			s.bind(j, sl)
+			return true
+		}
+	}
+	return false
+}
