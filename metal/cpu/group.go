@@ -41,7 +41,6 @@ func view[T float32 | float64 | int32 | int8](g *Group, i int) []T {
 func (g *Group) bytes(i int) []byte  { return g.binds[i].data }
 func (g *Group) f32(i int) []float32 { return view[float32](g, i) }
 func (g *Group) i32(i int) []int32   { return view[int32](g, i) }
-func (g *Group) i8(i int) []int8     { return view[int8](g, i) }
 
 // row is values [r*n, (r+1)*n).
 func row[T any](s []T, r, n int) []T { return s[r*n : r*n+n : r*n+n] }
