@@ -22,7 +22,9 @@ race:
 golden:
 	go test -count=1 -run 'Golden|DS4Reference|BitIdentical|History|Canonical' ./runtime/engine ./runtime/tokenizer ./runtime/chat
 
+# The first line compares with llama.cpp if LLAMABENCH names a command for it.
 bench:
+	.ci/bench
 	go test -run '^$$' -bench . -benchmem ./runtime/engine ./runtime/kvstore/... ./metal/...
 	go run ./cmd/ds4bench speed
 	go run ./cmd/ds4 kv bench

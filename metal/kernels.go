@@ -24,11 +24,12 @@ const (
 	KernelHyperApply = "hyper_apply"
 	// NormArgs; weight [N] -> x [T][N] in place. grid T.
 	KernelRMSNorm = "rms_norm"
-	// QuantizeArgs; x [T][N] -> codes i8[T][N], scales f32[T][N/32]. grid T.
+	// QuantizeArgs; x [T][N] -> int8 blocks [T][N/Int8Block][Int8Bytes]. grid T.
 	KernelQuantize = "quantize_int8"
-	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride]. grid ceil(Rows/MatmulPanel).
+	// MatmulArgs; weights, x [T][Stride] -> out [T][OutStride].
+	// grid (ceil(Rows/MatmulPanel), ceil(Tokens/Block)).
 	KernelMatmul = "matmul"
-	// MatmulArgs; Q8_0 weights, codes, scales -> out. grid ceil(Rows/MatmulPanel).
+	// MatmulArgs; Q8_0, Q4_K, Q2_K or IQ2_XXS weights, int8 blocks of x -> out. grid as above.
 	KernelMatmulInt8 = "matmul_int8"
 	// QueryArgs; table -> q [T][Heads*Width] in place: norm per head (if Norm), rope. grid T.
 	KernelQuery = "query_prepare"
@@ -41,19 +42,21 @@ const (
 	KernelFrontier = "compress_frontier"
 	// IndexArgs; queries [T][IndexHeads*Width] in place: Hadamard, FP4 (if set). grid T.
 	KernelIndexQuery = "index_query"
-	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK]. grid n.
+	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK].
+	// grid ceil(Tokens/IndexTokens).
 	KernelIndexSelect = "index_select"
-	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width]. grid n.
+	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width].
+	// grid (n, ceil(Heads/AttentionHeads)).
 	KernelAttention = "attention"
 	// RouteArgs; logits [T][Experts], bias, tokens, hash routes -> ids i32[T][Used], weights f32[T][Used]. grid T.
 	KernelRoute = "route"
 	// RouteArgs; ids -> order i32[T*Used] (slots by expert), offsets i32[Experts+1]. grid 1.
 	KernelGroup = "group_by_expert"
-	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or codes, scales)
+	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or its int8 blocks)
 	// -> hidden, work [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertGateUp     = "expert_gate_up"
 	KernelExpertGateUpInt8 = "expert_gate_up_int8"
-	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or codes, scales)
+	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or its int8 blocks)
 	// -> out [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
 	KernelExpertDown     = "expert_down"
 	KernelExpertDownInt8 = "expert_down_int8"
@@ -66,8 +69,18 @@ const (
 // MatmulPanel is how many weight rows one threadgroup of a matrix product does.
 const MatmulPanel = 32
 
+// IndexTokens is how many tokens one threadgroup of KernelIndexSelect does.
+const IndexTokens = 8
+
+// AttentionHeads is how many heads one threadgroup of attention does.
+const AttentionHeads = 8
+
 // Int8Block is how many values share a scale when activations are int8.
 const Int8Block = 32
+
+// Int8Bytes is the size of an int8 block: its scale, sums, and the codes. What is
+// where is the driver's business.
+const Int8Bytes = 16 + Int8Block
 
 // EmbedArgs are the arguments of KernelEmbed.
 type EmbedArgs struct {
@@ -107,6 +120,7 @@ type MatmulArgs struct {
 	Stride    uint32 // values per input row
 	OutStride uint32 // values per output row
 	GroupRows uint32
+	Block     uint32 // tokens per threadgroup
 }
 
 // QueryArgs are the arguments of KernelQuery.
@@ -152,6 +166,7 @@ type CompressArgs struct {
 type IndexArgs struct {
 	Heads, Width uint32
 	Row, Pos     uint32
+	Tokens       uint32 // of the sequence
 	Ratio        uint32
 	TopK         uint32
 	Flags        uint32

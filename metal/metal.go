@@ -75,6 +75,21 @@ type Device interface {
 	Close() error
 }
 
+// Weights is a matrix, or a stack of Count matrices, as a model file holds it.
+type Weights struct {
+	Data              []byte
+	Type              uint32 // quant type
+	Rows, Cols, Count int
+}
+
+// Packer is a Device whose matrix products are faster on weights in a layout of
+// its own. Kernels take such a buffer in place of the wrapped weights.
+type Packer interface {
+	// PackWeights copies w into a buffer in that layout. It is nil, without an
+	// error, if the device has no layout for the type.
+	PackWeights(w Weights, label string) (Buffer, error)
+}
+
 // Pipeline is a compiled kernel.
 type Pipeline interface {
 	Kernel() string

@@ -2,13 +2,16 @@ package cpu
 
 import (
 	"math"
+	"unsafe"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 )
 
-// headTile is how many heads attention and the indexer treat together. One row
-// is key and value of all heads, so it is loaded once per tile.
-const headTile = 4
+// headTile is how many heads attention and the indexer treat together.
+const headTile = kernels.Heads
+
+var _ = [1]struct{}{}[headTile-metal.AttentionHeads]
 
 // indexQuery: queries in place: Hadamard and FP4, per head.
 func indexQuery(g *Group) {
@@ -19,8 +22,8 @@ func indexQuery(g *Group) {
 		return
 	}
 	for h := range int(a.Heads) {
-		hadamard(row(q, h, width))
-		fp4RoundTrip(row(q, h, width))
+		g.worker.set.Hadamard(row(q, h, width))
+		g.worker.set.RoundFP4(row(q, h, width))
 	}
 }
 
@@ -29,77 +32,85 @@ func indexQuery(g *Group) {
 // attention then takes them all.
 func indexSelect(g *Group) {
 	a := argsOf[metal.IndexArgs](g)
-	visible := (int(a.Pos) + g.X + 1) / int(a.Ratio)
+	first := g.X * metal.IndexTokens
+	tokens := min(metal.IndexTokens, int(a.Tokens)-first)
+	visible := func(i int) int { return (int(a.Pos) + first + i + 1) / int(a.Ratio) }
 	k := int(a.TopK)
-	if visible <= k {
+	for tokens > 0 && visible(0) <= k {
+		first++
+		tokens--
+	}
+	if tokens == 0 {
 		return
 	}
-	heads, width := int(a.Heads), int(a.Width)
-	t := int(a.Row) + g.X
-	q, w := row(g.f32(0), t, heads*width), row(g.f32(1), t, heads)
-	rows := g.f32(2)
-	scale := float32(1 / math.Sqrt(float64(width*heads)))
-	mem := g.scratch(visible + headTile*width)
-	scores, zero := mem[:visible], mem[visible:]
-	clear(scores)
-	clear(zero)
-	for h := 0; h < heads; h += headTile {
-		var q4 [headTile][]float32
-		var w4 [headTile]float32
-		for i := range q4 {
-			q4[i] = zero[:width]
-			if h+i < heads {
-				q4[i], w4[i] = row(q, h+i, width), mul(w[h+i], scale)
-			}
-		}
-		for s := range scores {
-			a0, a1, a2, a3 := dot4(q4[0], q4[1], q4[2], q4[3], row(rows, s, width))
-			scores[s] += mul(w4[0], max(a0, 0)) + mul(w4[1], max(a1, 0)) + mul(w4[2], max(a2, 0)) + mul(w4[3], max(a3, 0))
-		}
+	const unit = 4 // rows that the kernels take at a time
+	n := (visible(tokens-1) + unit - 1) / unit * unit
+	scores := g.scratch(tokens*n + indexRows*headTile + headTile*int(a.Width))
+	indexScores(g, a, int(a.Row)+first, tokens, visible(tokens-1), scores, n)
+	for i := range tokens {
+		dst := row(g.i32(3), int(a.Row)+first+i, k)
+		g.worker.set.Top(dst, scores[i*n:][:visible(i)], &g.worker.top)
 	}
-	selectTop(row(g.i32(3), t, k), scores)
 }
 
-// selectTop writes the indices of the largest scores, ascending; of equal scores
-// the lower index wins. A NaN counts as the smallest score.
-func selectTop(dst []int32, scores []float32) {
-	// dst is a heap with the worst kept entry on top.
-	worse := func(i, j int32) bool {
-		a, b := scores[i], scores[j]
-		if a != a {
-			return b == b || i > j
-		}
-		return a < b || a == b && i > j
+// indexRows is how many rows meet all tokens of a group while they are in cache.
+const indexRows = 128
+
+// indexScores writes the scores of tokens [t, t+tokens) to scores, n values each,
+// which is followed by spare memory. Rows beyond the last get its scores.
+func indexScores(g *Group, a *metal.IndexArgs, t, tokens, rows int, scores []float32, n int) {
+	heads, width := int(a.Heads), int(a.Width)
+	parts := scores[tokens*n:]
+	spare := parts[indexRows*headTile:]
+	clear(scores[:tokens*n])
+	comp := g.f32(2)
+	list := g.pointers(n)
+	for s := range list {
+		list[s] = unsafe.Pointer(&row(comp, min(s, rows-1), width)[0])
 	}
-	sift := func(at int) {
-		for {
-			c := 2*at + 1
-			if c >= len(dst) {
-				return
+	// Tokens with few heads share a tile.
+	together := 1
+	if headTile%heads == 0 {
+		together = headTile / heads
+	}
+	weights := &g.worker.heads[0]
+	for from := 0; from < n; from += indexRows {
+		to := min(from+indexRows, n)
+		for i := 0; i < tokens; i += together {
+			m := min(together, tokens-i)
+			q := g.f32(0)[(t+i)*heads*width:][:m*heads*width]
+			for h := 0; h < m*heads; h += headTile {
+				g.worker.set.AttendScores(parts, headsOf(q, h, m*heads, width, spare), list[from:to], width, 1)
+				for j := range m {
+					indexWeights(weights, g.f32(1)[(t+i+j)*heads:][:heads], h-j*heads, a)
+					g.worker.set.IndexSum(scores[(i+j)*n:][from:to], parts, weights)
+				}
 			}
-			if c+1 < len(dst) && worse(dst[c+1], dst[c]) {
-				c++
-			}
-			if !worse(dst[c], dst[at]) {
-				return
-			}
-			dst[at], dst[c] = dst[c], dst[at]
-			at = c
 		}
 	}
+}
+
+// indexWeights gives the heads of a tile, the first of which is head h of w, their
+// weights. Heads that are not in w have none.
+func indexWeights(dst *[headTile]float32, w []float32, h int, a *metal.IndexArgs) {
+	scale := float32(1 / math.Sqrt(float64(a.Width*a.Heads)))
 	for i := range dst {
-		dst[i] = int32(i)
-	}
-	for i := len(dst)/2 - 1; i >= 0; i-- {
-		sift(i)
-	}
-	for i := len(dst); i < len(scores); i++ {
-		if worse(dst[0], int32(i)) {
-			dst[0] = int32(i)
-			sift(0)
+		dst[i] = 0
+		if h+i >= 0 && h+i < len(w) {
+			dst[i] = mul(w[h+i], scale)
 		}
 	}
-	sortInt32(dst)
+}
+
+// headsOf is the tile of heads from h on: part of q, or a copy with zeros for
+// those that are missing.
+func headsOf(q []float32, h, heads, width int, spare []float32) []float32 {
+	if h+headTile <= heads {
+		return q[h*width : (h+headTile)*width]
+	}
+	clear(spare[:headTile*width])
+	copy(spare, q[h*width:heads*width])
+	return spare[:headTile*width]
 }
 
 // attendRows lists the rows that one query sees: raw ones by position, then
@@ -113,17 +124,28 @@ type attendRows struct {
 	selected    []int32 // nil: all
 }
 
-func (r *attendRows) len() int { return r.nraw + r.ncomp }
-
-func (r *attendRows) row(j int) []float32 {
-	if j < r.nraw {
-		return row(r.raw, (r.first+j)%r.ringCap, r.width)
+// pointers lists the rows, and the last one again if their number is odd.
+func (r *attendRows) pointers(g *Group) (list []unsafe.Pointer, n int) {
+	n = r.nraw + r.ncomp
+	list = g.pointers(n + n%2)
+	slot := r.first % r.ringCap
+	for j := range r.nraw {
+		list[j] = unsafe.Pointer(&row(r.raw, slot, r.width)[0])
+		if slot++; slot == r.ringCap {
+			slot = 0
+		}
 	}
-	j -= r.nraw
-	if r.selected != nil {
-		j = int(r.selected[j])
+	for j := range r.ncomp {
+		i := j
+		if r.selected != nil {
+			i = int(r.selected[j])
+		}
+		list[r.nraw+j] = unsafe.Pointer(&row(r.comp, i, r.width)[0])
 	}
-	return row(r.comp, j, r.width)
+	if n%2 != 0 {
+		list[n] = list[n-1]
+	}
+	return list, n
 }
 
 // attention: q, raw ring, compressed rows, selected, sinks, table -> out.
@@ -142,95 +164,30 @@ func attention(g *Group) {
 			rows.ncomp, rows.selected = k, row(g.i32(3), t, k)
 		}
 	}
+	list, n := rows.pointers(g)
 	q, out := row(g.f32(0), t, heads*width), row(g.f32(6), t, heads*width)
-	sinks := g.f32(4)
 	table := tableRow(g.f32(5), t, a.Table, a.Rot)
-	n := rows.len()
-	mem := g.scratch(headTile*n + 2*width)
-	scores, zero, spare := mem[:headTile*n], mem[headTile*n:headTile*n+width], mem[headTile*n+width:]
-	clear(zero)
+	mem := g.scratch(len(list)*headTile + 2*headTile*width)
+	scores, mem := mem[:len(list)*headTile], mem[len(list)*headTile:]
+	spareQ, spareOut := mem[:headTile*width], mem[headTile*width:]
 	scale := float32(1 / math.Sqrt(float64(width)))
-	for h := 0; h < heads; h += headTile {
-		var q4, o4, s4 [headTile][]float32
-		for i := range headTile {
-			s4[i] = row(scores, i, n)
-			q4[i], o4[i] = zero, spare
-			if h+i < heads {
-				q4[i], o4[i] = row(q, h+i, width), row(out, h+i, width)
-			}
-		}
-		scoreRows(&s4, &q4, &rows, scale)
-		for i := range headTile {
-			if h+i < heads {
-				softmaxSink(s4[i], sinks[h+i])
-				clear(o4[i])
-			}
-		}
-		clear(spare)
-		sumRows(&o4, &s4, &rows)
-		for i := range headTile {
-			if h+i < heads {
-				rotate(o4[i], table, true)
-			}
-		}
+	sinks, inv := &g.worker.heads[0], &g.worker.heads[1]
+	set := g.worker.set
+	h := g.Y * headTile
+	used := min(headTile, heads-h)
+	*sinks = [headTile]float32{}
+	copy(sinks[:used], g.f32(4)[h:])
+	o := out[h*width : (h+used)*width]
+	if used < headTile {
+		o = spareOut
 	}
-}
-
-// scoreRows writes the scaled products of four heads with every row.
-func scoreRows(s, q *[headTile][]float32, rows *attendRows, scale float32) {
-	for j := range rows.len() {
-		a0, a1, a2, a3 := dot4(q[0], q[1], q[2], q[3], rows.row(j))
-		s[0][j], s[1][j], s[2][j], s[3][j] = a0*scale, a1*scale, a2*scale, a3*scale
+	set.AttendScores(scores, headsOf(q, h, heads, width, spareQ), list, width, scale)
+	set.AttendSoftmax(scores, sinks, inv, n)
+	set.AttendSum(o, scores, list[:n], inv, width)
+	if used < headTile {
+		copy(out[h*width:], o[:used*width])
 	}
-}
-
-// softmaxSink turns scores into weights; the sink takes its share of the sum and
-// has no value.
-func softmaxSink(s []float32, sink float32) {
-	top := sink
-	for _, v := range s {
-		top = max(top, v)
-	}
-	den := float32(math.Exp(float64(sink - top)))
-	for i, v := range s {
-		p := float32(math.Exp(float64(v - top)))
-		s[i] = p
-		den += p
-	}
-	inv := 1 / den
-	for i := range s {
-		s[i] *= inv
-	}
-}
-
-// sumRows adds the weighted rows to four outputs, two rows at a time, each
-// output in the order of the rows.
-func sumRows(o, s *[headTile][]float32, rows *attendRows) {
-	j, n := 0, rows.len()
-	for ; j+2 <= n; j += 2 {
-		axpy4x2(o, rows.row(j), rows.row(j+1),
-			s[0][j], s[1][j], s[2][j], s[3][j], s[0][j+1], s[1][j+1], s[2][j+1], s[3][j+1])
-	}
-	if j < n {
-		x := rows.row(j)
-		for i := range o {
-			p, dst := s[i][j], o[i][:len(x)]
-			for d, v := range x {
-				dst[d] += mul(p, v)
-			}
-		}
-	}
-}
-
-func axpy4x2(o *[headTile][]float32, x, y []float32, p0, p1, p2, p3, q0, q1, q2, q3 float32) {
-	n := len(x)
-	y = y[:n]
-	o0, o1, o2, o3 := o[0][:n], o[1][:n], o[2][:n], o[3][:n]
-	for d, v := range x {
-		w := y[d]
-		o0[d] = o0[d] + mul(p0, v) + mul(q0, w)
-		o1[d] = o1[d] + mul(p1, v) + mul(q1, w)
-		o2[d] = o2[d] + mul(p2, v) + mul(q2, w)
-		o3[d] = o3[d] + mul(p3, v) + mul(q3, w)
+	for i := range used {
+		set.Rotate(row(out, h+i, width), table, true)
 	}
 }

@@ -17,6 +17,8 @@ type buffer struct {
 	data     []byte
 	label    string
 	mapped   bool
+	giveBack func() // of a part of a slab
+	packed   bool   // panels as kernels.Pack makes them
 	released atomic.Bool
 }
 
@@ -26,7 +28,14 @@ func (b *buffer) Label() string { return b.label }
 
 // Release returns the memory. Later calls do nothing.
 func (b *buffer) Release() {
-	if b.released.Swap(true) || !b.mapped {
+	if b.released.Swap(true) {
+		return
+	}
+	if b.giveBack != nil {
+		b.data = nil
+		b.giveBack()
+	}
+	if !b.mapped {
 		return
 	}
 	data := b.data

@@ -38,7 +38,8 @@ type dispatch struct {
 }
 
 type binding struct {
-	data []byte
+	data   []byte
+	packed bool
 }
 
 // Dispatch records one kernel.
@@ -68,7 +69,7 @@ func (c *commandBuffer) Dispatch(p metal.Pipeline, groups metal.Size, args []byt
 			c.stale = fmt.Errorf("cpu: %s: binding %d of %s is foreign or starts past its end", c.label, len(c.binds)-d.bindsAt, cp.name)
 			return
 		}
-		c.binds = append(c.binds, binding{data: buf.data[b.Offset:]})
+		c.binds = append(c.binds, binding{data: buf.data[b.Offset:], packed: buf.packed})
 	}
 	d.bindsEnd = len(c.binds)
 	c.work = append(c.work, d)

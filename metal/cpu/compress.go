@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"math"
-
-	"ds4/metal"
-)
+import "ds4/metal"
 
 // The compressor pools windows of Ratio tokens into one row, each channel with a
 // softmax of its own over the window's gates. With ratio 4 windows overlap: a
@@ -65,10 +61,10 @@ func compressRows(g *Group) {
 	if r == 4 {
 		entries = 2 * r
 	}
-	mem := g.scratch(2*entries*width + s.wide + 2*width + int(a.Rot))
+	mem := g.scratch(2*entries*width + s.wide + int(a.Rot))
 	kvs, gates := mem[:entries*width], mem[entries*width:2*entries*width]
 	mem = mem[2*entries*width:]
-	buf, top, den, table := mem[:s.wide], mem[s.wide:s.wide+width], mem[s.wide+width:s.wide+2*width], mem[s.wide+2*width:]
+	buf, table := mem[:s.wide], mem[s.wide:]
 
 	n := 0
 	take := func(t, lane int) {
@@ -92,40 +88,17 @@ func compressRows(g *Group) {
 		}
 	}
 	z := row(g.f32(6), window, width)
-	poolWindow(z, kvs, gates, top, den, n)
-	rmsNormRow(z, g.f32(4)[:width], a.Eps)
+	set := g.worker.set
+	set.Pool(z, kvs, gates, n)
+	set.Normalise(z, g.f32(4)[:width], a.Eps)
 	f := view[float64](g, 5)
 	ropeRow(table, f[a.Rot/2:a.Rot], window*r)
-	rotate(z, table, false)
+	set.Rotate(z, table, false)
 	if a.Flags&metal.FlagFP4 != 0 {
-		hadamard(z)
-		fp4RoundTrip(z)
+		set.Hadamard(z)
+		set.RoundFP4(z)
 	}
-	roundRow(z, width-int(a.Rot), a.Flags)
-}
-
-// poolWindow is the softmax-weighted sum of n entries, channel by channel.
-func poolWindow(z, kvs, gates, top, den []float32, n int) {
-	width := len(z)
-	copy(top, gates[:width])
-	for e := 1; e < n; e++ {
-		for j, v := range row(gates, e, width) {
-			top[j] = max(top[j], v)
-		}
-	}
-	clear(den)
-	clear(z)
-	for e := range n {
-		kv := row(kvs, e, width)
-		for j, v := range row(gates, e, width) {
-			p := float32(math.Exp(float64(v - top[j])))
-			den[j] += p
-			z[j] += mul(p, kv[j])
-		}
-	}
-	for j := range z {
-		z[j] /= den[j]
-	}
+	roundRow(set, z, width-int(a.Rot), a.Flags)
 }
 
 // compressFrontier: kv, gate, ape, frontier in -> frontier out. Only slots that

@@ -12,10 +12,12 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 )
 
 // ErrorDomain is the domain of the errors that this driver makes itself.
@@ -31,6 +33,7 @@ type Options struct {
 // Device is the CPU driver.
 type Device struct {
 	pool  *pool
+	set   *kernels.Set
 	queue chan *commandBuffer
 	idle  sync.WaitGroup // the queue goroutine
 
@@ -40,6 +43,7 @@ type Device struct {
 	mu     sync.Mutex
 	poison error // first failure since the last Rebuild, already wrapped
 	free   []*commandBuffer
+	slab   *slab // that packed weights come from
 	closed bool
 }
 
@@ -57,7 +61,11 @@ func New(opt Options) (*Device, error) {
 	if n < 1 || n > maxThreads {
 		return nil, fmt.Errorf("cpu: %d threads: want 1 to %d", n, maxThreads)
 	}
-	d := &Device{pool: newPool(n), queue: make(chan *commandBuffer, maxQueued)}
+	set, err := kernels.Select()
+	if err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
+	d := &Device{pool: newPool(n, set), set: set, queue: make(chan *commandBuffer, maxQueued)}
 	d.generation.Store(1)
 	d.idle.Go(d.run)
 	return d, nil
@@ -65,6 +73,9 @@ func New(opt Options) (*Device, error) {
 
 // Name is "cpu".
 func (d *Device) Name() string { return "cpu" }
+
+// Kernels is the name of the kernel set in use.
+func (d *Device) Kernels() string { return d.set.Name }
 
 // Threads is the number of workers.
 func (d *Device) Threads() int { return d.pool.size }
@@ -74,7 +85,7 @@ func (d *Device) Generation() uint64 { return d.generation.Load() }
 
 // Pipeline looks a kernel up by name.
 func (d *Device) Pipeline(name string) (metal.Pipeline, error) {
-	fn, ok := kernels[name]
+	fn, ok := registry[name]
 	if !ok {
 		return nil, fmt.Errorf("cpu: kernel %q: %w", name, metal.ErrUnknownKernel)
 	}
@@ -155,6 +166,7 @@ func (d *Device) Close() error {
 
 // run executes command buffers in the order of their Commit.
 func (d *Device) run() {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	for c := range d.queue {
 		d.pool.execute(c)
 		if c.err != nil {

@@ -25,15 +25,15 @@ var (
 )
 
 func init() {
-	kernels["test_visit"] = func(g *Group) { visits[g.X+10*g.Y].Add(1) }
-	kernels["test_panic"] = func(g *Group) {
+	registry["test_visit"] = func(g *Group) { visits[g.X+10*g.Y].Add(1) }
+	registry["test_panic"] = func(g *Group) {
 		if g.X == 3 {
 			panic("kernel bug")
 		}
 	}
-	kernels["test_touch"] = func(g *Group) { g.bytes(0)[8192]++ }
-	kernels["test_hold"] = func(g *Group) { <-holding }
-	kernels["test_add"] = func(g *Group) { g.f32(0)[g.X] += argsOf[metal.NormArgs](g).Eps }
+	registry["test_touch"] = func(g *Group) { g.bytes(0)[8192]++ }
+	registry["test_hold"] = func(g *Group) { <-holding }
+	registry["test_add"] = func(g *Group) { g.f32(0)[g.X] += argsOf[metal.NormArgs](g).Eps }
 }
 
 func newDevice(t testing.TB, threads int) *Device {
@@ -150,9 +150,9 @@ func TestPanicPoisonsUntilRebuild(t *testing.T) {
 	c.Release()
 }
 
-// TestTruncatedMapping shortens a file under its mapping: the kernel faults, the
-// process does not.
-func TestTruncatedMapping(t *testing.T) {
+// truncatedMapping is a mapping whose file was shortened under it.
+func truncatedMapping(t *testing.T) []byte {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "weights")
 	if err := os.WriteFile(path, make([]byte, 16384), 0o600); err != nil {
 		t.Fatal(err)
@@ -166,12 +166,22 @@ func TestTruncatedMapping(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(mem)
+	t.Cleanup(func() {
+		if err := unix.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := f.Truncate(0); err != nil {
 		t.Fatal(err)
 	}
+	return mem
+}
+
+// TestTruncatedMapping shortens a file under its mapping: the kernel faults, the
+// process does not.
+func TestTruncatedMapping(t *testing.T) {
 	d := newDevice(t, 2)
-	b, err := d.WrapBytes(mem, "weights")
+	b, err := d.WrapBytes(truncatedMapping(t), "weights")
 	if err != nil {
 		t.Fatal(err)
 	}

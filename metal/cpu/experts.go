@@ -3,12 +3,9 @@ package cpu
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"ds4/metal"
 )
-
-func sortInt32(s []int32) { slices.Sort(s) }
 
 // routeFloor keeps the routing weights finite when all scores vanish.
 const routeFloor = 0x1p-14
@@ -101,16 +98,13 @@ func expertList(g *Group, order, offsets int) []int32 {
 	return g.i32(order)[o[g.Y]:o[g.Y+1]]
 }
 
-// swiglu: hidden = silu(min(gate, c)) * clamp(up, -c, c).
-func swiglu(hidden, up []float32, clamp float32) {
-	up = up[:len(hidden)]
-	for i, v := range hidden {
-		hidden[i] = mul(silu(min(v, clamp)), min(max(up[i], -clamp), clamp))
-	}
-}
-
 // expertGateUp: gate, up, order, offsets, x -> hidden, work.
-func expertGateUp(g *Group) {
+func expertGateUp(g *Group) { gateUp(g, false) }
+
+// expertGateUpInt8: gate, up, order, offsets, int8 blocks -> hidden, work.
+func expertGateUpInt8(g *Group) { gateUp(g, true) }
+
+func gateUp(g *Group, int8 bool) {
 	a := argsOf[metal.ExpertArgs](g)
 	ids := expertList(g, 2, 3)
 	if len(ids) == 0 {
@@ -118,63 +112,25 @@ func expertGateUp(g *Group) {
 	}
 	rows, cols := int(a.Rows), int(a.Cols)
 	lo, hi := panelRange(g.X, rows)
-	in := floatRows{x: g.f32(4), stride: cols, cols: cols, ids: ids, div: int(a.Used)}
-	scratch := g.scratch(panelRows * cols)
-	gate := newWeights(a.Type, g.bytes(0), cols)
-	up := newWeights(a.TypeUp, g.bytes(1), cols)
-	gate.data = gate.data[g.Y*rows*gate.rowBytes:]
-	up.data = up.data[g.Y*rows*up.rowBytes:]
+	in := newInput(g.bytes(4), cols, 0, cols, int8)
+	in.ids, in.div = ids, int(a.Used)
 	hidden := outRows{out: g.f32(5), stride: rows, ids: ids}
 	work := outRows{out: g.f32(6), stride: rows, ids: ids}
-	matmulPanel(&gate, lo, hi, hi, len(ids), &in, &hidden, scratch)
-	matmulPanel(&up, lo, hi, hi, len(ids), &in, &work, scratch)
+	gate, up := newMatrix(g, 0, a.Type, rows, cols, int8), newMatrix(g, 1, a.TypeUp, rows, cols, int8)
+	gate.multiply(g, gate.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &hidden)
+	up.multiply(g, up.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &work)
 	for i := range ids {
-		swiglu(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
-	}
-}
-
-// expertGateUpInt8: gate, up, order, offsets, codes, scales -> hidden, work.
-func expertGateUpInt8(g *Group) {
-	a := argsOf[metal.ExpertArgs](g)
-	ids := expertList(g, 2, 3)
-	if len(ids) == 0 {
-		return
-	}
-	rows, cols := int(a.Rows), int(a.Cols)
-	lo, hi := panelRange(g.X, rows)
-	in := int8Rows{
-		codes: g.i8(4), scales: g.f32(5),
-		stride: cols, cols: cols, ids: ids, div: int(a.Used),
-	}
-	p := newTile(g, cols)
-	size := rows * (cols / block * q8Bytes)
-	hidden := outRows{out: g.f32(6), stride: rows, ids: ids}
-	work := outRows{out: g.f32(7), stride: rows, ids: ids}
-	matmulInt8Panel(g.bytes(0)[g.Y*size:], lo, hi, len(ids), &in, &hidden, &p)
-	matmulInt8Panel(g.bytes(1)[g.Y*size:], lo, hi, len(ids), &in, &work, &p)
-	for i := range ids {
-		swiglu(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
+		g.worker.set.SwiGLU(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
 	}
 }
 
 // expertDown: down, order, offsets, hidden -> out.
-func expertDown(g *Group) {
-	a := argsOf[metal.ExpertArgs](g)
-	ids := expertList(g, 1, 2)
-	if len(ids) == 0 {
-		return
-	}
-	rows, cols := int(a.Rows), int(a.Cols)
-	lo, hi := panelRange(g.X, rows)
-	in := floatRows{x: g.f32(3), stride: cols, cols: cols, ids: ids, div: 1}
-	w := newWeights(a.Type, g.bytes(0), cols)
-	w.data = w.data[g.Y*rows*w.rowBytes:]
-	out := outRows{out: g.f32(4), stride: rows, ids: ids}
-	matmulPanel(&w, lo, hi, hi, len(ids), &in, &out, g.scratch(panelRows*cols))
-}
+func expertDown(g *Group) { down(g, false) }
 
-// expertDownInt8: down, order, offsets, codes, scales -> out.
-func expertDownInt8(g *Group) {
+// expertDownInt8: down, order, offsets, int8 blocks -> out.
+func expertDownInt8(g *Group) { down(g, true) }
+
+func down(g *Group, int8 bool) {
 	a := argsOf[metal.ExpertArgs](g)
 	ids := expertList(g, 1, 2)
 	if len(ids) == 0 {
@@ -182,14 +138,11 @@ func expertDownInt8(g *Group) {
 	}
 	rows, cols := int(a.Rows), int(a.Cols)
 	lo, hi := panelRange(g.X, rows)
-	in := int8Rows{
-		codes: g.i8(3), scales: g.f32(4),
-		stride: cols, cols: cols, ids: ids, div: 1,
-	}
-	p := newTile(g, cols)
-	size := rows * (cols / block * q8Bytes)
-	out := outRows{out: g.f32(5), stride: rows, ids: ids}
-	matmulInt8Panel(g.bytes(0)[g.Y*size:], lo, hi, len(ids), &in, &out, &p)
+	in := newInput(g.bytes(3), cols, 0, cols, int8)
+	in.ids = ids
+	out := outRows{out: g.f32(4), stride: rows, ids: ids}
+	m := newMatrix(g, 0, a.Type, rows, cols, int8)
+	m.multiply(g, m.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &out)
 }
 
 // expertCombine: routed, weights, shared -> y = shared + sum of weighted experts.
@@ -201,8 +154,6 @@ func expertCombine(g *Group) {
 	copy(y, row(g.f32(2), g.X, dim))
 	routed := row(g.f32(0), g.X, used*dim)
 	for i, w := range weights {
-		for d, v := range row(routed, i, dim) {
-			y[d] += mul(w, v)
-		}
+		g.worker.set.Axpy(y, row(routed, i, dim), w)
 	}
 }

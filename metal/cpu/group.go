@@ -56,11 +56,20 @@ func (g *Group) scratch(n int) []float32 {
 	return w.scratch[:n]
 }
 
-// words lends n int64 in the same way.
-func (g *Group) words(n int) []int64 {
+// panel lends n bytes in the same way, besides scratch. They are aligned for float32.
+func (g *Group) panel(n int) []byte {
 	w := g.worker
-	if cap(w.words) < n {
-		w.words = make([]int64, n+n/4)
+	if cap(w.panel) < n {
+		w.panel = make([]byte, n+n/4)
 	}
-	return w.words[:n]
+	return w.panel[:n]
+}
+
+// pointers lends a list of n pointers in the same way.
+func (g *Group) pointers(n int) []unsafe.Pointer {
+	w := g.worker
+	if cap(w.list) < n {
+		w.list = make([]unsafe.Pointer, n+n/4)
+	}
+	return w.list[:n]
 }

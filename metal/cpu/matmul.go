@@ -1,87 +1,105 @@
 package cpu
 
 import (
-	"fmt"
+	"unsafe"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
 )
 
-// Matrix products with float32 activations. Every output is one sum over the
-// columns in ascending order, whatever the tile it is computed in: that is what
-// makes results independent of the batch.
+// Matrix products work on packed panels of kernels.PanelRows rows. Weights come
+// packed, or each group packs the panels that it needs. Every output is one sum
+// over the columns in ascending order, whatever the tile it is computed in: that
+// is what makes results independent of the batch.
 
-// panelRows is how many weight rows are decoded and multiplied at a time.
-const panelRows = 4
+// metal.MatmulPanel rows make a threadgroup; here they must make a panel.
+var _ = [1]struct{}{}[metal.MatmulPanel-kernels.PanelRows]
 
-// mul is a rounded product. The conversion keeps the compiler from fusing it
-// with the addition that follows, which some architectures would do in one tile
-// shape and not in another.
-func mul(a, b float32) float32 { return float32(a * b) }
+// kernelPack packs panels: weights -> packed. grid (panels, Count).
+const kernelPack = "cpu_pack_weights"
 
-// dot4 multiplies four rows with one vector. Wider tiles are slower: the
-// compiler spills their sums.
-func dot4(w0, w1, w2, w3, x []float32) (a0, a1, a2, a3 float32) {
-	n := len(w0)
-	w1, w2, w3, x = w1[:n], w2[:n], w3[:n], x[:n]
-	for i, u := range w0 {
-		p := x[i]
-		a0 += mul(u, p)
-		a1 += mul(w1[i], p)
-		a2 += mul(w2[i], p)
-		a3 += mul(w3[i], p)
-	}
-	return
+// matrix is a row-addressable matrix, or a stack of them, as bound to a kernel.
+type matrix struct {
+	typ        quant.Type
+	stored     kernels.PanelType // of packed weights
+	used       kernels.PanelType // by the product
+	packed     bool
+	data       []byte
+	rows, cols int
+	rowBytes   int // in the file's encoding
 }
 
-// weights is a row-addressable matrix in its file encoding.
-type weights struct {
-	typ      quant.Type
-	data     []byte
-	cols     int
-	rowBytes int
-}
-
-func newWeights(typ uint32, data []byte, cols int) weights {
+// newMatrix describes binding bind. int8 says that the product takes int8
+// activations where the type has such a product.
+func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool) matrix {
 	t := quant.Type(typ)
 	n, err := quant.RowBytes(t, cols)
 	if err != nil {
 		panic(err) // the loader admits only whole rows of known types
 	}
-	return weights{typ: t, data: data, cols: cols, rowBytes: n}
+	p, _ := kernels.PanelOf(t)
+	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: n}
+	switch {
+	case p == kernels.PanelQ8 && !int8:
+		m.used = kernels.PanelF32
+	case int8 && kernels.IsK(t):
+		m.used = kernels.PanelK
+	}
+	return m
 }
 
-// decode writes rows [r, r+n) to dst, cols values each. Missing rows are zero.
-func (w *weights) decode(dst []float32, r, n, rows int) {
-	for i := range n {
-		d := dst[i*w.cols : (i+1)*w.cols]
-		if r+i >= rows {
-			clear(d)
-			continue
-		}
-		if err := quant.DecodeRow(w.typ, d, w.data[(r+i)*w.rowBytes:(r+i+1)*w.rowBytes]); err != nil {
-			panic(fmt.Sprintf("decode row %d: %v", r+i, err))
+// panel is panel i of matrix e of the stack. It is valid until the next call for
+// a matrix that is not packed.
+func (m *matrix) panel(g *Group, e, i int) []byte {
+	var src []byte
+	if m.packed {
+		src = row(m.data, e*kernels.Panels(m.rows)+i, m.stored.Bytes(m.cols))
+		if m.stored == m.used {
+			return src
 		}
 	}
+	dst := g.panel(m.used.Bytes(m.cols))
+	if m.packed {
+		kernels.UnpackQ8(dst, src, m.cols)
+		return dst
+	}
+	lo, hi := panelRange(i, m.rows)
+	src = m.data[(e*m.rows+lo)*m.rowBytes : (e*m.rows+hi)*m.rowBytes]
+	g.worker.set.Pack(dst, src, m.used, m.typ, hi-lo, m.cols, &g.worker.codes, g.scratch(m.cols))
+	return dst
 }
 
-// floatRows gives the input rows of a product: row i of the list is row ids[i]/div
-// of x, or row i if there is no list.
-type floatRows struct {
-	x      []float32
-	stride int
-	offset int // first column
-	cols   int
+// inRows gives the input rows of a product: entry i of the list is row ids[i]/div,
+// or row i if there is no list.
+type inRows struct {
+	data   []byte
+	stride int // bytes from row to row
+	offset int // bytes before the first column
+	bytes  int // of a row's columns
 	ids    []int32
 	div    int
 }
 
-func (f *floatRows) row(i int) []float32 {
-	if f.ids != nil {
-		i = int(f.ids[i]) / f.div
+// newInput describes rows of stride values, int8 blocks or float32, of which a
+// product reads cols from column first.
+func newInput(data []byte, stride, first, cols int, int8 bool) inRows {
+	if !int8 {
+		return inRows{data: data, stride: 4 * stride, offset: 4 * first, bytes: 4 * cols, div: 1}
 	}
-	at := i*f.stride + f.offset
-	return f.x[at : at+f.cols]
+	const unit = metal.Int8Block
+	return inRows{
+		data: data, stride: stride / unit * metal.Int8Bytes,
+		offset: first / unit * metal.Int8Bytes, bytes: cols / unit * metal.Int8Bytes, div: 1,
+	}
+}
+
+func (r *inRows) row(i int) unsafe.Pointer {
+	if r.ids != nil {
+		i = int(r.ids[i]) / r.div
+	}
+	at := i*r.stride + r.offset
+	return unsafe.Pointer(&r.data[at : at+r.bytes][0])
 }
 
 // outRows places the results: list entry i goes to row ids[i], or row i.
@@ -98,29 +116,33 @@ func (o *outRows) row(i int) []float32 {
 	return o.out[i*o.stride : (i+1)*o.stride]
 }
 
-// store writes up to four neighbouring results.
-func store4(dst []float32, r, rows int, a, b, c, d float32) {
-	if r+4 <= rows {
-		dst = dst[r : r+4]
-		dst[0], dst[1], dst[2], dst[3] = a, b, c, d
-		return
-	}
-	for i, v := range [4]float32{a, b, c, d} {
-		if r+i < rows {
-			dst[r+i] = v
-		}
-	}
+// product is the memory that multiply needs, part of a worker so that the
+// kernels' pointers do not make it escape.
+type product struct {
+	tile kernels.Tile
+	part [kernels.TileTokens][kernels.PanelRows]float32
 }
 
-// matmulPanel computes rows [lo, hi) of w for n input rows.
-func matmulPanel(w *weights, lo, hi, rows, n int, in *floatRows, out *outRows, scratch []float32) {
-	k := w.cols
-	for r := lo; r < hi; r += panelRows {
-		w.decode(scratch, r, panelRows, rows)
-		w0, w1, w2, w3 := scratch[:k], scratch[k:2*k], scratch[2*k:3*k], scratch[3*k:4*k]
-		for t := range n {
-			a0, a1, a2, a3 := dot4(w0, w1, w2, w3, in.row(t))
-			store4(out.row(t), r, hi, a0, a1, a2, a3)
+// multiply computes entries [t, end) of in times a panel of m. Rows [lo, hi) of
+// the result are kept; base is the row that the panel starts with.
+func (m *matrix) multiply(g *Group, panel []byte, base, lo, hi, t, end int, in *inRows, out *outRows) {
+	p := &g.worker.product
+	whole := lo == base && hi == base+kernels.PanelRows
+	for ; t < end; t += kernels.TileTokens {
+		n := min(kernels.TileTokens, end-t)
+		for i := range n {
+			p.tile.In[i] = in.row(t + i)
+			if whole {
+				p.tile.Out[i] = unsafe.Pointer(&out.row(t + i)[lo:hi][0])
+			} else {
+				p.tile.Out[i] = unsafe.Pointer(&p.part[i])
+			}
+		}
+		g.worker.set.Product(m.used, panel, &p.tile, n, m.cols)
+		if !whole {
+			for i := range n {
+				copy(out.row(t + i)[lo:hi], p.part[i][lo-base:])
+			}
 		}
 	}
 }
@@ -132,18 +154,31 @@ func panelRange(panel, rows int) (lo, hi int) {
 }
 
 // matmul: weights, x -> out.
-func matmul(g *Group) {
+func matmul(g *Group) { multiplyBlock(g, false) }
+
+// matmulInt8: weights, int8 blocks -> out.
+func matmulInt8(g *Group) { multiplyBlock(g, true) }
+
+func multiplyBlock(g *Group, int8 bool) {
 	a := argsOf[metal.MatmulArgs](g)
-	w := newWeights(a.Type, g.bytes(0), int(a.Cols))
-	lo, hi := panelRange(g.X, int(a.Rows))
-	scratch := g.scratch(panelRows * w.cols)
-	for lo < hi {
+	rows, cols := int(a.Rows), int(a.Cols)
+	m := newMatrix(g, 0, a.Type, rows, cols, int8)
+	panel := m.panel(g, 0, g.X)
+	base, end := panelRange(g.X, rows)
+	t := g.Y * int(a.Block)
+	out := outRows{out: g.f32(2), stride: int(a.OutStride)}
+	for lo := base; lo < end; {
 		// A panel may cross the border of two diagonal blocks.
-		group := lo / int(a.GroupRows)
-		end := min(hi, (group+1)*int(a.GroupRows))
-		in := floatRows{x: g.f32(1), stride: int(a.Stride), offset: group * w.cols, cols: w.cols}
-		out := outRows{out: g.f32(2), stride: int(a.OutStride)}
-		matmulPanel(&w, lo, end, end, int(a.Tokens), &in, &out, scratch)
-		lo = end
+		block := lo / int(a.GroupRows)
+		hi := min(end, (block+1)*int(a.GroupRows))
+		in := newInput(g.bytes(1), int(a.Stride), block*cols, cols, int8)
+		m.multiply(g, panel, base, lo, hi, t, min(t+int(a.Block), int(a.Tokens)), &in, &out)
+		lo = hi
 	}
+}
+
+// quantizeInt8: x -> int8 blocks.
+func quantizeInt8(g *Group) {
+	n := int(argsOf[metal.QuantizeArgs](g).N)
+	g.worker.set.QuantizeRow(row(g.bytes(1), g.X, n/metal.Int8Block*metal.Int8Bytes), row(g.f32(0), g.X, n))
 }

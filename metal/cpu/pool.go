@@ -7,8 +7,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 )
 
 const (
@@ -32,8 +34,11 @@ type pool struct {
 	_     [64]byte
 	state atomic.Uint64 // epoch<<16 | closed<<15 | workers inside
 	_     [56]byte
-	next  atomic.Int64 // next group to run
-	_     [56]byte
+
+	// The groups of the open dispatch, cut into shares. A worker begins with its
+	// own share, which costs no contention, and then helps with the others.
+	shares []share
+	cut    int // shares in use
 
 	// The open dispatch: written before state opens it, read by workers inside.
 	current *dispatch
@@ -41,6 +46,13 @@ type pool struct {
 	total   int64
 	failure atomic.Pointer[failure]
 	quit    bool
+}
+
+// share is a range of groups.
+type share struct {
+	next atomic.Int64
+	end  int64
+	_    [48]byte
 }
 
 // failure is what went wrong in a kernel.
@@ -58,19 +70,28 @@ const (
 
 // worker is the private state of one thread.
 type worker struct {
+	index   int
 	group   Group
+	set     *kernels.Set
 	scratch []float32
-	words   []int64
+	panel   []byte
+	list    []unsafe.Pointer
+	heads   [2][headTile]float32
+	gates   kernels.Gates
+	top     kernels.TopMemory
+	product product
+	codes   kernels.Scratch
 	wake    chan struct{}
 	parked  atomic.Bool
 	_       [64]byte
 }
 
-func newPool(n int) *pool {
+func newPool(n int, set *kernels.Set) *pool {
 	p := &pool{size: n}
 	p.state.Store(stateClosed)
-	for range n {
-		w := &worker{wake: make(chan struct{}, 1)}
+	p.shares = make([]share, n)
+	for i := range n {
+		w := &worker{index: i, set: set, wake: make(chan struct{}, 1)}
 		w.group.worker = w
 		p.workers = append(p.workers, w)
 	}
@@ -102,7 +123,12 @@ func (p *pool) execute(c *commandBuffer) {
 // dispatch runs one grid and returns when all its groups are done.
 func (p *pool) dispatch(d *dispatch) {
 	p.current, p.total = d, int64(d.groups.Count())
-	p.next.Store(0)
+	p.cut = int(min(int64(p.size), p.total))
+	for i := range p.cut {
+		s := &p.shares[i]
+		s.next.Store(p.total * int64(i) / int64(p.cut))
+		s.end = p.total * int64(i+1) / int64(p.cut)
+	}
 	if p.size > 1 && p.total > 1 {
 		epoch := p.state.Load()>>epochShift + 1
 		p.state.Store(epoch << epochShift) // open
@@ -138,6 +164,7 @@ func (p *pool) enter(seen uint64) (epoch uint64, ok bool) {
 
 // serve is the life of a worker other than the first.
 func (p *pool) serve(w *worker) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var seen uint64
 	for idle := 0; ; idle++ {
 		if epoch, ok := p.enter(seen); ok {
@@ -169,17 +196,24 @@ func (p *pool) serve(w *worker) {
 // work runs groups until none is left. A panic ends the dispatch.
 func (p *pool) work(w *worker) {
 	d, g := p.current, &w.group
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer p.recover(d)
 	g.bind(p.buffer, d)
-	nx, ny := int64(max(d.groups.X, 1)), int64(max(d.groups.Y, 1))
-	for {
-		i := p.next.Add(1) - 1
-		if i >= p.total {
-			return
+	nx, ny := uint32(max(d.groups.X, 1)), uint32(max(d.groups.Y, 1))
+	plain := int64(nx) == p.total
+	g.Y, g.Z = 0, 0
+	for k := range p.cut {
+		s := &p.shares[(w.index+k)%p.cut]
+		for {
+			i := s.next.Add(1) - 1
+			if i >= s.end {
+				break
+			}
+			if g.X = int(i); !plain {
+				j := uint32(i)
+				g.X, g.Y, g.Z = int(j%nx), int(j/nx%ny), int(j/nx/ny)
+			}
+			d.fn(g)
 		}
-		g.X, g.Y, g.Z = int(i%nx), int(i/nx%ny), int(i/(nx*ny))
-		d.fn(g)
 	}
 }
 
@@ -189,7 +223,9 @@ func (p *pool) recover(d *dispatch) {
 	if r == nil {
 		return
 	}
-	p.next.Store(p.total) // nobody starts another group
+	for i := range p.cut {
+		p.shares[i].next.Store(p.total) // nobody starts another group
+	}
 	f := &failure{code: metal.CodeInternal, text: fmt.Sprintf("Internal Error (kernel panic: %v)", r), op: d.op}
 	if e, ok := r.(interface{ Addr() uintptr }); ok {
 		f.code = metal.CodePageFault

@@ -2,8 +2,8 @@ package cpu
 
 import "ds4/metal"
 
-// kernels is what Pipeline can find.
-var kernels = map[string]kernelFunc{
+// registry is what Pipeline can find.
+var registry = map[string]kernelFunc{
 	metal.KernelEmbed:            embedTokens,
 	metal.KernelRopeTable:        ropeTable,
 	metal.KernelHyperMix:         hyperMix,
@@ -28,4 +28,5 @@ var kernels = map[string]kernelFunc{
 	metal.KernelExpertDownInt8:   expertDownInt8,
 	metal.KernelCombine:          expertCombine,
 	metal.KernelGather:           gatherRows,
+	kernelPack:                   packWeights,
 }

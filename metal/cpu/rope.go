@@ -4,7 +4,12 @@ import (
 	"math"
 
 	"ds4/metal"
+	"ds4/metal/cpu/kernels"
 )
+
+// mul is a rounded product. The conversion keeps the compiler from fusing it
+// with the addition that follows.
+func mul(a, b float32) float32 { return float32(a * b) }
 
 // Rotary embedding over interleaved pairs at the tail of a row. Angles are
 // float64: a float32 angle is off by 0.06 rad at a million tokens.
@@ -27,20 +32,6 @@ func ropeTable(g *Group) {
 	ropeRow(t[rot:], f[rot/2:rot], pos)
 }
 
-// rotate turns the last len(table) values of x; with inverse by the negative angle.
-func rotate(x, table []float32, inverse bool) {
-	x = x[len(x)-len(table):]
-	for i := 0; i+1 < len(table); i += 2 {
-		cos, sin := table[i], table[i+1]
-		if inverse {
-			sin = -sin
-		}
-		a, b := x[i], x[i+1]
-		x[i] = mul(a, cos) - mul(b, sin)
-		x[i+1] = mul(a, sin) + mul(b, cos)
-	}
-}
-
 // tableRow is the part of a rope table for batch row t and rope kind.
 func tableRow(table []float32, t int, kind, rot uint32) []float32 {
 	n := int(rot)
@@ -54,12 +45,13 @@ func queryPrepare(g *Group) {
 	width := int(a.Width)
 	table := tableRow(g.f32(0), g.X, a.Table, a.Rot)
 	q := row(g.f32(1), g.X, int(a.Heads)*width)
+	set := g.worker.set
 	for h := range int(a.Heads) {
 		head := row(q, h, width)
 		if a.Norm != 0 {
-			rmsNormRow(head, nil, a.Eps)
+			set.Normalise(head, nil, a.Eps)
 		}
-		rotate(head, table, false)
+		set.Rotate(head, table, false)
 	}
 }
 
@@ -71,17 +63,18 @@ func kvStore(g *Group) {
 	slot := (int(a.Pos) + g.X) % int(a.Cap)
 	dst := row(g.f32(3), slot, width)
 	copy(dst, row(g.f32(0), t, width))
-	rmsNormRow(dst, g.f32(1)[:width], a.Eps)
-	rotate(dst, tableRow(g.f32(2), t, a.Table, a.Rot), false)
-	roundRow(dst, width-int(a.Rot), a.Flags)
+	set := g.worker.set
+	set.Normalise(dst, g.f32(1)[:width], a.Eps)
+	set.Rotate(dst, tableRow(g.f32(2), t, a.Table, a.Rot), false)
+	roundRow(set, dst, width-int(a.Rot), a.Flags)
 }
 
 // roundRow applies the simulated precision of a cached attention row.
-func roundRow(x []float32, nope int, flags uint32) {
+func roundRow(set *kernels.Set, x []float32, nope int, flags uint32) {
 	if flags&metal.FlagFP8 != 0 {
-		fp8RoundTrip(x[:nope])
+		set.RoundFP8(x[:nope])
 	}
 	if flags&metal.FlagF16 != 0 {
-		f16Round(x)
+		set.RoundF16(x)
 	}
 }

@@ -85,6 +85,22 @@ func (d *device) WrapBytes(mem []byte, label string) (metal.Buffer, error) {
 	return &buffer{Buffer: b}, nil
 }
 
+// PackWeights packs where the driver can, unless a rule for wrapping fails it.
+func (d *device) PackWeights(w metal.Weights, label string) (metal.Buffer, error) {
+	p, ok := d.Device.(metal.Packer)
+	if !ok {
+		return nil, nil
+	}
+	if err := d.resource(AtWrap, "wrap", label); err != nil {
+		return nil, err
+	}
+	b, err := p.PackWeights(w, label)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	return &buffer{Buffer: b}, nil
+}
+
 // NewCommandBuffer starts recording, in the scope of this moment.
 func (d *device) NewCommandBuffer(label string) (metal.CommandBuffer, error) {
 	inner, err := d.Device.NewCommandBuffer(label)

@@ -115,7 +115,8 @@ func (a *app) logits(ctx context.Context, m *config.Model, faults *config.Faults
 	}
 	defer w.close()
 	available, source := memoryBudget(m)
-	if _, err := planMemory(w.model, m, 1, available, source); err != nil {
+	plan, err := planMemory(w.model, m, 1, available, source)
+	if err != nil {
 		return err
 	}
 	cpuDev, err := cpu.New(cpu.Options{Threads: m.Threads})
@@ -128,7 +129,7 @@ func (a *app) logits(ctx context.Context, m *config.Model, faults *config.Faults
 		return err
 	}
 	defer dev.Close()
-	eng, err := engine.New(w.model, dev, engineOptions(m))
+	eng, err := engine.New(w.model, dev, plan.options(m))
 	if err != nil {
 		return err
 	}

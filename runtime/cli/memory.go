@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 
+	"ds4/metal/cpu"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
 	"ds4/runtime/model"
@@ -19,6 +20,7 @@ type memoryPlan struct {
 	context   int
 	session   uint64 // bytes of one
 	scratch   uint64 // bytes that all share
+	packed    uint64 // bytes of packed weights, 0 if they are used as the file has them
 	sessions  int
 	available uint64
 	source    string // where the available bytes come from
@@ -26,19 +28,26 @@ type memoryPlan struct {
 
 // String is the line that the server logs at start.
 func (p memoryPlan) String() string {
-	return fmt.Sprintf("context memory ctx=%d session=%s scratch=%s sessions=%d total=%s available=%s (%s)",
-		p.context, formatBytes(p.session), formatBytes(p.scratch), p.sessions,
-		formatBytes(p.scratch+uint64(p.sessions)*p.session), formatBytes(p.available), p.source)
+	return fmt.Sprintf("context memory ctx=%d session=%s scratch=%s packed=%s sessions=%d total=%s available=%s (%s)",
+		p.context, formatBytes(p.session), formatBytes(p.scratch), formatBytes(p.packed), p.sessions,
+		formatBytes(p.scratch+p.packed+uint64(p.sessions)*p.session), formatBytes(p.available), p.source)
 }
 
 func engineOptions(m *config.Model) engine.Options {
 	return engine.Options{ContextTokens: m.Context, ChunkTokens: m.PrefillChunk, Numerics: m.EffectiveNumerics()}
 }
 
+// options are engineOptions with the plan's choice of packing.
+func (p memoryPlan) options(m *config.Model) engine.Options {
+	opt := engineOptions(m)
+	opt.Pack = p.packed > 0
+	return opt
+}
+
 // planMemory decides how many sessions fit, at most want. A context of which not
 // even one session fits is an error that says what would fit: better now than
-// killed by the kernel in the middle of an answer. Weights are not counted: they
-// are mapped, and the kernel can drop their pages.
+// killed by the kernel in the middle of an answer. Weights count if they are
+// packed. Else they are mapped, and the kernel can drop their pages.
 func planMemory(mod *model.Model, m *config.Model, want int, available uint64, source string) (memoryPlan, error) {
 	opt := engineOptions(m)
 	p := memoryPlan{context: m.Context, available: available, source: source}
@@ -47,6 +56,13 @@ func planMemory(mod *model.Model, m *config.Model, want int, available uint64, s
 		return p, &usageError{err: err}
 	}
 	p.sessions = min(want, fitting(p.session, p.scratch, available))
+	packed := engine.PackedBytes(mod, cpu.PackedBytes)
+	switch beside := min(want, fitting(p.session, p.scratch+packed, available)); {
+	case m.Pack == config.PackOn:
+		p.packed, p.sessions = packed, beside
+	case m.Pack != config.PackOff && beside > 0 && beside == p.sessions:
+		p.packed = packed
+	}
 	if p.sessions >= 1 {
 		return p, nil
 	}
@@ -54,14 +70,14 @@ func planMemory(mod *model.Model, m *config.Model, want int, available uint64, s
 		o := opt
 		o.ContextTokens = n + 1
 		session, scratch, err := engine.EstimateBytes(mod, o)
-		return err != nil || fitting(session, scratch, available) < 1
+		return err != nil || fitting(session, scratch+p.packed, available) < 1
 	})
 	hint := "no context fits"
 	if largest > 0 {
 		hint = fmt.Sprintf("the largest context that fits is --ctx %d", largest)
 	}
 	return p, fmt.Errorf("--ctx %d does not fit: one session needs %s and all share %s, but %s are available (%s); %s",
-		m.Context, formatBytes(p.session), formatBytes(p.scratch), formatBytes(available), source, hint)
+		m.Context, formatBytes(p.session), formatBytes(p.scratch+p.packed), formatBytes(available), source, hint)
 }
 
 // fitting is the number of sessions that fit into the available bytes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"ds4/metal/cpu"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
 	"ds4/runtime/model"
@@ -52,6 +53,40 @@ func TestPlanMemory(t *testing.T) {
 	var usage *usageError
 	if _, err := planMemory(mod, m, 1, 1<<40, "test"); !errors.As(err, &usage) {
 		t.Errorf("a chunk beyond the engine's limit: %v", err)
+	}
+}
+
+// TestPlanPacks: packed weights count, and cost no session unless that was asked for.
+func TestPlanPacks(t *testing.T) {
+	mod := tinyModel(t)
+	m := &config.Model{Context: 4096, PrefillChunk: 64, Numerics: model.Production}
+	session, scratch, err := engine.EstimateBytes(mod, engineOptions(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := engine.PackedBytes(mod, cpu.PackedBytes)
+	if packed < 16<<20 || packed > 32<<20 {
+		t.Fatalf("%d bytes of packed weights", packed)
+	}
+	fixed := scratch + memoryReserve + packed
+	for _, c := range []struct {
+		mode      string
+		available uint64
+		sessions  int
+		packed    bool
+	}{
+		{config.PackAuto, fixed + 2*session, 2, true}, {config.PackAuto, fixed + 2*session - 1, 2, false},
+		{config.PackOff, fixed + 2*session, 2, false},
+		{config.PackOn, fixed + 2*session, 2, true}, {config.PackOn, fixed + 2*session - 1, 1, true},
+	} {
+		m.Pack = c.mode
+		p, err := planMemory(mod, m, 2, c.available, "test")
+		if err != nil || p.sessions != c.sessions || p.options(m).Pack != c.packed {
+			t.Errorf("%+v: %+v, %v", c, p, err)
+		}
+	}
+	if p, err := planMemory(mod, m, 2, fixed+session-1, "test"); err == nil {
+		t.Errorf("no room for packed weights: %+v, want a refusal", p)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 func (a *app) modelCommand() *cobra.Command {
-	cmd := group("model", "inspect model files")
-	cmd.AddCommand(a.modelInfoCommand())
+	cmd := group("model", "inspect model files, make some for measurements")
+	cmd.AddCommand(a.modelInfoCommand(), a.modelSynthCommand())
 	return cmd
 }
 

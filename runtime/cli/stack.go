@@ -103,7 +103,7 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 		return err
 	}
 	s.dev = wrapped
-	s.eng, err = engine.New(s.model, s.dev, engineOptions(o.model))
+	s.eng, err = engine.New(s.model, s.dev, s.memory.options(o.model))
 	return err
 }
 

@@ -14,7 +14,7 @@ const (
 )
 
 // ownVariables are DS4_* variables that are no settings.
-var ownVariables = []string{EnableFaultsEnv, MetalFaultEnv, "DS4_LOCK_FILE"}
+var ownVariables = []string{EnableFaultsEnv, MetalFaultEnv, "DS4_LOCK_FILE", "DS4_CPU"}
 
 // environment keeps what concerns ds4. Of a name that occurs twice the last
 // counts, as os/exec has it.

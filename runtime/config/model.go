@@ -27,8 +27,19 @@ type Model struct {
 	Backend      string
 	Chdir        string // before anything is opened
 	WarmWeights  bool
-	MemoryMB     int // 0: what the system says is available
+	MemoryMB     int    // 0: what the system says is available
+	Pack         string // one of PackModes
 }
+
+// Whether weights are copied into the layout that multiplies fastest.
+const (
+	PackAuto = "auto" // if no session is lost by it
+	PackOn   = "on"
+	PackOff  = "off"
+)
+
+// PackModes are the values of --pack.
+var PackModes = []string{PackAuto, PackOn, PackOff}
 
 // Backends are the drivers that the original knows. Which of them this program
 // contains is the command's business.
@@ -60,6 +71,7 @@ func (s *Set) AddModel(m *Model) {
 	}
 	s.String(&m.Chdir, "chdir", "", "", nil, "change to `DIR` before anything is opened")
 	s.Bool(&m.WarmWeights, "warm-weights", "", false, "read all weights once at start")
+	s.Enum(&m.Pack, "pack", "", PackAuto, PackModes, "copy weights into the layout that multiplies fastest, `WHEN`: auto (if no session is lost by it), on, off")
 	s.Int(&m.MemoryMB, "memory-mb", "", 0, 0, maxSpaceMB, "memory for sessions, `N` MiB; 0 = what the system has available")
 }
 

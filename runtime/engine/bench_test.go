@@ -2,8 +2,10 @@ package engine
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
+	"ds4/runtime/gguf"
 	"ds4/runtime/model"
 )
 
@@ -16,11 +18,27 @@ func benchTokens(n int) []int32 {
 	return out
 }
 
+// envModel names a GGUF file to measure in place of the embedded model.
+const envModel = "DS4_BENCH_MODEL"
+
+func benchModel(b *testing.B) *model.Model {
+	path := os.Getenv(envModel)
+	if path == "" {
+		return tinyModel(b)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return loadModel(b, f)
+}
+
 // BenchmarkPrefill times whole prompts through fresh sessions.
 func BenchmarkPrefill(b *testing.B) {
 	for _, n := range []int{512, 2048} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
 			s := newSession(b, e)
 			tokens := benchTokens(n)
 			for b.Loop() {
@@ -32,11 +50,32 @@ func BenchmarkPrefill(b *testing.B) {
 	}
 }
 
+// BenchmarkPrefillAtDepth times the chunk that follows a prompt of the given depth:
+// its cost must grow with the window and the top-k, not with the depth.
+func BenchmarkPrefillAtDepth(b *testing.B) {
+	for _, depth := range []int{2048, 32768} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			s := newSession(b, e)
+			tokens := benchTokens(depth + e.ChunkTokens())
+			prefill(b, s, tokens[:depth], e.ChunkTokens())
+			point := s.Keep()
+			for b.Loop() {
+				prefill(b, s, tokens[depth:], e.ChunkTokens())
+				if err := s.Rewind(point); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(e.ChunkTokens()*b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
 // BenchmarkDecode times single tokens after a prompt of the given depth.
 func BenchmarkDecode(b *testing.B) {
 	for _, depth := range []int{1, 2048} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, tinyModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
 			s := newSession(b, e)
 			prefill(b, s, benchTokens(depth), e.ChunkTokens())
 			point := s.Keep()

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
 	"ds4/runtime/model"
 	"ds4/runtime/model/synth"
@@ -28,9 +29,12 @@ func TestBitIdentical(t *testing.T) {
 	// windows of 128.
 	tokens := goldenCases(t)[4].Tokens[:640]
 	want := oracle(t, m, tokens, model.Production)
-	for _, c := range []struct{ chunk, threads int }{{1, 2}, {7, 3}, {64, 1}, {512, 2}} {
-		t.Run(fmt.Sprintf("chunk %d threads %d", c.chunk, c.threads), func(t *testing.T) {
-			e := newEngine(t, m, c.threads, Options{ContextTokens: 1024, ChunkTokens: c.chunk, Numerics: model.Production})
+	for _, c := range []struct {
+		chunk, threads int
+		pack           bool
+	}{{1, 2, true}, {7, 3, false}, {64, 1, true}, {512, 2, false}} {
+		t.Run(fmt.Sprintf("chunk %d threads %d pack %v", c.chunk, c.threads, c.pack), func(t *testing.T) {
+			e := newEngine(t, m, c.threads, Options{ContextTokens: 1024, ChunkTokens: c.chunk, Numerics: model.Production, Pack: c.pack})
 			s := newSession(t, e)
 			prefill(t, s, tokens, c.chunk)
 			if !sameBits(s.Logits(), want[len(tokens)-1]) {
@@ -56,6 +60,37 @@ func TestBitIdentical(t *testing.T) {
 			t.Error("logits differ from those of a sequence on its own")
 		}
 	})
+}
+
+// TestSameBits runs small models through every kernel set, with packed weights and
+// with mapped ones, in float32 and in integers.
+func TestSameBits(t *testing.T) {
+	for _, c := range []struct {
+		spec   synth.Spec
+		length int
+	}{{synth.Small(4), 200}, {kQuants(5), 20}} {
+		m := smallModel(t, c.spec)
+		tokens := randomTokens(11, c.length, m.Vocab)
+		for _, n := range []model.Numerics{model.Production, model.Reference} {
+			var want [][]float32
+			for _, set := range kernels.Available() {
+				for _, pack := range []bool{false, true} {
+					t.Setenv(kernels.EnvSet, set.Name)
+					e := newEngine(t, m, 2, Options{ContextTokens: 256, ChunkTokens: 64, Numerics: n, Pack: pack})
+					got := allLogits(t, e, tokens)
+					if want == nil {
+						want = got
+					}
+					for i := range want {
+						if !sameBits(got[i], want[i]) {
+							t.Fatalf("%s, %s, pack %v: logits of position %d differ from %s, relative rms %.3g",
+								n, set.Name, pack, i, kernels.Available()[0].Name, relativeRMS(got[i], want[i]))
+						}
+					}
+				}
+			}
+		}
+	}
 }
 
 // TestHistoryProperty takes random roads to the same tokens: chunks of random

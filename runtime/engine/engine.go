@@ -2,8 +2,8 @@
 // rewind, export and restore of a session's state. It does no file I/O.
 //
 // Promises. The logits of a position are bit-identical whatever the chunk size,
-// the number of threads, the other sequences of the batch, and whether the
-// prefix was computed, continued or restored (on one machine and kernel set). A
+// the number of threads, the kernel set, the other sequences of the batch, and
+// whether the prefix was computed, continued or restored (on one machine). A
 // Forward that fails leaves every session of the batch exactly as it was before
 // the call; it may be tried again after Rebuild. Nothing is allocated per
 // decoded token.
@@ -32,6 +32,9 @@ const (
 	MaxContextTokens = 1 << 24
 	// headRows is how many positions the output matrix is applied to at once.
 	headRows = 32
+	// packedBlock is how many tokens a threadgroup multiplies with a panel of
+	// packed weights: few enough that one panel can keep all threads busy.
+	packedBlock = 48
 )
 
 // Options configures an Engine.
@@ -39,6 +42,9 @@ type Options struct {
 	ContextTokens int // positions per session
 	ChunkTokens   int // new tokens per Forward, all sequences together; 0 means DefaultChunkTokens
 	Numerics      model.Numerics
+	// Pack keeps a copy of the weights in the layout that the device multiplies
+	// fastest, if it has one. Results do not depend on it.
+	Pack bool
 }
 
 func (o *Options) check() error {
@@ -62,6 +68,7 @@ type Engine struct {
 
 	pipelines map[string]metal.Pipeline
 	weights   map[*model.Matrix]metal.Binding
+	packed    map[*model.Matrix]bool
 	constants constants
 	scratch   scratch
 	layout    stateLayout
@@ -184,11 +191,17 @@ func (e *Engine) allocate(n uint64, label string) (metal.Buffer, error) {
 	return b, nil
 }
 
-// wrapWeights binds every matrix where the file is mapped.
+// wrapWeights binds every matrix: packed if that was asked for and the device can,
+// else where the file is mapped.
 func (e *Engine) wrapWeights() error {
-	e.weights = make(map[*model.Matrix]metal.Binding)
+	e.weights, e.packed = make(map[*model.Matrix]metal.Binding), make(map[*model.Matrix]bool)
 	for _, m := range e.model.Matrices() {
-		b, err := e.dev.WrapBytes(m.Data, m.Name)
+		b, err := e.packWeights(m)
+		if err == nil && b != nil {
+			e.packed[m] = true
+		} else if err == nil {
+			b, err = e.dev.WrapBytes(m.Data, m.Name)
+		}
 		if err != nil {
 			return fmt.Errorf("engine: weights %s: %w", m.Name, err)
 		}
@@ -198,9 +211,46 @@ func (e *Engine) wrapWeights() error {
 	return nil
 }
 
+// packWeights packs one matrix, or returns nil if it stays as it is.
+func (e *Engine) packWeights(m *model.Matrix) (metal.Buffer, error) {
+	p, ok := e.dev.(metal.Packer)
+	if !ok || !e.opt.Pack || m == e.model.Embed {
+		return nil, nil
+	}
+	return p.PackWeights(weightsOf(m), m.Name)
+}
+
+func weightsOf(m *model.Matrix) metal.Weights {
+	return metal.Weights{Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count}
+}
+
+// PackedBytes is what Options.Pack takes, for a driver that packs a matrix to size
+// bytes.
+func PackedBytes(m *model.Model, size func(metal.Weights) uint64) (n uint64) {
+	for _, w := range m.Matrices() {
+		if w != m.Embed {
+			n += size(weightsOf(w))
+		}
+	}
+	return n
+}
+
+// tokenBlock is how many tokens a threadgroup multiplies with a panel of m. A
+// panel that is not packed is unpacked by each group, so there is one per panel.
+func (e *Engine) tokenBlock(m *model.Matrix) int {
+	if e.packed[m] {
+		return packedBlock
+	}
+	return e.opt.ChunkTokens
+}
+
 // int8Product reports whether products with m take int8 activations.
 func (e *Engine) int8Product(m *model.Matrix) bool {
-	return e.opt.Numerics.ActInt8 && m.Type == quant.Q8_0
+	switch m.Type {
+	case quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
+		return e.opt.Numerics.ActInt8
+	}
+	return false
 }
 
 // constants holds the small vectors of the model in one device buffer.

@@ -67,36 +67,38 @@ func (c *encoder) finish(ctx context.Context) error {
 }
 
 // matmul records out = w * x over tokens rows; q holds the int8 form of x.
-func (c *encoder) matmul(w *model.Matrix, tokens int, x metal.Binding, q int8Buffers, out metal.Binding) {
+func (c *encoder) matmul(w *model.Matrix, tokens int, x metal.Binding, q metal.Binding, out metal.Binding) {
 	c.blockMatmul(w, tokens, 1, x, q, out)
 }
 
 // blockMatmul is matmul with a block-diagonal matrix of groups blocks.
-func (c *encoder) blockMatmul(w *model.Matrix, tokens, groups int, x metal.Binding, q int8Buffers, out metal.Binding) {
+func (c *encoder) blockMatmul(w *model.Matrix, tokens, groups int, x metal.Binding, q metal.Binding, out metal.Binding) {
 	a := metal.MatmulArgs{
 		Type: uint32(w.Type), Rows: uint32(w.Rows), Cols: uint32(w.Cols), Tokens: uint32(tokens),
 		Stride: uint32(groups * w.Cols), OutStride: uint32(w.Rows), GroupRows: uint32(w.Rows / groups),
+		Block: uint32(c.e.tokenBlock(w)),
 	}
+	g := grid2(panels(w.Rows), (tokens+int(a.Block)-1)/int(a.Block))
 	b := c.e.weights[w]
-	if c.e.int8Product(w) && q != (int8Buffers{}) {
-		dispatch(c, metal.KernelMatmulInt8, grid(panels(w.Rows)), a, b, q.codes, q.scales, out)
+	if c.e.int8Product(w) && q != (metal.Binding{}) {
+		dispatch(c, metal.KernelMatmulInt8, g, a, b, q, out)
 		return
 	}
-	dispatch(c, metal.KernelMatmul, grid(panels(w.Rows)), a, b, x, out)
+	dispatch(c, metal.KernelMatmul, g, a, b, x, out)
 }
 
 // controlMatmul is matmul for the small matrices that steer mixing and routing:
 // their activations are never rounded.
 func (c *encoder) controlMatmul(w *model.Matrix, tokens int, x, out metal.Binding) {
-	c.matmul(w, tokens, x, int8Buffers{}, out)
+	c.matmul(w, tokens, x, metal.Binding{}, out)
 }
 
 // quantize records the int8 form of rows of n values, if any of the matrices
 // wants it.
-func (c *encoder) quantize(rows, n int, x metal.Binding, q int8Buffers, users ...*model.Matrix) {
+func (c *encoder) quantize(rows, n int, x metal.Binding, q metal.Binding, users ...*model.Matrix) {
 	for _, w := range users {
 		if w != nil && c.e.int8Product(w) {
-			dispatch(c, metal.KernelQuantize, grid(rows), metal.QuantizeArgs{N: uint32(n)}, x, q.codes, q.scales)
+			dispatch(c, metal.KernelQuantize, grid(rows), metal.QuantizeArgs{N: uint32(n)}, x, q)
 			return
 		}
 	}
@@ -191,8 +193,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	g := grid2(panels(w.gate.Rows), w.gate.Count)
 	gate, up := c.e.weights[w.gate], c.e.weights[w.up]
 	if c.e.int8Product(w.gate) && c.e.int8Product(w.up) {
-		q := s.xInt8
-		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, q.codes, q.scales, s.hidden, s.work)
+		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, s.xInt8, s.hidden, s.work)
 	} else {
 		dispatch(c, metal.KernelExpertGateUp, g, a, gate, up, order, offsets, s.x, s.hidden, s.work)
 	}
@@ -201,8 +202,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	g = grid2(panels(w.down.Rows), w.down.Count)
 	down := c.e.weights[w.down]
 	if c.e.int8Product(w.down) {
-		q := s.wideInt8
-		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, q.codes, q.scales, out)
+		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, s.wideInt8, out)
 	} else {
 		dispatch(c, metal.KernelExpertDown, g, a, down, order, offsets, s.hidden, out)
 	}

@@ -153,8 +153,9 @@ func (c *encoder) selectRows(i, tokens int, batch []Sequence) {
 	dispatch(c, metal.KernelIndexQuery, grid(tokens), a, s.indexQ)
 	first := 0
 	for _, q := range batch {
-		a.Row, a.Pos = uint32(first), uint32(q.Session.Len())
-		dispatch(c, metal.KernelIndexSelect, grid(len(q.Tokens)), a, s.indexQ, s.indexW, q.Session.at(l.index), s.selected)
+		a.Row, a.Pos, a.Tokens = uint32(first), uint32(q.Session.Len()), uint32(len(q.Tokens))
+		g := grid((len(q.Tokens) + metal.IndexTokens - 1) / metal.IndexTokens)
+		dispatch(c, metal.KernelIndexSelect, g, a, s.indexQ, s.indexW, q.Session.at(l.index), s.selected)
 		first += len(q.Tokens)
 	}
 }
@@ -174,7 +175,8 @@ func (c *encoder) attend(i int, batch []Sequence) {
 	first := 0
 	for _, q := range batch {
 		a.Row, a.Pos = uint32(first), uint32(q.Session.Len())
-		dispatch(c, metal.KernelAttention, grid(len(q.Tokens)), a, s.q, q.Session.at(l.raw), q.Session.at(l.comp),
+		g := grid2(len(q.Tokens), (m.Heads+metal.AttentionHeads-1)/metal.AttentionHeads)
+		dispatch(c, metal.KernelAttention, g, a, s.q, q.Session.at(l.raw), q.Session.at(l.comp),
 			s.selected, c.e.constants.vector(y.Sinks), s.table, s.attention)
 		first += len(q.Tokens)
 	}

@@ -20,7 +20,7 @@ type scratch struct {
 	post, comb        metal.Binding // [T][HC], [T][HC*HC]
 	y                 metal.Binding // [T][Dim] output of the sublayer
 
-	xInt8, wideInt8 int8Buffers // of x, and of everything wider
+	xInt8, wideInt8 metal.Binding // int8 blocks of x, and of everything wider
 
 	qr         metal.Binding // [T][QRank]
 	q          metal.Binding // [T][Heads*HeadDim]
@@ -46,12 +46,9 @@ type scratch struct {
 	headStream metal.Binding // [headRows][HC*Dim]
 	headMix    metal.Binding // [headRows][HC]
 	headX      metal.Binding // [headRows][Dim]
-	headInt8   int8Buffers
+	headInt8   metal.Binding
 	logits     metal.Binding // [headRows][Vocab]
 }
-
-// int8Buffers hold quantised activations.
-type int8Buffers struct{ codes, scales metal.Binding }
 
 // arena hands out ranges of one buffer; without a buffer it only counts.
 type arena struct {
@@ -69,8 +66,9 @@ func (a *arena) take(bytes int) metal.Binding {
 
 func (a *arena) f32(n int) metal.Binding { return a.take(4 * n) }
 
-func (a *arena) int8(rows, n int) int8Buffers {
-	return int8Buffers{codes: a.take(rows * n), scales: a.f32(rows * (n/metal.Int8Block + 1))}
+// int8 takes n activations as int8 blocks.
+func (a *arena) int8(n int) metal.Binding {
+	return a.take((n + metal.Int8Block - 1) / metal.Int8Block * metal.Int8Bytes)
 }
 
 // place lays the scratch memory out in a.
@@ -84,8 +82,8 @@ func (s *scratch) place(a *arena, m *model.Model, t int) {
 	s.mix = a.f32(t * m.MixDim())
 	s.x, s.y = a.f32(t*m.Dim), a.f32(t*m.Dim)
 	s.post, s.comb = a.f32(t*m.HC), a.f32(t*m.HC*m.HC)
-	s.xInt8 = a.int8(t, m.Dim)
-	s.wideInt8 = a.int8(1, max(t*max(heads, m.QRank, m.OGroups*m.ORank), slots*m.ExpertDim))
+	s.xInt8 = a.int8(t * m.Dim)
+	s.wideInt8 = a.int8(max(t*max(heads, m.QRank, m.OGroups*m.ORank), slots*m.ExpertDim))
 	s.qr, s.q, s.kv = a.f32(t*m.QRank), a.f32(t*heads), a.f32(t*m.HeadDim)
 	lanes := 2 * max(m.HeadDim, m.IndexDim)
 	s.compKV, s.compGate = a.f32(t*lanes), a.f32(t*lanes)
@@ -101,7 +99,7 @@ func (s *scratch) place(a *arena, m *model.Model, t int) {
 	s.hidden, s.work = a.f32(slots*m.ExpertDim), a.f32(slots*m.ExpertDim)
 	s.routed, s.shared = a.f32(slots*m.Dim), a.f32(t*m.Dim)
 	s.headStream, s.headMix, s.headX = a.f32(headRows*m.HC*m.Dim), a.f32(headRows*m.HC), a.f32(headRows*m.Dim)
-	s.headInt8 = a.int8(headRows, m.Dim)
+	s.headInt8 = a.int8(headRows * m.Dim)
 	s.logits = a.f32(headRows * m.Vocab)
 }
 

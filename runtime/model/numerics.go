@@ -14,7 +14,7 @@ type Numerics struct {
 	// indexer queries and rows.
 	IndexerFP4 bool
 	// ActInt8 rounds activations to int8 per 32 values where the weights are
-	// Q8_0, so that the products are integer sums.
+	// Q8_0, Q4_K, Q2_K or IQ2_XXS, so that the products are integer sums.
 	ActInt8 bool
 }
 

@@ -1,4 +1,4 @@
-package cpu
+package kernels
 
 import (
 	"math"
@@ -10,7 +10,9 @@ import (
 
 // TestRoundedRowsPack: whatever the simulated precision makes of a row, of any
 // magnitude, packs and comes back bit for bit.
-func TestRoundedRowsPack(t *testing.T) {
+func TestRoundedRowsPack(t *testing.T) { eachSet(t, roundedRowsPack) }
+
+func roundedRowsPack(t *testing.T, s *Set) {
 	codec := func(parts ...kvrow.Part) *kvrow.Codec {
 		c, err := kvrow.New(parts...)
 		if err != nil {
@@ -26,11 +28,11 @@ func TestRoundedRowsPack(t *testing.T) {
 		min, max int // binary exponents of the magnitudes tried
 	}{
 		{"FP8 and F16", codec(kvrow.Part{Form: kvrow.E4M3, Values: nope}, kvrow.Part{Form: kvrow.F16, Values: rot}),
-			func(v []float32) { fp8RoundTrip(v[:nope]); f16Round(v) }, -45, 14},
+			func(v []float32) { s.RoundFP8(v[:nope]); s.RoundF16(v) }, -45, 14},
 		{"FP8", codec(kvrow.Part{Form: kvrow.E4M3, Values: nope}, kvrow.Part{Form: kvrow.F32, Values: rot}),
-			func(v []float32) { fp8RoundTrip(v[:nope]) }, -140, 120},
+			func(v []float32) { s.RoundFP8(v[:nope]) }, -140, 120},
 		{"FP4", codec(kvrow.Part{Form: kvrow.E2M1, Values: nope + rot}),
-			fp4RoundTrip, -149, 120},
+			s.RoundFP4, -149, 120},
 	} {
 		rng := rand.New(rand.NewPCG(1, 2))
 		packed, row, back := make([]byte, c.codec.Bytes()), make([]float32, nope+rot), make([]float32, nope+rot)

@@ -1,0 +1,75 @@
+package main
+
+import "math"
+
+func f32(x float32) uint32 { return math.Float32bits(x) }
+
+// quantRowAVX512 rounds blocks of 32 values to int8.
+func quantRowAVX512(a *asm) {
+	a.fn("quantRow", "rounds blocks of 32 values to int8.", "dst unsafe.Pointer", "x *float32", "blocks int")
+	a.arg("dst", "DI")
+	a.arg("x", "SI")
+	a.arg("blocks", "CX")
+	a.constant(0x7fffffff, zmm, 31)
+	a.constant(f32(127), zmm, 30)
+	a.constant(f32(0x1p-100), zmm, 29)
+	a.constant(f32(1), zmm, 28)
+	a.constant(0x01010101, zmm, 27)
+	a.loop("CX", func() {
+		a.p("VMOVUPS (SI), Z0\nVMOVUPS 64(SI), Z1\nVPANDD Z31, Z0, Z2\nVPANDD Z31, Z1, Z3\nVMAXPS Z2, Z3, Z2")
+		a.p("VEXTRACTF64X4 $1, Z2, Y3\nVMAXPS Y3, Y2, Y2")
+		quantScale(a)
+		a.p("VBROADCASTSS X5, Z5\nVMULPS Z5, Z0, Z0\nVMULPS Z5, Z1, Z1\nVCVTPS2DQ Z0, Z0\nVCVTPS2DQ Z1, Z1")
+		a.p("VPMOVDB Z0, X0\nVPMOVDB Z1, X1\nVINSERTI128 $1, X1, Y0, Y0\nVMOVDQU Y0, 16(DI)")
+		a.p("VPXOR Y7, Y7, Y7\nVPDPBUSD Y0, Y27, Y7")
+		quantSum(a)
+	})
+	a.end()
+}
+
+func quantRowAVX2(a *asm) {
+	a.fn("quantRow", "rounds blocks of 32 values to int8.", "dst unsafe.Pointer", "x *float32", "blocks int")
+	a.arg("dst", "DI")
+	a.arg("x", "SI")
+	a.arg("blocks", "CX")
+	a.p("VPCMPEQD Y15, Y15, Y15\nVPSRLD $1, Y15, Y15")
+	a.constant(f32(127), ymm, 14)
+	a.constant(f32(0x1p-100), ymm, 13)
+	a.constant(f32(1), ymm, 12)
+	a.loop("CX", func() {
+		for i := range 4 {
+			a.p("VMOVUPS %d(SI), Y%d\nVPAND Y15, Y%d, Y%d", 32*i, 8+i, 8+i, i)
+		}
+		// In the order of the wide form: x[i] with x[i+16], then halves.
+		a.p("VMAXPS Y0, Y2, Y0\nVMAXPS Y1, Y3, Y1\nVMAXPS Y1, Y0, Y2")
+		quantScaleRegs(a, 14, 13, 12)
+		a.p("VBROADCASTSS X5, Y5")
+		for i := range 4 {
+			a.p("VMULPS Y5, Y%d, Y%d\nVCVTPS2DQ Y%d, Y%d", 8+i, 8+i, 8+i, 8+i)
+		}
+		// Four partial sums of each half, in a half of Y7.
+		a.p("VPADDD Y8, Y9, Y6\nVPADDD Y10, Y11, Y7\nVPERM2I128 $0x20, Y7, Y6, Y0\nVPERM2I128 $0x31, Y7, Y6, Y1\nVPADDD Y0, Y1, Y7")
+		// Packing works within halves: 0 4 1 5, 2 6 3 7 in groups of four codes.
+		a.p("VPACKSSDW Y9, Y8, Y8\nVPACKSSDW Y11, Y10, Y10\nVPACKSSWB Y10, Y8, Y8")
+		a.p("VEXTRACTI128 $1, Y8, X9\nVPUNPCKLDQ X9, X8, X10\nVPUNPCKHDQ X9, X8, X11\nVMOVDQU X10, 16(DI)\nVMOVDQU X11, 32(DI)")
+		quantSum(a)
+	})
+	a.end()
+}
+
+func quantScale(a *asm) { quantScaleRegs(a, 30, 29, 28) }
+
+// quantScaleRegs turns the maximum over Y2 into the scale X4 and its inverse X5.
+// c127, tiny and one are registers with these constants.
+func quantScaleRegs(a *asm, c127, tiny, one int) {
+	a.p("VEXTRACTF128 $1, Y2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0x4e, X2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0xb1, X2, X3\nVMAXPS X3, X2, X2")
+	a.p("VDIVSS X%d, X2, X4\nVMAXSS X%d, X4, X5\nVDIVSS X5, X%d, X5", c127, tiny, one)
+}
+
+// quantSum writes the scale X4 and the sums over the halves of Y7, and goes on.
+func quantSum(a *asm) {
+	a.p("VPSHUFD $0x4e, Y7, Y8\nVPADDD Y8, Y7, Y7\nVPSHUFD $0xb1, Y7, Y8\nVPADDD Y8, Y7, Y7\nVEXTRACTI128 $1, Y7, X8")
+	a.p("VPADDD X8, X7, X9\nVMOVD X9, AX\nSHLL $7, AX\nNEGL AX\nMOVL AX, 4(DI)\nVMOVSS X4, (DI)")
+	a.p("VCVTDQ2PS X7, X7\nVMULSS X4, X7, X7\nVMOVSS X7, 8(DI)\nVCVTDQ2PS X8, X8\nVMULSS X4, X8, X8\nVMOVSS X8, 12(DI)")
+	a.p("ADDQ $48, DI\nADDQ $128, SI")
+}

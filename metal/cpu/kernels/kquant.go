@@ -1,0 +1,146 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"ds4/metal/quant"
+)
+
+// IsK reports whether PanelK takes the type.
+func IsK(t quant.Type) bool { return t == quant.Q4_K || t == quant.Q2_K || t == quant.IQ2_XXS }
+
+// Scratch is the memory of Pack: 256 codes of every row.
+type Scratch [PanelRows * quant.BlockK]byte
+
+// packK packs a PanelK.
+func (s *Set) packK(dst, src []byte, t quant.Type, n, cols int, mem *Scratch) {
+	size := t.BlockBytes()
+	rowBytes := cols / quant.BlockK * size
+	clear(mem[n*quant.BlockK:])
+	unpack := s.unpackIQ2
+	switch t {
+	case quant.Q4_K:
+		unpack = s.unpackQ4
+	case quant.Q2_K:
+		unpack = s.unpackQ2
+	}
+	const blocks = quant.BlockK / Block
+	for b := range cols / quant.BlockK {
+		out := dst[b*blocks*kPanelBytes : (b+1)*blocks*kPanelBytes]
+		for r := range n {
+			row := src[r*rowBytes+b*size:][:size]
+			packHeaders(out, row, t, r)
+			unpack(unsafe.Pointer(&mem[r*quant.BlockK]), unsafe.Pointer(&row[0]))
+		}
+		s.spread(unsafe.Pointer(&out[kHeader*PanelRows]), unsafe.Pointer(mem), kPanelBytes)
+	}
+}
+
+// packHeaders writes scale and offsets of row r for the eight blocks of dst.
+func packHeaders(dst, row []byte, t quant.Type, r int) {
+	put := func(b int, scale, first, second float32) {
+		h := (*[3 * PanelRows]float32)(unsafe.Pointer(&dst[b*kPanelBytes]))
+		h[r], h[PanelRows+r], h[2*PanelRows+r] = scale, first, second
+	}
+	half := func(at int) float32 { return quant.F16ToF32(binary.LittleEndian.Uint16(row[at:])) }
+	switch t {
+	case quant.Q4_K:
+		d, dmin := half(0), half(2)
+		for b := range quant.BlockK / Block {
+			scale, minimum := quant.ScaleMinQ4K((*[12]byte)(row[4:]), b)
+			offset := -mul(dmin, float32(minimum))
+			put(b, mul(d, float32(scale)), offset, offset)
+		}
+	case quant.Q2_K:
+		d, dmin := half(80), half(82)
+		for b := range quant.BlockK / Block {
+			put(b, d, -mul(dmin, float32(row[2*b]>>4)), -mul(dmin, float32(row[2*b+1]>>4)))
+		}
+	default:
+		d := half(0)
+		for b := range quant.BlockK / Block {
+			put(b, mul(d, 0.5+float32(row[2+8*b+7]>>4))*0.25, 0, 0)
+		}
+	}
+}
+
+const signs64 = 0x8080808080808080
+
+// unpackQ4 unpacks codes 0 to 15.
+func unpackQ4(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[16 + quant.BlockK/2]byte)(row)
+	for t := range 4 {
+		for i := 0; i < 32; i += 8 {
+			c := binary.LittleEndian.Uint64(in[16+32*t+i:])
+			binary.LittleEndian.PutUint64(out[64*t+i:], c&0x0f0f0f0f0f0f0f0f|signs64)
+			binary.LittleEndian.PutUint64(out[64*t+32+i:], c>>4&0x0f0f0f0f0f0f0f0f|signs64)
+		}
+	}
+}
+
+// unpackQ2 unpacks codes 0 to 3, multiplied with the scales of their 16.
+func unpackQ2(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[16 + quant.BlockK/4]byte)(row)
+	for sub := range 16 {
+		scale, shift := uint64(in[sub]&15), uint(2*(sub%8/2))
+		for i := 0; i < 16; i += 8 {
+			c := binary.LittleEndian.Uint64(in[16+32*(sub/8)+16*(sub%2)+i:])
+			// 3*15 fits a byte: eight products in one.
+			binary.LittleEndian.PutUint64(out[16*sub+i:], (c>>shift&0x0303030303030303)*scale|signs64)
+		}
+	}
+}
+
+// unpackIQ2 looks up the points of the grid and gives them their signs.
+func unpackIQ2(codes, row unsafe.Pointer) {
+	out, in := (*[quant.BlockK]byte)(codes), (*[2 + quant.BlockK/4]byte)(row)
+	for g := range quant.BlockK / Block {
+		group := in[2+8*g:][:8]
+		w := binary.LittleEndian.Uint32(group[4:])
+		for j := range 4 {
+			v := withSigns(gridWords[group[j]], signWords[w>>(7*uint(j))&127])
+			binary.LittleEndian.PutUint64(out[32*g+8*j:], v^signs64)
+		}
+	}
+}
+
+// gridWords are the points of the grid, a byte per coordinate; signWords have all
+// bits of the negative coordinates.
+var (
+	gridWords [256]uint64
+	signWords [128]uint64
+)
+
+func init() {
+	for i := range gridWords {
+		for j, v := range quant.GridPoint(uint8(i)) {
+			gridWords[i] |= uint64(v) << (8 * j)
+		}
+	}
+	for s := range signWords {
+		minus := quant.SignBits(uint8(s))
+		for j := range 8 {
+			signWords[s] |= uint64(minus>>j&1) * 0xff << (8 * j)
+		}
+	}
+}
+
+// withSigns negates bytes: -v is ^v + 1, which stays within a byte as v is not 0.
+func withSigns(point, minus uint64) uint64 {
+	return (point ^ minus) + minus&0x0101010101010101
+}
+
+// spread moves the codes of 32 rows of 256, four bytes of a row at a time, to eight
+// blocks that are block bytes apart.
+func spread(dst, codes unsafe.Pointer, block int) {
+	const blocks = quant.BlockK / Block
+	out, in := unsafe.Slice((*byte)(dst), (blocks-1)*block+Block*PanelRows), (*Scratch)(codes)
+	for r := range PanelRows {
+		row := in[r*quant.BlockK:][:quant.BlockK]
+		for g := range quant.BlockK / 4 {
+			at := g/8*block + g%8*4*PanelRows + 4*r
+			binary.LittleEndian.PutUint32(out[at:], binary.LittleEndian.Uint32(row[4*g:]))
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package kernels
+
+import "golang.org/x/sys/cpu"
+
+var avx512Set = Set{
+	Name:     "avx512vnni",
+	quantRow: quantRowAVX512,
+	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX512, gemmQ8x2AVX512, gemmQ8x3AVX512, gemmQ8x4AVX512, gemmQ8x5AVX512, gemmQ8x6AVX512},
+	gemmK:    [...]gemmFunc{nil, gemmKx1AVX512, gemmKx2AVX512, gemmKx3AVX512, gemmKx4AVX512, gemmKx5AVX512, gemmKx6AVX512},
+	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX512, gemmF32x2AVX512, gemmF32x3AVX512, gemmF32x4AVX512, gemmF32x5AVX512, gemmF32x6AVX512},
+	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX512, gemmF16x2AVX512, gemmF16x3AVX512, gemmF16x4AVX512, gemmF16x5AVX512, gemmF16x6AVX512},
+	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX512, gemmBF16x2AVX512, gemmBF16x3AVX512, gemmBF16x4AVX512, gemmBF16x5AVX512, gemmBF16x6AVX512},
+
+	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512,
+
+	rowRMS:     rowRMSAVX512,
+	rowNorm:    rowNormAVX512,
+	swiglu:     swigluAVX512,
+	axpy:       axpyAVX512,
+	rotate:     rotateAVX512,
+	mix4:       mix4AVX512,
+	apply4:     apply4AVX512,
+	pool:       poolAVX512,
+	roundFP8:   roundFP8AVX512,
+	roundF16:   roundF16AVX512,
+	hyperGates: hyperGatesAVX512,
+	roundFP4:   roundFP4AVX512,
+	hadamard:   hadamardAVX512,
+	above:      aboveAVX512,
+	unpackQ4:   unpackQ4AVX512,
+	unpackQ2:   unpackQ2AVX512,
+	unpackIQ2:  unpackIQ2AVX512,
+	spread:     spreadAVX512,
+}
+
+var avx2Set = Set{
+	Name:     "avx2",
+	quantRow: quantRowAVX2,
+	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX2, gemmQ8x2AVX2, gemmQ8x3AVX2, gemmQ8x4AVX2, gemmQ8x5AVX2, gemmQ8x6AVX2},
+	gemmK:    [...]gemmFunc{nil, gemmKx1AVX2, gemmKx2AVX2, gemmKx3AVX2, gemmKx4AVX2, gemmKx5AVX2, gemmKx6AVX2},
+	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX2, gemmF32x2AVX2, gemmF32x3AVX2, gemmF32x4AVX2, gemmF32x5AVX2, gemmF32x6AVX2},
+	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
+	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
+
+	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2,
+
+	rowRMS:   rowRMSAVX2,
+	rowNorm:  rowNormAVX2,
+	swiglu:   swigluAVX2,
+	axpy:     axpyAVX2,
+	rotate:   rotateAVX2,
+	mix4:     mix4AVX2,
+	apply4:   apply4AVX2,
+	pool:     poolAVX2,
+	roundFP8: roundFP8AVX2,
+	roundF16: roundF16AVX2,
+
+	// Of little weight: plain Go.
+	hyperGates: hyperGates,
+	roundFP4:   roundFP4,
+	hadamard:   hadamard,
+	above:      aboveAVX2,
+	unpackQ4:   unpackQ4,
+	unpackQ2:   unpackQ2,
+	unpackIQ2:  unpackIQ2,
+	spread:     spread,
+}
+
+func archSets() []*Set {
+	var sets []*Set
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
+		sets = append(sets, &avx512Set)
+	}
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && hasF16C() {
+		sets = append(sets, &avx2Set)
+	}
+	return sets
+}
+
+// cpuidFeatures is ECX of CPUID leaf 1.
+func cpuidFeatures() (ecx uint32)
+
+// hasF16C asks for what x/sys does not know. The system saves the registers if
+// it does so for AVX2.
+func hasF16C() bool { return cpuidFeatures()>>29&1 != 0 }
