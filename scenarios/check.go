@@ -64,7 +64,10 @@ func (s *Scenario) Check() error {
 	if len(s.Expect) == 0 {
 		return fmt.Errorf("%w: no expect: a scenario that asks for nothing proves nothing", ErrInvalid)
 	}
-	c := checker{chats: map[string]bool{}, keeps: map[string]bool{}}
+	if err := s.checkDisk(); err != nil {
+		return err
+	}
+	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}}
 	if err := checkArgs(s.Server.Args); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -78,6 +81,8 @@ func (s *Scenario) Check() error {
 func BuiltinVariables() []string { return []string{"KV", "WORK", "SEED"} }
 
 type checker struct {
+	lane         Lane
+	disk         Bytes
 	chats, keeps map[string]bool
 	passes, seen int
 }
@@ -213,6 +218,8 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 	case st.Fault != nil:
 		return checkRules(st.Fault.Rules, at)
+	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
+		return c.hostStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)

@@ -12,12 +12,12 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Limits, Syscalls and Root are reserved words: files may name them,
-// and a runner without them reports the scenario as inconclusive.
+// The lanes. Syscalls and Root are reserved words: files may name them, and a
+// runner without them reports the scenario as inconclusive.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
-	LaneLimits   Lane = "limits"   // user namespaces: small file systems, resource limits
+	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
 	LaneSyscalls Lane = "syscalls" // seccomp user notification
 	LaneRoot     Lane = "root"     // loop devices, cgroups
 )
@@ -50,6 +50,7 @@ type Scenario struct {
 type Server struct {
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
+	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
 }
 
 // Memory describes a run of the store on a crashable file system.
@@ -75,6 +76,11 @@ type Step struct {
 	Fault      *FaultStep `json:"fault,omitempty" jsonschema:"add rules to every later start"`
 	ClearFault *struct{}  `json:"clear-fault,omitempty" jsonschema:"forget the rules of fault"`
 	SwapModel  *SwapModel `json:"swap-model,omitempty" jsonschema:"later starts serve another model"`
+	FillDisk   *FillDisk  `json:"fill-disk,omitempty" jsonschema:"lane limits: somebody else takes the space of the disk"`
+	FreeDisk   *struct{}  `json:"free-disk,omitempty" jsonschema:"lane limits: gives it back"`
+	Limit      *Limit     `json:"limit,omitempty" jsonschema:"lane limits: limits of the running server"`
+	Access     *Access    `json:"access,omitempty" jsonschema:"lane limits: who may use the cache directory"`
+	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
 	Sleep      Duration   `json:"sleep,omitzero" jsonschema:"do nothing; prefer wait"`

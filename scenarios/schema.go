@@ -24,6 +24,9 @@ type (
 func Schema() (*jsonschema.Schema, error) {
 	opt := &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration](): {Type: "string", Pattern: `^[0-9.]+(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
+		reflect.TypeFor[Bytes](): {AnyOf: []*jsonschema.Schema{
+			{Type: "string", Pattern: bytesPattern}, {Type: "integer", Minimum: jsonschema.Ptr(0.0)}}},
+		reflect.TypeFor[Amount](): {AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "integer", Minimum: jsonschema.Ptr(0.0)}}},
 		reflect.TypeFor[Words](): {AnyOf: []*jsonschema.Schema{
 			{Type: "string"}, {Type: "array", Items: &jsonschema.Schema{Type: "string"}}}},
 		reflect.TypeFor[Lane]():      {Type: "string", Enum: anys(Lanes())},

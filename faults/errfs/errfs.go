@@ -366,7 +366,25 @@ func (f *FS) Lock(name string) (vfs.Locker, error) {
 	if out := f.hit(call{op: OpLock, name: name}); out.err != nil {
 		return nil, out.err
 	}
-	return f.base.Lock(name)
+	l, err := f.base.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	return &errLock{l, f, name}, nil
+}
+
+// errLock counts a look at the lock as lstat.
+type errLock struct {
+	vfs.Locker
+	fs   *FS
+	name string
+}
+
+func (l *errLock) Held() error {
+	if out := l.fs.hit(call{op: OpLstat, name: l.name}); out.err != nil {
+		return out.err
+	}
+	return l.Locker.Held()
 }
 
 type errFile struct {

@@ -313,12 +313,22 @@ func (m *Mem) Lock(name string) (vfs.Locker, error) {
 		return nil, fail("lock", name, vfs.ErrLocked)
 	}
 	n.locked = true
-	return &memLock{m, n}, nil
+	return &memLock{m, n, name}, nil
 }
 
 type memLock struct {
-	m *Mem
-	n *inode
+	m    *Mem
+	n    *inode
+	name string
+}
+
+func (l *memLock) Held() error {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if n, err := l.m.find(l.name); err != nil || n != l.n {
+		return fail("lock", l.name, vfs.ErrLockLost)
+	}
+	return nil
 }
 
 func (l *memLock) SetInfo(data []byte) error {

@@ -32,6 +32,8 @@ type Config struct {
 	Env  []string // added to the environment of the harness
 	Dir  string   // working directory, empty for that of the harness
 	Log  *Log     // where output goes; required
+	// Attr, if not nil, changes how the process is created.
+	Attr func(*syscall.SysProcAttr)
 }
 
 // Exit is how a process ended.
@@ -74,6 +76,9 @@ func Start(cfg Config) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	p.cmd.WaitDelay = outputDelay
 	p.cmd.SysProcAttr = ownGroup()
+	if cfg.Attr != nil {
+		cfg.Attr(p.cmd.SysProcAttr)
+	}
 	p.started = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("proc: start %s: %w", cfg.Path, err)

@@ -50,6 +50,8 @@ var UnsafeSwitches = []string{
 	"evict-oldest",     // the oldest segment goes first, whatever needs it
 	"share-buffers",    // a save reuses the memory of the one before
 	"no-frontier",      // a restore leaves unfinished windows out
+	"no-reopen",        // a cache folder that goes away is not noticed
+	"no-shrink",        // a full disk costs new segments, not old ones
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

@@ -288,39 +288,47 @@ func TestSelectionCheck(t *testing.T) {
 	}
 }
 
-// TestToolHoldsFolder: a server that starts while a tool works waits for it and is
-// no reader for the rest of its life.
+// TestToolHoldsFolder: a server that starts while a tool works, or looks, waits for
+// it and is no reader for the rest of its life. Of a server it does not wait for long.
 func TestToolHoldsFolder(t *testing.T) {
-	m := errfs.NewMem()
-	w := newWorld(t, m)
-	w.save(newTalk(1, 32))
-	w.close()
-	lock, err := m.Lock(dir + "/LOCK")
-	must(t, err)
-	must(t, lock.SetInfo([]byte(`{"pid":7,"tool":"ds4 kv purge"}`)))
-	given := make(chan struct{})
-	w.opt.FS = &firstLock{FS: m, refused: func() {
-		must(t, lock.Close())
-		close(given)
-	}}
-	w.open()
-	<-given
-	if ro, why := w.s.ReadOnly(); ro {
-		t.Errorf("read-only: %s", why)
+	for _, c := range []struct {
+		info     string
+		refusals int // until the lock is given back
+		reader   bool
+	}{
+		{`{"pid":7,"tool":"ds4 kv purge"}`, 12, false},
+		{`{"pid":7}`, 2, false},
+		{`{"pid":7}`, 12, true},
+	} {
+		m := errfs.NewMem()
+		w := newWorld(t, m)
+		w.save(newTalk(1, 32))
+		w.close()
+		lock, err := m.Lock(dir + "/LOCK")
+		must(t, err)
+		must(t, lock.SetInfo([]byte(c.info)))
+		w.opt.FS = &busyLock{FS: m, left: c.refusals, free: func() { must(t, lock.Close()) }}
+		w.open()
+		if reader, why := w.s.ReadOnly(); reader != c.reader {
+			t.Errorf("%s, %d refusals: read-only %v %s", c.info, c.refusals, reader, why)
+		}
+		w.close()
 	}
 }
 
-// firstLock calls refused after the first Lock that failed.
-type firstLock struct {
+// busyLock calls free after so many refused locks.
+type busyLock struct {
 	vfs.FS
-	refused func()
+	left int
+	free func()
 }
 
-func (f *firstLock) Lock(name string) (vfs.Locker, error) {
+func (f *busyLock) Lock(name string) (vfs.Locker, error) {
 	l, err := f.FS.Lock(name)
-	if err != nil && f.refused != nil {
-		f.refused()
-		f.refused = nil
+	if err != nil {
+		if f.left--; f.left == 0 {
+			f.free()
+		}
 	}
 	return l, err
 }

@@ -43,6 +43,7 @@ type Options struct {
 	Sync            Sync          // default data
 	RecoverTimeout  time.Duration // Open returns at the latest then and recovery goes on behind it; default 30 s
 	SaveTimeout     time.Duration // longest that one Save waits for the writer; default 10 s
+	WarnEvery       time.Duration // a store that does not work says so this often; default 1 min
 	Readers         int           // parallel reads of a restore; default 2 to 8, by CPUs
 	QuantBits       int           // for the log line of a hit only
 	Log             func(format string, args ...any)
@@ -66,6 +67,9 @@ type Segment struct {
 	Sampled  bool     // the last token was sampled; Restored says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
+	// Urgent saves are tried even shortly after a failed write: there will be no
+	// other occasion.
+	Urgent bool
 }
 
 // Chain names a stored stretch of a conversation: segments from the root on, or,

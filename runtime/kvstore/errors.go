@@ -1,6 +1,9 @@
 package kvstore
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrOptions is returned by Open for options that cannot work.
@@ -27,6 +30,9 @@ var (
 	ErrRefused = errors.New("kvstore: segment refused")
 	// ErrMiss means that nothing of the chain could be restored.
 	ErrMiss = errors.New("kvstore: nothing restored")
+	// ErrVanished is ErrMiss for a chain whose files are not there any more. No
+	// file is bad: somebody has removed them.
+	ErrVanished = fmt.Errorf("%w: the files are gone", ErrMiss)
 	// ErrAbandoned means that the context ended before a restore did.
 	ErrAbandoned = errors.New("kvstore: restore abandoned")
 	// ErrLocked is returned by Purge while a server uses the folder.

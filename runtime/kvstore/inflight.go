@@ -9,7 +9,6 @@ import (
 	"path"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"ds4/runtime/failpoint"
@@ -136,7 +135,7 @@ func (s *Store) writeMarker(in *Inflight, phase string, durable bool) error {
 		return err
 	}
 	err = s.writeAtomic(in.name, data, durable && s.durable())
-	if errors.Is(err, syscall.ENOSPC) {
+	if isFull(err) {
 		// A full disk must not make the cache useless: give something up for it.
 		for _, n := range s.giveUpBeside(in.ids) {
 			s.drop(n, "device-full")
@@ -190,7 +189,8 @@ func (s *Store) removeOwnMarkers() {
 }
 
 // applyMarkers turns the markers of dead processes into strikes. The lock is
-// ours, so every marker belongs to a dead one, whatever its process number says.
+// ours, so every marker but our own belongs to a dead one, whatever its process
+// number says.
 // It returns the segments that are poisoned now.
 func (s *Store) applyMarkers() (poisoned []*node, err error) {
 	var names []string
@@ -199,6 +199,7 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		switch {
 		case e.Type.IsDir():
 			s.addForeign(s.sizeOf(name))
+		case s.isOwnMarker(name): // the folder was opened again under a restore
 		case !e.Type.IsRegular() || vfs.IsTemp(e.Name) || len(names) >= maxMarkers:
 			s.sweep(name)
 		default:
@@ -235,6 +236,13 @@ func (s *Store) applyMarkers() (poisoned []*node, err error) {
 		delete(s.markKeys, key)
 	}
 	return poisoned, nil
+}
+
+func (s *Store) isOwnMarker(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, own := s.markers[name]
+	return own
 }
 
 // applyMarker returns the segments that are poisoned by one marker, and the

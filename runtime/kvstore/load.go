@@ -196,7 +196,7 @@ func (l *load) feedSegment(at int, n *node) error {
 	if l.tokens[at], err = l.head(o, n); err != nil {
 		return err
 	}
-	for _, t := range group(wantedSections(o.in, at == len(l.nodes)-1, !l.s.opt.Unsafe.NoFrontier)) {
+	for _, t := range group(l.s.wantedSections(o.in, at == len(l.nodes)-1)) {
 		o.uses.Add(1)
 		l.tasks <- task{at: at, file: o, sections: t}
 	}
@@ -259,13 +259,13 @@ func (l *load) head(o *openSegment, n *node) ([]int32, error) {
 }
 
 // wantedSections are those that a target gets of a segment.
-func wantedSections(in *segment.Info, last, frontier bool) []segment.Section {
+func (s *Store) wantedSections(in *segment.Info, last bool) []segment.Section {
 	var list []segment.Section
 	for _, sec := range in.Table {
 		switch sec.Kind {
 		case segment.Compressed, segment.Indexer:
 		case segment.Raw, segment.Frontier:
-			if !last || sec.Kind == segment.Frontier && !frontier {
+			if !last || sec.Kind == segment.Frontier && s.opt.Unsafe.NoFrontier {
 				continue
 			}
 		default:

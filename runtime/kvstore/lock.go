@@ -54,9 +54,10 @@ func (h Holder) IdentityBytes() *[32]byte {
 	return (*[32]byte)(id)
 }
 
-// takeLock makes this process the writer of the folder, or says why it is not.
-func (s *Store) takeLock() (lock vfs.Locker, readOnly string) {
-	lock, err := s.fs.Lock(s.dir.lock())
+// takeLock makes this process the writer of the folder. It is not if another
+// process is (inUse says which), or if there can be no lock.
+func (s *Store) takeLock() (lock vfs.Locker, inUse string, err error) {
+	lock, err = s.fs.Lock(s.dir.lock())
 	for waited := time.Duration(0); errors.Is(err, vfs.ErrLocked); waited += lockPoll {
 		h := readHolder(s.fs, s.dir)
 		limit := lockGrace
@@ -64,12 +65,12 @@ func (s *Store) takeLock() (lock vfs.Locker, readOnly string) {
 			limit = s.opt.RecoverTimeout
 		}
 		if waited >= limit || !s.pause(lockPoll) {
-			return nil, "in use by " + h.String()
+			return nil, "in use by " + h.String(), nil
 		}
 		lock, err = s.fs.Lock(s.dir.lock())
 	}
 	if err != nil {
-		return nil, errnoText(err)
+		return nil, "", err
 	}
 	h := Holder{PID: s.pid, Start: s.opt.Now().UTC(), BootID: s.opt.BootID,
 		Identity: hex.EncodeToString(s.opt.Identity[:]), BudgetBytes: s.opt.BudgetBytes, Key: newKey()}
@@ -78,7 +79,7 @@ func (s *Store) takeLock() (lock vfs.Locker, readOnly string) {
 	s.holder = h
 	s.mu.Unlock()
 	setHolder(lock, h)
-	return lock, ""
+	return lock, "", nil
 }
 
 // pause waits, and returns false if the store is closed meanwhile.

@@ -38,6 +38,9 @@ const (
 
 // rewriteJournal replaces the journal by what is known now.
 func (s *Store) rewriteJournal() {
+	if s.journal == nil {
+		return
+	}
 	s.mu.Lock()
 	recs := s.journalRecords()
 	s.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"sort"
+	"strconv"
+	"syscall"
 	"time"
 
 	"ds4/runtime/failpoint"
@@ -50,12 +52,20 @@ func (s *Store) recover() {
 		s.opt.Log("kv cache off: %s", errnoText(err))
 		return
 	}
+	s.recoveryEnds(start, true)
+}
+
+// recoveryEnds opens the store for use and says what was found.
+func (s *Store) recoveryEnds(start time.Time, say bool) {
 	s.mu.Lock()
 	s.ready = true
 	s.verdicts.OK = len(s.ix.reached())
 	s.verdicts.Time = time.Since(start)
 	v, readOnly := s.verdicts, s.readOnly
 	s.mu.Unlock()
+	if !say {
+		return
+	}
 	if readOnly != "" {
 		s.opt.Log("kv cache is read-only: %s; lookups only", readOnly)
 	}
@@ -78,24 +88,63 @@ func (s *Store) prepare() error {
 	if mkErr != nil && !fi.IsDir() {
 		return mkErr
 	}
-	readOnly := ""
-	if s.lock, readOnly = s.takeLock(); readOnly == "" {
-		for _, sub := range []string{s.dir.segments(), s.dir.tmp(), s.dir.inflight(), s.dir.quarantine()} {
-			if err := s.fs.MkdirAll(sub); err != nil {
-				readOnly = errnoText(err)
-				break
-			}
+	lock, readOnly, err := s.takeLock()
+	if err == nil && readOnly == "" {
+		err = s.makeFolders()
+	}
+	if err == nil && readOnly == "" {
+		err = s.checkWritable()
+	}
+	if err != nil {
+		readOnly = errnoText(err)
+		if lock != nil { // somebody else may be able to write
+			_ = lock.Close()
+			lock = nil
 		}
 	}
-	if readOnly == "" && s.durable() {
-		if err := errors.Join(s.fs.SyncDir(dir), s.fs.SyncDir(path.Dir(dir))); err != nil {
-			s.opt.Log("kv cache folder cannot be synced: %s", errnoText(err))
-		}
+	if readOnly == "" {
+		s.syncRoot()
 	}
 	s.mu.Lock()
-	s.readOnly = readOnly
+	s.lock, s.readOnly = lock, readOnly
 	s.mu.Unlock()
 	return nil
+}
+
+func (s *Store) makeFolders() error {
+	for _, sub := range []string{s.dir.segments(), s.dir.tmp(), s.dir.inflight(), s.dir.quarantine()} {
+		if err := s.fs.MkdirAll(sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkWritable finds out whether files can be made. Only that they are forbidden
+// is a reason to just read: a full disk may be free a moment later.
+func (s *Store) checkWritable() error {
+	name := path.Join(s.dir.tmp(), "probe"+vfs.TempMark+strconv.Itoa(s.pid))
+	f, err := s.fs.Create(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return err
+		}
+		return nil
+	}
+	_ = f.Close()
+	_ = s.fs.Remove(name) // the sweep of temporary files comes next
+	return nil
+}
+
+// syncRoot makes the names of the folder and of those in it durable.
+func (s *Store) syncRoot() {
+	if !s.durable() {
+		return
+	}
+	dir := string(s.dir)
+	if err := errors.Join(s.fs.SyncDir(dir), s.fs.SyncDir(path.Dir(dir))); err != nil {
+		s.opt.Log("kv cache folder cannot be synced: %s", errnoText(err))
+	}
 }
 
 func (s *Store) recoverSegments() error {

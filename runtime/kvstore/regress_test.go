@@ -178,3 +178,23 @@ func (f *inflated) Lstat(name string) (fs.FileInfo, error) {
 type hugeInfo struct{ fs.FileInfo }
 
 func (hugeInfo) Size() int64 { return 1<<63 - 1 }
+
+// TestGuiltyWhoStayed: a segment that was convicted and could not be moved is not
+// offered, and goes at the next start.
+func TestGuiltyWhoStayed(t *testing.T) {
+	f := errfs.Wrap(errfs.NewMem())
+	w := newWorld(t, f)
+	a := newTalk(1, 64)
+	ids := w.save(a)
+	f.SetRules(errfs.MustParse("rename:path="+dir+"/quarantine/*:every:eio"), errfs.MustParse("remove:every:eacces"))
+	w.s.Convict(ids, "test")
+	w.s.Settle()
+	if n := w.restore(a); n != 32 || !w.exists(file(ids[1])) {
+		t.Errorf("restored %d, the file stays: %v", n, w.exists(file(ids[1])))
+	}
+	f.SetRules()
+	w.reopen()
+	if n := w.restore(a); n != 32 || len(w.quarantined()) != 1 || w.s.Stats().Recovery.Poisoned != 1 {
+		t.Errorf("the next process restored %d, quarantined %v\n%s", n, w.quarantined(), w.dumpLog())
+	}
+}

@@ -32,6 +32,7 @@ func (s *Store) Restore(ctx context.Context, c Chain, begin func(to int) (Target
 		return out, err
 	}
 	defer unpin()
+	vanished := true // all that went wrong: then it is a miss like any other
 	for attempt := 0; len(nodes) > 0 && nodes[len(nodes)-1].to >= s.opt.MinTokens && attempt < maxAttempts; attempt++ {
 		l := newLoad(s, nodes)
 		err := l.run(ctx, begin)
@@ -49,10 +50,14 @@ func (s *Store) Restore(ctx context.Context, c Chain, begin func(to int) (Target
 			s.addRestoreFailure(errors.Is(err, ErrAbandoned))
 			return out, err
 		}
+		vanished = vanished && errors.Is(bad.err, fs.ErrNotExist)
 		s.blame(nodes[bad.at], bad.err, time.Since(start))
 		nodes = nodes[:bad.at]
 	}
 	out.Time = time.Since(start)
+	if vanished {
+		return out, ErrVanished
+	}
 	s.addRestoreFailure(false)
 	return out, ErrMiss
 }
@@ -149,14 +154,17 @@ func (s *Store) addRestoreFailure(abandoned bool) {
 // blame decides what a failed read says about a file: gone, out of reach for
 // now, or bad.
 func (s *Store) blame(n *node, err error, took time.Duration) {
-	s.opt.Log("kv cache load failed %s: %s load=%.1f ms", s.dir.segment(n.id), oneLine(err.Error()), millis(took))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
+		s.opt.Log("kv cache lost %s: its file is gone", s.dir.segment(n.id))
 		s.mu.Lock()
 		s.ix.remove(n)
 		s.count.missing++
 		s.mu.Unlock()
 		s.dismiss(n)
+		return
+	}
+	s.opt.Log("kv cache load failed %s: %s load=%.1f ms", s.dir.segment(n.id), oneLine(err.Error()), millis(took))
+	switch {
 	case isTransient(err):
 	case errors.Is(err, segment.ErrTorn):
 		s.condemn(n, "torn", err)

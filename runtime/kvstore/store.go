@@ -21,11 +21,11 @@ const (
 	DefaultMinTokens      = 512
 	DefaultRecoverTimeout = 30 * time.Second
 	DefaultSaveTimeout    = 10 * time.Second
+	DefaultWarnEvery      = time.Minute
 
 	queueLength   = 2               // segments that wait for the writer
 	keeperLength  = 1024            // notes that wait for the keeper
 	keeperWait    = 2 * time.Second // longest that a request waits for a note to reach the disk
-	warnEvery     = time.Minute     // a store that does not work says so this often
 	maxNodes      = 1 << 18         // segments in the index, at 200 bytes each; more are ignored
 	maxConvicted  = 1 << 16         // convictions that are remembered
 	maxStuckReads = 32              // abandoned reads; with more, the disk is given up
@@ -37,7 +37,9 @@ type Store struct {
 	fs   vfs.FS
 	dir  folder
 	pid  int
-	lock vfs.Locker // nil if read-only or unavailable
+	lock vfs.Locker // nil if read-only or unavailable; changes under mu
+
+	writing sync.Mutex // held while a segment is written, and while the folder is opened again
 
 	queue      chan *job     // to the writer
 	notes      chan func()   // to the keeper
@@ -73,7 +75,7 @@ type Store struct {
 	jailed    []jailed            // the quarantine, oldest first
 	markers   map[string]struct{} // our in-flight markers, by name
 	markKeys  map[uint64]struct{} // markers whose strikes are in the journal
-	synced    map[string]bool     // shard folders whose names are durable
+	synced    map[string]bool     // shard folders whose names are durable; guarded by writing
 	foreign   int64               // bytes under the folder that are not ours, or could not be removed
 	tmpBytes  int64
 	jailBytes int64
@@ -151,6 +153,7 @@ func (o *Options) fill() error {
 	setDefault(&o.Sync, SyncData)
 	setDefault(&o.RecoverTimeout, DefaultRecoverTimeout)
 	setDefault(&o.SaveTimeout, DefaultSaveTimeout)
+	setDefault(&o.WarnEvery, DefaultWarnEvery)
 	setDefault(&o.Readers, min(max(runtime.GOMAXPROCS(0), 2), 8))
 	if o.BudgetBytes < 0 || o.QuarantineBytes < 0 || o.MinTokens < 0 || o.Readers < 0 || o.ContextTokens < 0 {
 		return fmt.Errorf("%w: negative size", ErrOptions)
@@ -253,7 +256,7 @@ func (s *Store) wait(ctx context.Context, done <-chan struct{}) error {
 // the order in which they were given.
 func (s *Store) keeper() {
 	defer close(s.keeperDone)
-	warn := time.NewTicker(warnEvery)
+	warn := time.NewTicker(s.opt.WarnEvery)
 	defer warn.Stop()
 	s.describe() // somebody may have announced an address while recovery went on
 	for {
@@ -263,6 +266,7 @@ func (s *Store) keeper() {
 				return
 			}
 		case <-warn.C:
+			s.lookAfter()
 			if ok, why := s.Health(); !ok {
 				s.opt.Log("kv cache degraded: %s", why)
 			}
@@ -277,6 +281,7 @@ func (s *Store) keep(wait bool, note func()) bool {
 	done := make(chan struct{})
 	run := func() {
 		defer close(done)
+		s.lookAfter()
 		note()
 	}
 	select {
@@ -490,7 +495,7 @@ func rootCause(err error) error {
 // errnoText shortens an error for a reason that people read.
 func errnoText(err error) string {
 	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if errors.As(err, &pe) && !errors.Is(err, errLost) {
 		return pe.Op + " " + pe.Path + ": " + pe.Err.Error()
 	}
 	return err.Error()

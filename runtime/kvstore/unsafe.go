@@ -32,6 +32,8 @@ type Unsafe struct {
 	EvictOldest  bool // the oldest segment goes first, also one that others continue or that somebody wants
 	ShareBuffers bool // a segment's rows are put where those of the one before are, written or not
 	NoFrontier   bool // a restore leaves out the state of unfinished windows
+	NoReopen     bool // a folder that went away is not noticed
+	NoShrink     bool // a full disk costs what is new, not what is old
 }
 
 // tooOld says of a segment that is good that it is not, for its age.
@@ -87,6 +89,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
 		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), DropOrphans: set("drop-orphans"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
+		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"),
 	}
 }
 

@@ -30,6 +30,7 @@ type job struct {
 	seg     *segment.Segment
 	reason  string
 	textCRC uint32
+	urgent  bool
 	renews  bool          // it is stored, but on probation
 	mark    chan struct{} // closed when the writer gets here
 }
@@ -86,7 +87,7 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 	if err := f.Check(s.opt.Layout); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInput, err)
 	}
-	j := &job{id: f.ID(), seg: f, reason: seg.Reason, textCRC: segment.Checksum(seg.Text)}
+	j := &job{id: f.ID(), seg: f, reason: seg.Reason, urgent: seg.Urgent, textCRC: segment.Checksum(seg.Text)}
 	if j.reason == "" {
 		j.reason = "continued"
 	}
@@ -117,7 +118,7 @@ func (s *Store) admit(j *job, to int) error {
 		return fmt.Errorf("%w: %v was convicted %d times", ErrRefused, j.id, s.convicted[j.id].count)
 	case !j.seg.Parent.IsZero() && !s.has(j.seg.Parent):
 		return fmt.Errorf("%w: %v", ErrNoParent, j.seg.Parent)
-	case s.backoff.holds(s.opt.Now()) && !s.opt.Unsafe.NoBackoff:
+	case s.backoff.holds(s.opt.Now()) && !j.urgent && !s.opt.Unsafe.NoBackoff:
 		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
 	}
 	return nil
@@ -153,7 +154,7 @@ func (s *Store) enqueue(ctx context.Context, j *job) error {
 // Flush waits until everything that was queued before it is on disk or given up.
 func (s *Store) Flush(ctx context.Context) error {
 	s.mu.Lock()
-	if err := s.usable(); err != nil {
+	if err := s.usable(); err != nil && (s.closed || s.disabled != "") { // recovery ends
 		s.mu.Unlock()
 		return err
 	}
@@ -195,11 +196,7 @@ func (s *Store) writer() {
 // store writes one segment and says how it went. It never gives up the writer.
 func (s *Store) store(j *job) {
 	start := time.Now()
-	bytes, err := s.write(j)
-	if errors.Is(err, syscall.ENOSPC) && !s.abort.Load() {
-		s.shrink(j)
-		bytes, err = s.write(j)
-	}
+	bytes, err := s.writeOwned(j)
 	took := time.Since(start)
 	s.mu.Lock()
 	delete(s.pending, j.id)
@@ -214,9 +211,7 @@ func (s *Store) store(j *job) {
 		s.count.skipped++
 	default:
 		s.count.storeFailures++
-		s.backoff.delay = min(max(2*s.backoff.delay, minBackoff), maxBackoff)
-		s.backoff.until = s.opt.Now().Add(s.backoff.delay)
-		s.backoff.reason = errnoText(err)
+		s.backOff(err)
 	}
 	pause := s.backoff.delay
 	s.mu.Unlock()
@@ -224,12 +219,28 @@ func (s *Store) store(j *job) {
 	case err == nil:
 		s.opt.Log("kv cache stored tokens=%d trimmed=0 reason=%s key=%v size=%.2f MiB save=%.1f ms",
 			j.seg.To, j.reason, j.id, inMiB(bytes), millis(took))
+		s.writing.Lock()
 		s.dropReplaced(j)
+		s.writing.Unlock()
 	case errors.Is(err, errSkip):
 		s.opt.Log("kv cache store skipped (%s): %v", j.reason, err)
 	default:
 		s.opt.Log("kv cache store failed (%s): %v save=%.1f ms; next try in %v", j.reason, err, millis(took), pause)
 	}
+}
+
+// backOff makes a pause after a failure, longer each time, and returns it. The
+// caller holds mu.
+func (s *Store) backOff(err error) time.Duration {
+	s.backoff.delay = min(max(2*s.backoff.delay, minBackoff), maxBackoff)
+	s.backoff.until = s.opt.Now().Add(s.backoff.delay)
+	s.backoff.reason = errnoText(err)
+	return s.backoff.delay
+}
+
+// isFull reports whether removing something may help.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // errSkip marks a segment that is not written for a reason that is no failure of
@@ -376,6 +387,10 @@ func (s *Store) writeParts(f vfs.File, e *segment.Encoded) error {
 func (s *Store) openShard(dir string) error {
 	if s.synced[dir] {
 		return nil
+	}
+	// If all of them are gone, so are the segments that we think we have.
+	if _, err := s.fs.Lstat(s.dir.segments()); err != nil {
+		return fmt.Errorf("kvstore: %w", err)
 	}
 	if err := s.fs.MkdirAll(dir); err != nil {
 		return fmt.Errorf("kvstore: %w", err)

@@ -212,7 +212,7 @@ func (s *Scheduler) evict(sl *slot) {
 	if sl.empty() {
 		return
 	}
-	s.saveLive(s.ctx, sl, reasonEvict)
+	_ = s.saveLive(s.ctx, sl, reasonEvict)
 	s.resetSlot(sl)
 }
 

@@ -93,8 +93,11 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	if r.err != nil {
-		// Not a failure for the client as long as the prompt can be evaluated.
-		s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		// Not a failure for the client as long as the prompt can be evaluated, and
+		// none at all if what was found is not there any more.
+		if !errors.Is(r.err, kvstore.ErrVanished) {
+			s.count.add(func(c *Stats) { c.Failures[classRestore]++ })
+		}
 		j.noJoin = !errors.Is(r.err, kvstore.ErrMiss) // what was bad is gone, what follows it need not be
 		s.fallBack(j)
 		return

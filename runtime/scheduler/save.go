@@ -2,10 +2,11 @@ package scheduler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
-	"ds4/runtime/failpoint"
 	"ds4/runtime/kvstore"
 )
 
@@ -26,57 +27,50 @@ const maxSegments = 8
 // way, and the next turn passes the place again without it.
 func (s *Scheduler) saveSegment(j *job) {
 	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && !j.slot.hidden && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
-		s.save(j.ctx, j.slot, reasonContinued)
+		_ = s.save(j.ctx, j.slot, reasonContinued)
 	}
 }
 
 // saveTail saves what lies beyond the last full segment of a session that is
 // long enough.
-func (s *Scheduler) saveTail(ctx context.Context, sl *slot, reason string) {
-	if sl.sess.Len() >= s.cfg.MinCacheTokens {
-		s.save(ctx, sl, reason)
+func (s *Scheduler) saveTail(ctx context.Context, sl *slot, reason string) error {
+	if sl.sess.Len() < s.cfg.MinCacheTokens {
+		return nil
 	}
+	return s.save(ctx, sl, reason)
 }
 
 // saveLive saves a session that is about to go: its end, or, if reasoning stands
 // there that no later prompt will repeat, the place before.
-func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) {
+func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) error {
 	if sl.sess == nil || sl.sess.Len() == 0 || sl.sess.Len() != len(sl.past.tokens) {
-		return // there is nothing, or it is not what it seems
+		return nil // there is nothing, or it is not what it seems
 	}
 	if n := len(sl.points); sl.hidden && n > 0 {
 		if err := sl.rewind(sl.points[n-1].Len()); err != nil {
-			return
+			return err
 		}
 	}
-	s.saveTail(ctx, sl, reason)
+	return s.saveTail(ctx, sl, reason)
 }
 
-// saveAll saves the live sessions at shutdown.
-func (s *Scheduler) saveAll(ctx context.Context) {
-	for _, sl := range s.slots {
-		if !sl.idle() || sl.empty() || ctx.Err() != nil || s.cfg.Unsafe.NoShutdownSave {
-			continue
-		}
-		if err := pointShutdownSave.Hit(failpoint.Scope{}); err != nil {
-			s.cfg.Log("kv cache store failed (shutdown): %v", err)
-			continue
-		}
-		s.saveLive(ctx, sl, reasonShutdown)
-	}
-}
+// errTooMuch: see maxSegments.
+var errTooMuch = errors.New("too much was lost of what came before")
 
 // save hands the store a copy of what the session added since the last segment.
 // It waits while the writer is behind. All of that is time that no pass runs; it
-// is measured.
-func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
+// is measured. The error says why nothing was queued; requests do not care.
+func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) error {
+	if !s.disk.writable() {
+		return errors.New(cmp.Or(s.disk.trouble(), "no disk cache"))
+	}
 	to := sl.sess.Len()
-	if n := len(sl.saved); !s.disk.writable() || n > 0 && sl.saved[n-1].at == to {
-		return
+	if n := len(sl.saved); n > 0 && sl.saved[n-1].at == to && s.disk.has(sl.saved[n-1].id) {
+		return nil
 	}
 	base := s.saveBase(sl, to)
 	if to-base.at > maxSegments*s.cfg.SegmentTokens {
-		return
+		return errTooMuch
 	}
 	start := time.Now()
 	defer func() {
@@ -86,10 +80,10 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 	x, err := sl.sess.Export(base.at)
 	if err != nil {
 		s.cfg.Log("kv cache store failed (%s): %v", reason, err)
-		return
+		return err
 	}
 	id, err := s.disk.save(ctx, &kvstore.Segment{
-		Parent: base.id, From: x.From, To: x.To, Reason: reason,
+		Parent: base.id, From: x.From, To: x.To, Reason: reason, Urgent: reason == reasonShutdown,
 		Text:   bytes.Clone(sl.past.text[sl.past.textLen(x.From):sl.past.textLen(x.To)]),
 		Tokens: x.Tokens, Raw: x.Raw, Comp: x.Comp, Index: x.Index, Frontier: x.Frontier,
 		Sampled: sl.past.sampledEnd == to,
@@ -98,7 +92,8 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) {
 		sl.saved = append(sl.saved, savedEnd{
 			at: to, id: id, parent: to%s.cfg.SegmentTokens == 0, prompt: reason == reasonCold,
 		})
-	} // the store has said why not
+	}
+	return err
 }
 
 // saveBase is where the next segment of a session begins: the end of the last

@@ -222,7 +222,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	if pos == j.attempt.mark {
 		sl.keep()
 		if j.cold() {
-			s.saveTail(j.ctx, sl, reasonCold)
+			_ = s.saveTail(j.ctx, sl, reasonCold)
 		}
 	}
 	if pos < j.total() {

@@ -102,7 +102,10 @@ func (osFS) SyncDir(name string) error {
 }
 
 // osLock is a flock(2). The kernel drops it with the process, kill -9 included.
-type osLock struct{ f *os.File }
+type osLock struct {
+	f    *os.File
+	name string
+}
 
 func (osFS) Lock(name string) (Locker, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, FileMode)
@@ -116,7 +119,7 @@ func (osFS) Lock(name string) (Locker, error) {
 		}
 	}
 	if err == nil {
-		return &osLock{f}, nil
+		return &osLock{f, name}, nil
 	}
 	f.Close()
 	if err == unix.EWOULDBLOCK {
@@ -130,6 +133,18 @@ func (l *osLock) SetInfo(data []byte) error {
 		return err
 	}
 	_, err := l.f.WriteAt(data, 0)
+	return err
+}
+
+func (l *osLock) Held() error {
+	ours, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Lstat(l.name)
+	if err == nil && !os.SameFile(ours, named) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return &fs.PathError{Op: "lock", Path: l.name, Err: ErrLockLost}
+	}
 	return err
 }
 

@@ -23,6 +23,9 @@ var (
 	ErrNotRegular = errors.New("vfs: not a regular file")
 	// ErrLocked is returned by Lock while another holder has the lock.
 	ErrLocked = errors.New("vfs: locked by another process")
+	// ErrLockLost is returned by Locker.Held when the name of the lock leads to
+	// another file, or to none.
+	ErrLockLost = errors.New("vfs: the locked file has lost its name")
 )
 
 // Modes of everything that is created.
@@ -51,6 +54,10 @@ type Entry struct {
 type Locker interface {
 	// SetInfo replaces the contents of the lock file, for people who look.
 	SetInfo(data []byte) error
+	// Held looks whether the lock still means something: a file that was removed
+	// or moved away stays locked, and whoever makes a new one of its name gets a
+	// lock, too. It may be called from several goroutines at once.
+	Held() error
 	Close() error
 }
 

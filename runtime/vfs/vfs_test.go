@@ -124,6 +124,9 @@ func TestLock(t *testing.T) {
 	if _, err := vfs.OS.Lock(name); !errors.Is(err, vfs.ErrLocked) {
 		t.Errorf("second holder: %v", err)
 	}
+	if err := l.Held(); err != nil {
+		t.Errorf("held: %v", err)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +134,30 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatalf("after Close: %v", err)
 	}
-	l.Close()
+	defer l.Close()
+	// The file goes away, then another one gets its name, then the folder goes.
+	if err := os.Rename(name, name+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Held(); !errors.Is(err, vfs.ErrLockLost) {
+		t.Errorf("moved away: %v", err)
+	}
+	write(t, name, "")
+	if err := l.Held(); !errors.Is(err, vfs.ErrLockLost) {
+		t.Errorf("replaced: %v", err)
+	}
+	if err := os.Rename(name+".old", name); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Held(); err != nil {
+		t.Errorf("back again: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Dir(name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Held(); !errors.Is(err, vfs.ErrLockLost) {
+		t.Errorf("without its folder: %v", err)
+	}
 }
 
 func TestWriteFileAtomic(t *testing.T) {

@@ -9,9 +9,12 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ds4/faults/disk"
 )
 
 func TestMain(m *testing.M) {
+	disk.Main(os.Args[1:])
 	testscript.Main(m, map[string]func(){
 		"ds4bench": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})

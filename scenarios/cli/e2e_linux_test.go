@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/faults/disk"
 	"ds4/reports"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestPrograms(t *testing.T) {
 	bench, ds4 := built(t)
 	for name, test := range map[string]func(t *testing.T, bench, ds4 string){
-		"run": runsAndReports, "speed": measuresSpeed, "interrupt": stopsOnInterrupt,
+		"run": runsAndReports, "speed": measuresSpeed, "interrupt": stopsOnInterrupt, "killed": killedLeavesNothing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, bench, ds4)
@@ -176,6 +177,43 @@ func stopsOnInterrupt(t *testing.T, bench, ds4 string) {
 	f, err := reports.ReadFile(filepath.Join(cmd.Dir, "r.jsonl"))
 	if err != nil || f.Runs[0].End == nil || !f.Runs[0].End.Interrupted {
 		t.Errorf("results %+v, %v", f, err)
+	}
+}
+
+// Killed with a server on a disk of its own: the server dies, and its disk is gone.
+func killedLeavesNothing(t *testing.T, bench, ds4 string) {
+	if err := disk.Probe(t.Context(), disk.Volumes); err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(bench, "run", "limits-disk-evicts", "--out", "r.jsonl")
+	cmd.Dir = t.TempDir()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids []string
+	for deadline := time.Now().Add(time.Minute); len(pids) == 0; time.Sleep(5 * time.Millisecond) {
+		if pids = running(t, ds4, "serve"); time.Now().After(deadline) {
+			t.Error("no server was started")
+			break
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	for deadline := time.Now().Add(10 * time.Second); len(running(t, ds4)) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("processes %v outlived ds4bench", running(t, ds4))
+		}
+	}
+	tables, err := filepath.Glob("/proc/[0-9]*/mountinfo")
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%d processes, %v", len(tables), err)
+	}
+	for _, name := range tables {
+		if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), os.Getenv("TMPDIR")) {
+			t.Errorf("%s still has the disk", name)
+		}
 	}
 }
 

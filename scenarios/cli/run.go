@@ -113,7 +113,7 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 		Server: srv.path, Target: srv.target, Repeat: f.repeat, Seed: f.seed,
 		KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
 		RerunPrefix: f.rerunPrefix(), Memory: selftest.Memory, OtherModel: selftest.OtherModel,
-		Progress: p.at,
+		Progress: p.at, Explicit: f.pick.explicit(),
 		OnResult: func(r *reports.Result) error {
 			r.Rerun = rerunLine(r.Rerun, r.Scenario, paths[r.Scenario])
 			p.finished(r)

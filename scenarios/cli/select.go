@@ -44,11 +44,14 @@ func laneNames() string {
 	return strings.Join(names, ", ")
 }
 
-// hostLanes lists the lanes that work here. The others are reserved for later
-// versions.
+// hostLanes lists the lanes that this program has. Where a host does not allow
+// what a scenario of one needs, the run says so.
 func hostLanes() []scenarios.Lane {
-	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess}
+	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits}
 }
+
+// explicit says that scenarios were asked for, and not just all that there are.
+func (s *selection) explicit() bool { return len(s.args)+len(s.lanes) > 0 }
 
 // load returns the scenarios that were asked for. With names, exactly those,
 // whatever their lane; without, the library as far as this host allows.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ds4/reports"
 	"ds4/reports/table"
 	"ds4/scenarios/run"
 	"ds4/scenarios/selftest"
@@ -115,7 +116,7 @@ func (f *selftestFlags) execute(cmd *cobra.Command, args []string) error {
 func (f *selftestFlags) prove(cmd *cobra.Command, style table.Style, srv server, list []chosen) error {
 	p := newProgress(cmd.ErrOrStderr())
 	opt := selftest.Options{
-		Run:      run.Options{Server: srv.path, Seed: 1, OtherModel: selftest.OtherModel},
+		Run:      run.Options{Server: srv.path, Seed: 1, OtherModel: selftest.OtherModel, Explicit: f.pick.explicit()},
 		Switches: f.switches, Parallel: f.parallel,
 	}
 	if f.parallel == 1 {
@@ -152,8 +153,11 @@ func (f *selftestFlags) prove(cmd *cobra.Command, style table.Style, srv server,
 }
 
 func caughtWord(p selftest.Proof) string {
-	if p.Caught {
+	switch {
+	case p.Caught:
 		return "caught"
+	case p.Result.Verdict == reports.Skipped:
+		return "skipped"
 	}
 	return "MISSED"
 }

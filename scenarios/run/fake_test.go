@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ds4/faults"
+	"ds4/faults/disk"
 )
 
 // The test binary acts as the server under test when its first argument is that
@@ -27,6 +28,7 @@ import (
 const fakeVar = "DS4_RUN_TEST_FAKE"
 
 func TestMain(m *testing.M) {
+	disk.Main(os.Args[1:])
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "serve":

@@ -53,6 +53,10 @@ type Options struct {
 	// of scenarios.ModelKinds. Without it, swap-model is inconclusive.
 	OtherModel func(path, kind string, seed uint64) error
 
+	// Explicit says that the scenarios were asked for by name or lane. One that
+	// this host does not allow is then inconclusive; otherwise it is skipped.
+	Explicit bool
+
 	// Controls remembers the right answers beyond this call; nil forgets them.
 	Controls *Controls
 

@@ -32,7 +32,9 @@ type rep struct {
 	start time.Time
 
 	dir     string // working directory
-	kv      string // cache directory
+	kv      string // cache directory, as we reach it
+	kvArg   string // the same, as the server does
+	host    host
 	log     *proc.Log
 	logFile *os.File
 
@@ -80,7 +82,7 @@ type exitInfo struct {
 
 // run executes the steps, the expectations and the standard five.
 func (p *rep) run(ctx context.Context) (err error) {
-	if err := p.prepare(); err != nil {
+	if err := p.prepare(ctx); err != nil {
 		return inconclusive("%w", err)
 	}
 	defer p.cleanUp()
@@ -106,9 +108,10 @@ func (p *rep) run(ctx context.Context) (err error) {
 	return p.standardFive(ctx)
 }
 
-func (p *rep) prepare() error {
+func (p *rep) prepare(ctx context.Context) error {
 	p.dir = filepath.Join(p.r.tmp, fmt.Sprintf("%s-%d", p.s.ID, p.n))
 	p.kv = filepath.Join(p.dir, "kv")
+	p.kvArg = p.kv
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return err
 	}
@@ -117,6 +120,9 @@ func (p *rep) prepare() error {
 		return err
 	}
 	p.logFile, p.log = f, proc.NewLog(f)
+	if err := p.prepareHost(ctx); err != nil {
+		return err
+	}
 	if m := p.s.Server.Model; m != "" && m != "embedded" {
 		if p.model, err = scenarios.ExpandString(m, p.lookup(nil)); err != nil {
 			return err
@@ -131,6 +137,7 @@ func (p *rep) cleanUp() {
 		p.server.Store(nil)
 	}
 	p.background.Wait()
+	p.cleanUpHost()
 	_ = p.logFile.Close()
 }
 
@@ -244,7 +251,7 @@ func (p *rep) lookup(vars map[string]string) func(string) (string, bool) {
 		case ok:
 			return v, true
 		case name == "KV":
-			return p.kv, true
+			return p.kvArg, true
 		case name == "WORK":
 			return p.dir, true
 		case name == "SEED":

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ds4/faults"
+	"ds4/faults/disk"
 	"ds4/reports"
 	"ds4/scenarios"
 )
@@ -24,6 +25,7 @@ type runner struct {
 	prompts prompts
 	oracle  oracle
 	fills   map[string]fillEntry
+	host    map[disk.Ability]error // what was probed
 }
 
 // Run executes the scenarios one after the other and judges each repetition. The
@@ -36,7 +38,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 	if opt.Repeat < 0 {
 		return sum, fmt.Errorf("%w: repeat %d", ErrOptions, opt.Repeat)
 	}
-	r := &runner{opt: opt, fills: map[string]fillEntry{}}
+	r := &runner{opt: opt, fills: map[string]fillEntry{}, host: map[disk.Ability]error{}}
 	if r.tmp, err = os.MkdirTemp(opt.WorkDir, "ds4bench-"); err != nil {
 		return sum, fmt.Errorf("run: working directory: %w", err)
 	}
@@ -123,9 +125,11 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 		p.res.Verdict, p.res.Reason = reports.Skipped, why
 		return p.res
 	}
-	if s.Lane != scenarios.LaneProcess {
-		p.res.Verdict, p.res.Outcome = reports.Inconclusive, string(faults.Inconclusive)
-		p.res.Reason = fmt.Sprintf("lane %s is not available", s.Lane)
+	if why := r.lacks(ctx, s); why != "" {
+		p.res.Verdict, p.res.Reason = reports.Skipped, why
+		if r.opt.Explicit {
+			p.res.Verdict, p.res.Outcome = reports.Inconclusive, string(faults.Inconclusive)
+		}
 		return p.res
 	}
 	deadline := s.Deadline.Or(defaultDeadline)
@@ -156,7 +160,7 @@ func needsProcess(steps []scenarios.Step) bool {
 		s := &steps[i]
 		switch {
 		case s.Signal != nil, s.Stop != nil, s.Corrupt != nil, s.Fill != nil, s.Keep != nil, s.PutBack != nil,
-			s.Fault != nil, s.SwapModel != nil, s.Wait != nil && !s.Wait.Chats,
+			s.Fault != nil, s.SwapModel != nil, s.FillDisk != nil, s.FreeDisk != nil, s.Limit != nil, s.Access != nil, s.RemoveDir != nil, s.Wait != nil && !s.Wait.Chats,
 			s.Chat != nil && s.Chat.Abandon != nil && s.Chat.Abandon.Log != "", s.Start != nil && (len(s.Start.Faults)+len(s.Start.Args) > 0):
 			return true
 		case s.Sweep != nil && needsProcess(s.Sweep.Steps), s.Repeat != nil && needsProcess(s.Repeat.Steps), needsProcess(s.Parallel):

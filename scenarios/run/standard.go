@@ -46,6 +46,9 @@ func (p *rep) standardFive(ctx context.Context) error {
 	}
 	p.reap()
 	p.rules = nil
+	if err := p.healHost(); err != nil {
+		return inconclusive("%w", err)
+	}
 	failures := len(p.res.Failures)
 	// The flags of the last start stay, so that an identity that a scenario
 	// changed stays changed; a start without a cache has none to look at.

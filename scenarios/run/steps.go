@@ -65,6 +65,8 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		p.rules = nil
 	case st.SwapModel != nil:
 		return p.swapModel(st.SwapModel)
+	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
+		return p.hostStep(st)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
@@ -170,7 +172,7 @@ func (p *rep) launch(info startInfo, restarts int) error {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
 	s, err := proc.Supervise(proc.Config{
-		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log,
+		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
 	}, restarts)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ds4/faults/errfs"
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/vfs"
 )
@@ -147,4 +148,33 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%d records and %d bad ones from %d bytes", len(list), bad, len(b))
 		}
 	})
+}
+
+// TestFailedAppend: after a write or sync that failed, nothing is appended behind
+// what may be half a record until the journal was rewritten.
+func TestFailedAppend(t *testing.T) {
+	want := []Record{{Kind: Strike, ID: segment.ID{1}, Count: 1}, {Kind: Strike, ID: segment.ID{2}, Count: 1}}
+	for _, rule := range []string{"write:path=/journal:part=7:eio", "write:path=/journal:enospc", "sync:path=/journal:eio"} {
+		mem := errfs.NewMem()
+		f := errfs.Wrap(mem)
+		w := NewWriter(f, "/journal", 0, 0)
+		if err := w.Rewrite(true, want[:1]); err != nil {
+			t.Fatal(err)
+		}
+		f.SetRules(errfs.MustParse(rule))
+		if err := w.Append(true, want[1]); err == nil || !w.NeedsRewrite() {
+			t.Errorf("%s: append %v, needs a rewrite %v", rule, err, w.NeedsRewrite())
+		}
+		f.SetRules()
+		if err := w.Append(true, want[1]); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: append to a broken journal: %v", rule, err)
+		}
+		if err := errors.Join(w.Rewrite(true, want), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var got []Record
+		if _, bad, err := Read(mem, "/journal", func(r Record) { got = append(got, r) }); bad != 0 || err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %d bad, %v", rule, got, bad, err)
+		}
+	}
 }
