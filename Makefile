@@ -16,7 +16,7 @@ test:
 # The second line leaves the kernels uninstrumented: they take most of the time.
 race:
 	go test -race -short ./metal/... ./runtime/kvstore/... ./runtime/failpoint
-	go test -race -short -gcflags=ds4/metal/cpu=-race=false ./runtime/engine ./runtime/scheduler ./runtime/server
+	go test -race -short -gcflags=ds4/metal/cpu/...=-race=false ./runtime/engine ./runtime/scheduler ./runtime/server
 
 # Logits, token ids and prompts against reference data.
 golden:

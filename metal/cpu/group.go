@@ -29,7 +29,7 @@ func (g *Group) bind(c *commandBuffer, d *dispatch) {
 func argsOf[T any](g *Group) *T { return (*T)(g.args) }
 
 // view is binding i as a slice of a fixed-width type, to the end of its buffer.
-func view[T float32 | float64 | int32 | int8](g *Group, i int) []T {
+func view[T float32 | float64 | int32](g *Group, i int) []T {
 	b := g.binds[i].data
 	if len(b) == 0 {
 		return nil
@@ -70,5 +70,6 @@ func (g *Group) pointers(n int) []unsafe.Pointer {
 	if cap(w.list) < n {
 		w.list = make([]unsafe.Pointer, n+n/4)
 	}
+	w.listed = max(w.listed, n)
 	return w.list[:n]
 }

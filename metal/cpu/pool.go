@@ -76,6 +76,7 @@ type worker struct {
 	scratch []float32
 	panel   []byte
 	list    []unsafe.Pointer
+	listed  int // entries of list that may hold pointers
 	heads   [2][headTile]float32
 	gates   kernels.Gates
 	top     kernels.TopMemory
@@ -117,7 +118,18 @@ func (p *pool) execute(c *commandBuffer) {
 		}
 	}
 	p.buffer, p.current = nil, nil
+	for _, w := range p.workers {
+		w.forget()
+	}
 	c.time = time.Since(start)
+}
+
+// forget drops the pointers into buffers: these may be unmapped before the next
+// use, and the collector must never find a pointer to memory that became its own.
+func (w *worker) forget() {
+	clear(w.list[:w.listed])
+	w.listed = 0
+	w.product.tile = kernels.Tile{}
 }
 
 // dispatch runs one grid and returns when all its groups are done.

@@ -138,8 +138,8 @@ func decodeQ2_K(dst []float32, src []byte) {
 	}
 }
 
-// ScaleMinQ4K unpacks the 6-bit scale and minimum of sub-block j (0..7).
-func ScaleMinQ4K(s *[12]byte, j int) (scale, minimum byte) {
+// scaleMinQ4K unpacks the 6-bit scale and minimum of sub-block j (0..7).
+func scaleMinQ4K(s *[12]byte, j int) (scale, minimum byte) {
 	if j < 4 {
 		return s[j] & 63, s[j+4] & 63
 	}
@@ -154,8 +154,8 @@ func decodeQ4_K(dst []float32, src []byte) {
 		dmin := F16ToF32(uint16(b[2]) | uint16(b[3])<<8)
 		packed := (*[12]byte)(b[4:])
 		for t := range 4 {
-			a0, m0 := ScaleMinQ4K(packed, 2*t)
-			a1, m1 := ScaleMinQ4K(packed, 2*t+1)
+			a0, m0 := scaleMinQ4K(packed, 2*t)
+			a1, m1 := scaleMinQ4K(packed, 2*t+1)
 			s0, o0 := d*float32(a0), dmin*float32(m0)
 			s1, o1 := d*float32(a1), dmin*float32(m1)
 			codes := (*[32]byte)(b[16+32*t:])

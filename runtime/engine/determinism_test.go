@@ -65,10 +65,12 @@ func TestBitIdentical(t *testing.T) {
 // TestSameBits runs small models through every kernel set, with packed weights and
 // with mapped ones, in float32 and in integers.
 func TestSameBits(t *testing.T) {
+	odd := synth.Small(6) // counts that fill no tile, and other streams than four
+	odd.HC, odd.Heads, odd.OGroups, odd.IndexHeads, odd.Vocab = 2, 6, 3, 3, 97
 	for _, c := range []struct {
 		spec   synth.Spec
 		length int
-	}{{synth.Small(4), 200}, {kQuants(5), 20}} {
+	}{{synth.Small(4), 200}, {kQuants(5), 20}, {odd, 100}} {
 		m := smallModel(t, c.spec)
 		tokens := randomTokens(11, c.length, m.Vocab)
 		for _, n := range []model.Numerics{model.Production, model.Reference} {

@@ -37,32 +37,53 @@ func (s *Set) packK(dst, src []byte, t quant.Type, n, cols int, mem *Scratch) {
 	}
 }
 
+// kHeaders views the headers of eight blocks of a panel: block b, part p and row r
+// are at b*kBlockFloats + p*PanelRows + r.
+type kHeaders [quant.BlockK / Block * kBlockFloats]float32
+
+const kBlockFloats = kPanelBytes / 4
+
 // packHeaders writes scale and offsets of row r for the eight blocks of dst.
 func packHeaders(dst, row []byte, t quant.Type, r int) {
-	put := func(b int, scale, first, second float32) {
-		h := (*[3 * PanelRows]float32)(unsafe.Pointer(&dst[b*kPanelBytes]))
-		h[r], h[PanelRows+r], h[2*PanelRows+r] = scale, first, second
-	}
+	_ = dst[quant.BlockK/Block*kPanelBytes-1]
+	h := (*kHeaders)(unsafe.Pointer(&dst[0]))
 	half := func(at int) float32 { return quant.F16ToF32(binary.LittleEndian.Uint16(row[at:])) }
+	at := r
 	switch t {
 	case quant.Q4_K:
 		d, dmin := half(0), half(2)
-		for b := range quant.BlockK / Block {
-			scale, minimum := quant.ScaleMinQ4K((*[12]byte)(row[4:]), b)
-			offset := -mul(dmin, float32(minimum))
-			put(b, mul(d, float32(scale)), offset, offset)
+		scales, minima := scalesQ4K(row)
+		for range quant.BlockK / Block {
+			offset := -mul(dmin, float32(minima&63))
+			h[at], h[at+PanelRows], h[at+2*PanelRows] = mul(d, float32(scales&63)), offset, offset
+			scales, minima, at = scales>>8, minima>>8, at+kBlockFloats
 		}
 	case quant.Q2_K:
 		d, dmin := half(80), half(82)
+		var offsets [16]float32
+		for m := range offsets {
+			offsets[m] = -mul(dmin, float32(m))
+		}
 		for b := range quant.BlockK / Block {
-			put(b, d, -mul(dmin, float32(row[2*b]>>4)), -mul(dmin, float32(row[2*b+1]>>4)))
+			h[at], h[at+PanelRows], h[at+2*PanelRows] = d, offsets[row[2*b]>>4], offsets[row[2*b+1]>>4]
+			at += kBlockFloats
 		}
 	default:
 		d := half(0)
 		for b := range quant.BlockK / Block {
-			put(b, mul(d, 0.5+float32(row[2+8*b+7]>>4))*0.25, 0, 0)
+			h[at], h[at+PanelRows], h[at+2*PanelRows] = mul(d, 0.5+float32(row[2+8*b+7]>>4))*0.25, 0, 0
+			at += kBlockFloats
 		}
 	}
+}
+
+// scalesQ4K unpacks the eight 6-bit scales and minima of a block of Q4_K, a byte each.
+func scalesQ4K(row []byte) (scales, minima uint64) {
+	const six, four, two = 0x3f3f3f3f, 0x0f0f0f0f, 0x03030303
+	a, b, c := binary.LittleEndian.Uint32(row[4:]), binary.LittleEndian.Uint32(row[8:]), binary.LittleEndian.Uint32(row[12:])
+	scales = uint64(a&six) | uint64(c&four|a>>6&two<<4)<<32
+	minima = uint64(b&six) | uint64(c>>4&four|b>>6&two<<4)<<32
+	return scales, minima
 }
 
 const signs64 = 0x8080808080808080
