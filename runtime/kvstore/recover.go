@@ -397,7 +397,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 			return nil, err
 		}
 	}
-	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
+	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, sampled: h.Sampled, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
 		bytes: size, createdNS: h.CreatedNS, lastUsed: time.Unix(0, h.CreatedNS)}, nil
 }
 
