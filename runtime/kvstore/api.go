@@ -64,7 +64,7 @@ type Segment struct {
 	Comp     [][]byte // per layer: rows closed in (From, To]; empty for ratio 0
 	Index    [][]byte // per layer: the same windows; empty without indexer
 	Frontier [][]byte // per layer: FrontierBytes(To) bytes
-	Sampled  bool     // the last token was sampled; Restored says so again
+	Sampled  bool     // the last token was sampled; a Chain says so again
 	// Reason is a word for the log line: cold, continued (default), evict, shutdown.
 	Reason string
 	// Urgent saves are tried even shortly after a failed write: there will be no
@@ -83,6 +83,7 @@ type Chain struct {
 	Tokens  int   // position at which it ends
 	TextLen int   // bytes of cache text that it covers
 	Bytes   int64 // size of its files
+	Sampled bool  // its last token was sampled, whatever the tokens of its text are
 }
 
 // Empty reports whether the chain covers nothing.
@@ -121,8 +122,6 @@ type Target interface {
 type Restored struct {
 	Chain  Chain
 	Tokens []int32 // the stored tokens of Chain, [Tokens-From], authoritative over the text
-	// Sampled: the last of them was sampled, whatever the tokens of its text are.
-	Sampled bool
-	Bytes   int64 // read from disk, failed attempts included
-	Time    time.Duration
+	Bytes  int64   // read from disk, failed attempts included
+	Time   time.Duration
 }

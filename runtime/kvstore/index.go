@@ -17,6 +17,7 @@ const hitHalfLife = 6 * time.Hour
 type node struct {
 	id, parent segment.ID
 	from, to   int
+	sampled    bool // its last token was
 	textLen    int
 	textCRC    uint32 // from the section table: finds the node without the text
 	bytes      int64

@@ -32,8 +32,7 @@ var readBuffers = sync.Pool{New: func() any { return new([readPiece]byte) }}
 type load struct {
 	s      *Store
 	nodes  []*node
-	tokens [][]int32 // per segment
-	heads  []segment.Header
+	tokens [][]int32    // per segment
 	bytes  atomic.Int64 // read
 
 	tasks   chan task
@@ -69,7 +68,7 @@ func (o *openSegment) release() {
 }
 
 func newLoad(s *Store, nodes []*node) *load {
-	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), heads: make([]segment.Header, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
+	return &load{s: s, nodes: nodes, tokens: make([][]int32, len(nodes)), tasks: make(chan task, 2*s.opt.Readers)}
 }
 
 // run reads everything and commits, or aborts and says why: a *badSegment, an
@@ -192,7 +191,6 @@ func (l *load) feedSegment(at int, n *node) error {
 	if o.in, err = l.open(o, n); err != nil {
 		return err
 	}
-	l.heads[at] = o.in.Header
 	if l.tokens[at], err = l.head(o, n); err != nil {
 		return err
 	}
@@ -219,9 +217,9 @@ func (l *load) open(o *openSegment, n *node) (*segment.Info, error) {
 	if h.Identity != l.s.opt.Identity {
 		return nil, fmt.Errorf("%w: %x", segment.ErrIdentity, h.Identity[:6])
 	}
-	if h.From != n.from || h.To != n.to || h.Parent != n.parent {
-		return nil, fmt.Errorf("%w: tokens [%d, %d) after %v, the index says [%d, %d) after %v",
-			segment.ErrCorrupt, h.From, h.To, h.Parent, n.from, n.to, n.parent)
+	if h.From != n.from || h.To != n.to || h.Parent != n.parent || h.Sampled != n.sampled {
+		return nil, fmt.Errorf("%w: tokens [%d, %d) after %v, sampled %t; the index says [%d, %d) after %v, %t",
+			segment.ErrCorrupt, h.From, h.To, h.Parent, h.Sampled, n.from, n.to, n.parent, n.sampled)
 	}
 	in, err := o.r.Info(h, &l.s.opt.Layout)
 	if err != nil {

@@ -397,7 +397,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 			return nil, err
 		}
 	}
-	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
+	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, sampled: h.Sampled, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
 		bytes: size, createdNS: h.CreatedNS, lastUsed: time.Unix(0, h.CreatedNS)}, nil
 }
 
@@ -464,33 +464,6 @@ func (s *Store) forgetUnusable() {
 		s.ix.remove(n)
 		s.mu.Unlock()
 		s.verdicts.Poisoned++
-	}
-}
-
-// sortOrphans counts the segments that no lookup can reach, because one before
-// them is gone. They stay, as the first to be evicted: when the missing one is
-// evaluated and written again, they continue it, so damage costs the damaged
-// segment and not what follows it. What does not begin where its parent ends can
-// never be of use.
-func (s *Store) sortOrphans() {
-	s.mu.Lock()
-	reached := s.ix.reached()
-	var useless []*node
-	for id, n := range s.ix.nodes {
-		if reached[id] {
-			continue
-		}
-		s.verdicts.Orphan++
-		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from || s.opt.Unsafe.DropOrphans {
-			useless = append(useless, n)
-		}
-	}
-	for _, n := range useless {
-		s.ix.remove(n)
-	}
-	s.mu.Unlock()
-	for _, n := range useless {
-		s.sweep(s.dir.segment(n.id))
 	}
 }
 

@@ -198,3 +198,22 @@ func TestGuiltyWhoStayed(t *testing.T) {
 		t.Errorf("the next process restored %d, quarantined %v\n%s", n, w.quarantined(), w.dumpLog())
 	}
 }
+
+// TestMisnamedParent: a good file under the name of another segment costs that one
+// and not what continues it.
+func TestMisnamedParent(t *testing.T) {
+	a := newTalk(1, 96)
+	m, ids := stored(t, a)
+	other := newWorld(t, errfs.NewMem())
+	tail, err := vfs.ReadFile(other.fs, file(other.save(newTalk(2, 16))[0]), 1<<20)
+	must(t, err)
+	put(t, m, file(ids[0]), tail)
+	w := newWorld(t, m)
+	if !w.exists(file(ids[1])) || !w.exists(file(ids[2])) || len(w.quarantined()) != 1 || w.s.Stats().Recovery.Orphan != 2 {
+		t.Errorf("quarantined %v, %+v", w.quarantined(), w.s.Stats().Recovery)
+	}
+	w.save(a)
+	if n := w.restore(a); n != 96 || w.s.Stats().Stored != 1 {
+		t.Errorf("restored %d after %d segments were stored again\n%s", n, w.s.Stats().Stored, w.dumpLog())
+	}
+}

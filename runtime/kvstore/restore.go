@@ -39,7 +39,6 @@ func (s *Store) Restore(ctx context.Context, c Chain, begin func(to int) (Target
 		out.Bytes += l.bytes.Load()
 		if err == nil {
 			out.Tokens, out.Time = l.allTokens(), time.Since(start)
-			out.Sampled = l.heads[len(nodes)-1].Sampled
 			out.Chain = newChain(nodes, textLen(nodes))
 			s.restored(nodes, out)
 			return out, nil

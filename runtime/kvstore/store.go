@@ -416,7 +416,7 @@ func newChain(nodes []*node, textLen int) Chain {
 	for _, n := range nodes {
 		c.IDs = append(c.IDs, n.id.String())
 		c.Ends = append(c.Ends, n.to)
-		c.Tokens = n.to
+		c.Tokens, c.Sampled = n.to, n.sampled
 		c.Bytes += n.bytes
 	}
 	c.TextLen = textLen

@@ -41,18 +41,69 @@ func (s *Store) exposeTwins() {
 		if left -= n.textLen; left >= 0 {
 			err = s.proveName(n)
 		}
-		if err == nil {
+		if err != nil {
+			s.expose(n, err)
+		}
+	}
+}
+
+// expose takes a segment out of the index whose name could not be proven.
+func (s *Store) expose(n *node, err error) {
+	s.mu.Lock()
+	s.ix.remove(n)
+	s.mu.Unlock()
+	if !isFormat(err) {
+		s.verdicts.Unreadable++
+		s.addForeign(n.bytes) // it may be read another time
+		return
+	}
+	s.verdicts.Corrupt++
+	s.isolate(n, "misnamed", err)
+}
+
+// exposeParents proves the names of segments that do not end where others say that
+// they do: a file under another's name must not cost what continues that.
+func (s *Store) exposeParents() {
+	s.mu.Lock()
+	doubtful := map[*node]bool{}
+	for _, n := range s.ix.nodes {
+		if p := s.ix.nodes[n.parent]; p != nil && p.to != n.from {
+			doubtful[p] = true
+		}
+	}
+	s.mu.Unlock()
+	for p := range doubtful {
+		if err := s.proveName(p); err != nil {
+			s.expose(p, err)
+		}
+	}
+}
+
+// sortOrphans counts the segments that no lookup can reach, because one before
+// them is gone. They stay, as the first to be evicted: when the missing one is
+// evaluated and written again, they continue it, so damage costs the damaged
+// segment and not what follows it. What does not begin where its parent ends can
+// never be of use, provided that the parent is what its name says.
+func (s *Store) sortOrphans() {
+	s.exposeParents()
+	s.mu.Lock()
+	reached := s.ix.reached()
+	var useless []*node
+	for id, n := range s.ix.nodes {
+		if reached[id] {
 			continue
 		}
-		s.mu.Lock()
+		s.verdicts.Orphan++
+		if p := s.ix.nodes[n.parent]; n.from > 0 && p != nil && p.to != n.from || s.opt.Unsafe.DropOrphans {
+			useless = append(useless, n)
+		}
+	}
+	for _, n := range useless {
 		s.ix.remove(n)
-		s.mu.Unlock()
-		if !isFormat(err) {
-			s.addForeign(n.bytes) // it may be read another time
-			continue
-		}
-		s.verdicts.Corrupt++
-		s.isolate(n, "twin", err)
+	}
+	s.mu.Unlock()
+	for _, n := range useless {
+		s.sweep(s.dir.segment(n.id))
 	}
 }
 

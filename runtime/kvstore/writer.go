@@ -37,8 +37,8 @@ type job struct {
 
 // node is what the segment will be in the index.
 func (j *job) node(bytes int64) *node {
-	return &node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, textLen: len(j.seg.Text),
-		textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS}
+	return &node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, sampled: j.seg.Sampled,
+		textLen: len(j.seg.Text), textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS}
 }
 
 // Save queues a segment for the writer and returns its id. A segment that is

@@ -3,6 +3,8 @@ package scheduler
 import (
 	"errors"
 	"slices"
+
+	"ds4/runtime/kvstore"
 )
 
 // Damage in the middle of a conversation should cost the damaged segment and not
@@ -38,7 +40,7 @@ func (s *Scheduler) rejoin(j *job) bool {
 		j.noJoin = true
 		return false
 	}
-	s.read(j, chain, unpin, &extension{s: s, prompt: j.prompt, past: sl.past})
+	s.read(j, chain, unpin, &extension{s: s, prompt: j.prompt, past: sl.past, chain: chain})
 	return true
 }
 
@@ -47,6 +49,7 @@ type extension struct {
 	s      *Scheduler
 	prompt target
 	past   history
+	chain  kvstore.Chain
 	// After accept: the longer history, and what the request should then evaluate
 	// as its prompt.
 	longer history
@@ -58,7 +61,10 @@ func (x *extension) accept(tokens []int32) error {
 	h := x.past
 	h.tokens, h.ends, h.text = slices.Clip(h.tokens), slices.Clip(h.ends), slices.Clip(h.text)
 	h.append(tokens, x.s.tok.CacheText)
-	want, common := match(&h, x.prompt, x.s.tok)
+	if x.chain.Sampled && len(h.tokens) == x.chain.Tokens {
+		h.sampledEnd = x.chain.Tokens
+	}
+	want, common := x.s.match(&h, x.prompt)
 	if n := len(h.tokens); common < n || n >= len(want) || len(want) >= x.s.eng.ContextTokens() {
 		return errOtherTokens
 	}

@@ -159,3 +159,33 @@ func TestCancelledRejoin(t *testing.T) {
 	}
 	equalAnswers(t, r.good(q), q)
 }
+
+// TestRejoinSampledTokens: an answer whose tokens are not those of its text ends
+// the stored chain; what lies behind the damage is joined all the same.
+func TestRejoinSampledTokens(t *testing.T) {
+	for seed := range 20 {
+		first := ask(chat.None, words(seed, 3*testSegment+50))
+		live := newWorld(t).serve(rigOptions{})
+		a := live.good(first)
+		next := ask(chat.None, words(seed, 3*testSegment+50), a.text, "Go on.")
+		want := live.good(next).result
+		live.down()
+		if want.Source != SourceMemoryText {
+			continue // the model said what could not be repeated, or had no choice
+		}
+		w := newWorld(t)
+		w.fill(first)
+		r := w.serve(rigOptions{})
+		for _, e := range r.store.List() {
+			if e.From == testSegment && e.To == 2*testSegment {
+				w.flip(e)
+			}
+		}
+		got := r.good(next).result
+		if r.log.want("joined what is stored from ", 1); got.CachedTokens != want.CachedTokens-testSegment {
+			t.Errorf("seed %d: %d tokens come back, the live session had %d", seed, got.CachedTokens, want.CachedTokens)
+		}
+		return
+	}
+	t.Fatal("no answer has tokens of its own")
+}

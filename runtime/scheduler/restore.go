@@ -104,7 +104,7 @@ func (s *Scheduler) endRestore(r restored) {
 	}
 	h := history{}
 	h.append(r.got.Tokens, s.tok.CacheText)
-	if r.got.Sampled {
+	if r.got.Chain.Sampled {
 		h.sampledEnd = len(h.tokens)
 	}
 	tokens, common := s.match(&h, j.prompt)
