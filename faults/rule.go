@@ -47,13 +47,14 @@ func ParseFiring(line string) (Firing, bool) {
 	return f, f.Fired == (m[3] != "")
 }
 
-// DevicePoint says whether a rule, in its textual form, fails work of the device:
-// each of its firings is one attempt that the device was asked for.
-func DevicePoint(rule string) bool {
+// FailsDevice says whether a rule, in its textual form, fails work of the device:
+// each of its firings is one attempt that the device was asked for in vain. A
+// delay fails nothing.
+func FailsDevice(rule string) bool {
 	r, err := failpoint.Parse(rule)
 	if err != nil {
 		return false
 	}
 	info, ok := failpoint.Lookup(r.Point)
-	return ok && info.Device
+	return ok && info.Device && r.Action.Kind != failpoint.KindDelay
 }

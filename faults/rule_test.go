@@ -38,10 +38,10 @@ func TestParseRuleRefuses(t *testing.T) {
 	}
 }
 
-func TestDevicePoint(t *testing.T) {
-	for rule, want := range map[string]bool{"prefill.chunk=metal(1)": true, "device.lost=err": true, "kv.open=eacces": false, "rubbish": false} {
-		if DevicePoint(rule) != want {
-			t.Errorf("DevicePoint(%q) is %t", rule, !want)
+func TestFailsDevice(t *testing.T) {
+	for rule, want := range map[string]bool{"prefill.chunk=metal(1)": true, "device.lost=err": true, "prefill.chunk=delay(1s)": false, "prefill.chunk=hang": true, "kv.open=eacces": false, "rubbish": false} {
+		if FailsDevice(rule) != want {
+			t.Errorf("FailsDevice(%q) is %t", rule, !want)
 		}
 	}
 }

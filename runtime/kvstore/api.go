@@ -43,6 +43,7 @@ type Options struct {
 	Sync            Sync          // default data
 	RecoverTimeout  time.Duration // Open returns at the latest then and recovery goes on behind it; default 30 s
 	SaveTimeout     time.Duration // longest that one Save waits for the writer; default 10 s
+	LockGrace       time.Duration // how long Open waits for a folder that somebody has; default 50 ms
 	WarnEvery       time.Duration // a store that does not work says so this often; default 1 min
 	Readers         int           // parallel reads of a restore; default 2 to 8, by CPUs
 	QuantBits       int           // for the log line of a hit only

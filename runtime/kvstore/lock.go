@@ -16,8 +16,7 @@ const (
 	// A tool that looks whether the folder is in use holds the lock for a moment,
 	// one that changes files for longer. A server that starts just then waits: it
 	// would be read-only as long as it lives.
-	lockPoll  = 10 * time.Millisecond
-	lockGrace = 5 * lockPoll
+	lockPoll = 10 * time.Millisecond
 )
 
 // Holder is who works in a folder, or did last: the contents of the lock file,
@@ -60,11 +59,11 @@ func (s *Store) takeLock() (lock vfs.Locker, inUse string, err error) {
 	lock, err = s.fs.Lock(s.dir.lock())
 	for waited := time.Duration(0); errors.Is(err, vfs.ErrLocked); waited += lockPoll {
 		h := readHolder(s.fs, s.dir)
-		limit := lockGrace
+		limit := s.opt.LockGrace
 		if h.Tool != "" {
 			limit = s.opt.RecoverTimeout
 		}
-		if waited >= limit || !s.pause(lockPoll) {
+		if waited >= limit || !s.pause(min(lockPoll, limit)) {
 			return nil, "in use by " + h.String(), nil
 		}
 		lock, err = s.fs.Lock(s.dir.lock())

@@ -211,6 +211,7 @@ func (m *model) secondProcess(t *rapid.T) {
 	before := m.snapshot()
 	fsys := errfs.Wrap(m.mem)
 	opt := m.opt
+	opt.LockGrace = time.Nanosecond // nobody is about to give the folder back
 	opt.FS, opt.Log = fsys, func(format string, args ...any) { m.logf("reader: "+format, args...) }
 	second, err := kvstore.Open(opt)
 	if err != nil {

@@ -22,6 +22,7 @@ const (
 	DefaultRecoverTimeout = 30 * time.Second
 	DefaultSaveTimeout    = 10 * time.Second
 	DefaultWarnEvery      = time.Minute
+	DefaultLockGrace      = 50 * time.Millisecond
 
 	queueLength   = 2               // segments that wait for the writer
 	keeperLength  = 1024            // notes that wait for the keeper
@@ -153,6 +154,7 @@ func (o *Options) fill() error {
 	setDefault(&o.Sync, SyncData)
 	setDefault(&o.RecoverTimeout, DefaultRecoverTimeout)
 	setDefault(&o.SaveTimeout, DefaultSaveTimeout)
+	setDefault(&o.LockGrace, DefaultLockGrace)
 	setDefault(&o.WarnEvery, DefaultWarnEvery)
 	setDefault(&o.Readers, min(max(runtime.GOMAXPROCS(0), 2), 8))
 	if o.BudgetBytes < 0 || o.QuarantineBytes < 0 || o.MinTokens < 0 || o.Readers < 0 || o.ContextTokens < 0 {

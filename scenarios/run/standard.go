@@ -128,7 +128,7 @@ func (p *rep) attemptsTooMany() string {
 	for _, line := range p.log.Since(p.pass.log) {
 		f, ok := faults.ParseFiring(line.Text)
 		switch {
-		case ok && f.Fired && faults.DevicePoint(f.Rule):
+		case ok && f.Fired && faults.FailsDevice(f.Rule):
 			if n++; n > bound {
 				return fmt.Sprintf("the device failed %d times for %d ranges without a success between, the limit is %d", n, max(len(ranges), 1), limit)
 			}
