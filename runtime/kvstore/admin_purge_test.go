@@ -128,13 +128,13 @@ func TestPurgeIdentity(t *testing.T) {
 	thirdID := putSegment(t, m, &third)
 	ctx := context.Background()
 
-	rep, err := kvstore.Purge(ctx, m, dir, kvstore.Selection{Identity: "0900000000"}, w.now)
+	rep, err := kvstore.Purge(ctx, m, dir, kvstore.Selection{Identity: "0900000000"}, w.clock())
 	must(t, err)
 	if rep.Segments != 1 || w.exists(file(otherID)) || !w.exists(file(thirdID)) {
 		t.Errorf("by identity: %+v", rep)
 	}
 	id := w.opt.Identity
-	rep, err = kvstore.Purge(ctx, m, dir, kvstore.Selection{NotOf: &id}, w.now)
+	rep, err = kvstore.Purge(ctx, m, dir, kvstore.Selection{NotOf: &id}, w.clock())
 	must(t, err)
 	if rep.Segments != 1 || w.exists(file(thirdID)) || !w.exists(file(mine[0])) {
 		t.Errorf("stale: %+v", rep)
@@ -152,7 +152,7 @@ func TestPurgeIdentity(t *testing.T) {
 func TestPurgeQuarantine(t *testing.T) {
 	bothWays(t, func(t *testing.T, live bool) {
 		w := newWorld(t, errfs.NewMem())
-		w.now = time.Now().Add(-72 * time.Hour)
+		w.advance(time.Now().Add(-72 * time.Hour).Sub(w.clock()))
 		w.s.Convict(w.save(newTalk(1, 32)), "x")
 		w.advance(71 * time.Hour)
 		w.s.Convict(w.save(newTalk(2, 32)), "x")
@@ -206,10 +206,10 @@ func TestPurgeBesideServer(t *testing.T) {
 	id := w.save(newTalk(1, 32))[0]
 	w.s.Announce("http://127.0.0.1:8000")
 	ctx := context.Background()
-	if _, err := kvstore.Purge(ctx, w.fs, dir, kvstore.Selection{All: true}, w.now); !errors.Is(err, kvstore.ErrLocked) {
+	if _, err := kvstore.Purge(ctx, w.fs, dir, kvstore.Selection{All: true}, w.clock()); !errors.Is(err, kvstore.ErrLocked) {
 		t.Errorf("purge: %v", err)
 	}
-	if _, err := kvstore.Readmit(w.fs, dir, "x", w.now); !errors.Is(err, kvstore.ErrLocked) {
+	if _, err := kvstore.Readmit(w.fs, dir, "x", w.clock()); !errors.Is(err, kvstore.ErrLocked) {
 		t.Errorf("restore: %v", err)
 	}
 	h, used, err := kvstore.WhoHas(w.fs, dir)
@@ -217,7 +217,7 @@ func TestPurgeBesideServer(t *testing.T) {
 		t.Errorf("%+v, %v, %v", h, used, err)
 	}
 	w.close()
-	if _, err := kvstore.Purge(ctx, w.fs, dir, kvstore.Selection{OlderThan: time.Hour}, w.now); err != nil {
+	if _, err := kvstore.Purge(ctx, w.fs, dir, kvstore.Selection{OlderThan: time.Hour}, w.clock()); err != nil {
 		t.Error(err)
 	}
 	if h, used, _ = kvstore.WhoHas(w.fs, dir); used || h.IdentityBytes() == nil || *h.IdentityBytes() != w.opt.Identity || h.URL != "" || h.Tool != "" {

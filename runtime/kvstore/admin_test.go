@@ -22,7 +22,7 @@ import (
 // look describes the world's folder.
 func (w *world) look(full bool) *kvstore.Survey {
 	w.t.Helper()
-	s, err := kvstore.LookAt(context.Background(), w.fs, dir, kvstore.SurveyOptions{Full: full, Now: w.now})
+	s, err := kvstore.LookAt(context.Background(), w.fs, dir, kvstore.SurveyOptions{Full: full, Now: w.clock()})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func TestNoCacheFolder(t *testing.T) {
 		dir + "/segments": "lies inside of one, " + dir, dir + "/segments/" + id[:2]: "lies inside of one, " + dir, dir + "/quarantine": "lies inside",
 	} {
 		_, err := kvstore.LookAt(ctx, w.fs, place, kvstore.SurveyOptions{})
-		_, err2 := kvstore.Purge(ctx, w.fs, place, kvstore.Selection{All: true}, w.now)
-		_, err3 := kvstore.Readmit(w.fs, place, "x", w.now)
+		_, err2 := kvstore.Purge(ctx, w.fs, place, kvstore.Selection{All: true}, w.clock())
+		_, err3 := kvstore.Readmit(w.fs, place, "x", w.clock())
 		_, err4 := kvstore.FindID(ctx, w.fs, place, id)
 		_, _, err5 := kvstore.WhoHas(w.fs, place)
 		for i, err := range []error{err, err2, err3, err4, err5} {
