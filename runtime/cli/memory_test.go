@@ -64,7 +64,9 @@ func TestPlanPacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed := engine.PackedBytes(mod, cpu.PackedBytes)
+	opt := engineOptions(m)
+	opt.Pack, opt.PackK = true, true
+	packed := engine.PackedBytes(mod, opt, cpu.PackedBytes)
 	if packed < 16<<20 || packed > 32<<20 {
 		t.Fatalf("%d bytes of packed weights", packed)
 	}

@@ -127,16 +127,20 @@ func unpackIQ2(codes, row unsafe.Pointer) {
 }
 
 // gridWords are the points of the grid, a byte per coordinate; signWords have all
-// bits of the negative coordinates.
+// bits of the negative coordinates. gridCodes have two bits per coordinate, for
+// either half of a point.
 var (
 	gridWords [256]uint64
 	signWords [128]uint64
+	gridCodes [2][256]byte
 )
 
 func init() {
+	level := map[int8]byte{8: 0, 25: 1, 43: 2}
 	for i := range gridWords {
 		for j, v := range quant.GridPoint(uint8(i)) {
 			gridWords[i] |= uint64(v) << (8 * j)
+			gridCodes[j/4][i] |= level[v] << (2 * (j % 4))
 		}
 	}
 	for s := range signWords {

@@ -57,6 +57,8 @@ func avx512() *asm {
 	hyperGates(a)
 	unpackK(a)
 	spread(a)
+	directAVX512(a)
+	expandAVX512(a)
 	return a
 }
 
