@@ -30,23 +30,23 @@ type matrix struct {
 	rowBytes   int // in the file's encoding
 }
 
-// newMatrix describes binding bind, to be multiplied with n input rows. int8 says
+// newMatrix describes binding bind, to be multiplied with that many input rows. int8 says
 // that the product takes int8 activations where the type has such a product.
-func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool, n int) matrix {
+func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool, inputs int) matrix {
 	t := quant.Type(typ)
-	n, err := quant.RowBytes(t, cols)
+	rowBytes, err := quant.RowBytes(t, cols)
 	if err != nil {
 		panic(err) // the loader admits only whole rows of known types
 	}
 	p, _ := kernels.PanelOf(t)
-	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: n}
+	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: rowBytes}
 	switch {
 	case p == kernels.PanelQ8 && !int8:
 		m.used = kernels.PanelF32
 	case !kernels.IsK(t):
 	case !int8:
 		m.used = kernels.PanelF32
-	case !m.packed || !g.worker.set.Direct(p, n):
+	case !m.packed || !g.worker.set.Direct(p, inputs):
 		m.used = kernels.PanelK
 	}
 	return m

@@ -62,22 +62,25 @@ func packKPanel(dst, src []byte, p PanelType, t quant.Type, n, cols int) {
 	}
 }
 
+// put32 writes dword i of dst, which the caller knows to be there.
+func put32(dst unsafe.Pointer, i int, v uint32) { *(*uint32)(unsafe.Add(dst, 4*i)) = v }
+
 func packQ4K(dst, row []byte, r int) {
 	copy(dst[2*r:2*r+2], row[0:2])
 	copy(dst[2*PanelRows+2*r:][:2], row[2:4])
 	scales, minima := scalesQ4K(row)
+	codes := (*[quant.BlockK / 2]byte)(row[16:])
 	for b := range kBlocks {
-		out := dst[q4Head+b*q4Block:][:q4Block]
+		out := (*[q4Block]byte)(dst[q4Head+b*q4Block:])
 		out[r], out[PanelRows+r] = byte(scales>>(8*b)), byte(minima>>(8*b))
-		for v := range 4 {
-			// The file has two blocks in the halves of 32 bytes.
-			x := binary.LittleEndian.Uint32(row[16+32*(b/2)+4*v:])
-			y := binary.LittleEndian.Uint32(row[16+32*(b/2)+16+4*v:])
-			const low = 0x0f0f0f0f
-			if b%2 == 1 {
-				x, y = x>>4, y>>4
-			}
-			binary.LittleEndian.PutUint32(out[2*PanelRows+4*PanelRows*v+4*r:], x&low|y&low<<4)
+		at := unsafe.Pointer(&out[2*PanelRows])
+		in, shift := codes[b/2*32:][:32], uint(b%2*4) // the file has two blocks in the halves of 32 bytes
+		for v := range 2 {
+			const low = 0x0f0f0f0f0f0f0f0f
+			x, y := binary.LittleEndian.Uint64(in[8*v:]), binary.LittleEndian.Uint64(in[16+8*v:])
+			word := x>>shift&low | y>>shift&low<<4
+			put32(at, 2*v*PanelRows+r, uint32(word))
+			put32(at, (2*v+1)*PanelRows+r, uint32(word>>32))
 		}
 	}
 }
@@ -85,33 +88,34 @@ func packQ4K(dst, row []byte, r int) {
 func packQ2K(dst, row []byte, r int) {
 	copy(dst[2*r:2*r+2], row[80:82])
 	copy(dst[2*PanelRows+2*r:][:2], row[82:84])
+	planes := (*[quant.BlockK / 4]byte)(row[16:])
 	for b := range kBlocks {
-		out := dst[q2Head+b*q2Block:][:q2Block]
-		shift := uint(2 * (b % 4))
+		out := (*[q2Block]byte)(dst[q2Head+b*q2Block:])
+		at, shift := unsafe.Pointer(&out[2*PanelRows]), uint(2*(b%4))
 		for half := range 2 {
 			out[half*PanelRows+r] = row[2*b+half]
-			var word uint32
-			for s := range 4 {
-				// Half a plane of 32 bytes has 16 columns; so has our dword.
-				c := binary.LittleEndian.Uint32(row[16+32*(b/4)+16*half+4*s:])
-				word |= c >> shift & 0x03030303 << (2 * s)
-			}
-			binary.LittleEndian.PutUint32(out[2*PanelRows+4*PanelRows*half+4*r:], word)
+			in := planes[32*(b/4)+16*half:][:16] // half a plane of four blocks
+			const low = 0x0303030303030303
+			x, y := binary.LittleEndian.Uint64(in)>>shift&low, binary.LittleEndian.Uint64(in[8:])>>shift&low
+			put32(at, half*PanelRows+r, uint32(x)|uint32(x>>32)<<2|uint32(y)<<4|uint32(y>>32)<<6)
 		}
 	}
 }
 
 func packIQ2(dst, row []byte, r int) {
 	copy(dst[2*r:2*r+2], row[0:2])
-	for b := range kBlocks {
-		group := row[2+8*b:][:8]
-		w := binary.LittleEndian.Uint32(group[4:])
-		dst[(2+b/2)*PanelRows+r] |= byte(w>>28) << (4 * (b % 2))
-		out := dst[iq2Head+b*iq2Block:][:iq2Block]
-		copy(out[4*r:4*r+4], group)
-		for j := range 4 {
-			out[4*PanelRows+4*r+j] = quant.SignBits(uint8(w >> (7 * j) & 127))
+	for b := 0; b < kBlocks; b += 2 {
+		var scales [2]byte
+		for i := range scales {
+			group := binary.LittleEndian.Uint64(row[2+8*(b+i):])
+			out := (*[iq2Block]byte)(dst[iq2Head+(b+i)*iq2Block:])
+			w := uint32(group >> 32)
+			scales[i] = byte(w >> 28)
+			put32(unsafe.Pointer(out), r, uint32(group))
+			signs := uint32(evenSigns[w&127]) | uint32(evenSigns[w>>7&127])<<8 | uint32(evenSigns[w>>14&127])<<16 | uint32(evenSigns[w>>21&127])<<24
+			put32(unsafe.Pointer(out), PanelRows+r, signs)
 		}
+		dst[(2+b/2)*PanelRows+r] = scales[0] | scales[1]<<4
 	}
 }
 

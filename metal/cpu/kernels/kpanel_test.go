@@ -135,6 +135,8 @@ func BenchmarkDirect(b *testing.B) {
 				}
 				run(fmt.Sprintf("product%d", n), func(panel []byte) { s.Product(p, panel, &tile, n, cols) })
 			}
+			raw := make([]byte, PanelRows*cols/quant.BlockK*typ.BlockBytes())
+			run("pack", func(panel []byte) { s.Pack(panel, raw, p, typ, PanelRows, cols, nil, nil) })
 			run("expand", func(panel []byte) { s.Expand(dst, panel, p, cols) })
 		}
 	}

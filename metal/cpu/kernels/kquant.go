@@ -133,6 +133,7 @@ var (
 	gridWords [256]uint64
 	signWords [128]uint64
 	gridCodes [2][256]byte
+	evenSigns [128]byte // quant.SignBits
 )
 
 func init() {
@@ -145,6 +146,7 @@ func init() {
 	}
 	for s := range signWords {
 		minus := quant.SignBits(uint8(s))
+		evenSigns[s] = minus
 		for j := range 8 {
 			signWords[s] |= uint64(minus>>j&1) * 0xff << (8 * j)
 		}

@@ -77,7 +77,7 @@ func (s *Set) Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, mem 
 	if err != nil {
 		panic(err) // the loader admits only whole rows of known types
 	}
-	if n < PanelRows || p == PanelIQ2 { // whose scales are put together
+	if n < PanelRows {
 		clear(dst[:p.Bytes(cols)])
 	}
 	switch p {

@@ -36,7 +36,7 @@ var avx512Set = Set{
 	spread:     spreadAVX512,
 	expandQ4K:  expandQ4KAVX512,
 	expandQ2K:  expandQ2KAVX512,
-	expandIQ2:  expandIQ2,
+	expandIQ2:  expandIQ2AVX2,
 }
 
 var avx2Set = Set{
@@ -47,6 +47,10 @@ var avx2Set = Set{
 	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX2, gemmF32x2AVX2, gemmF32x3AVX2, gemmF32x4AVX2, gemmF32x5AVX2, gemmF32x6AVX2},
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
+
+	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX2, gemmQ4Kx2AVX2, gemmQ4Kx3AVX2, gemmQ4Kx4AVX2},
+	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX2, gemmQ2Kx2AVX2, gemmQ2Kx3AVX2, gemmQ2Kx4AVX2},
+	gemmIQ2: [...]gemmFunc{nil, gemmIQ2x1AVX2, gemmIQ2x2AVX2, gemmIQ2x3AVX2, gemmIQ2x4AVX2},
 
 	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2,
 
@@ -70,9 +74,9 @@ var avx2Set = Set{
 	unpackQ2:   unpackQ2,
 	unpackIQ2:  unpackIQ2,
 	spread:     spread,
-	expandQ4K:  expandQ4K,
-	expandQ2K:  expandQ2K,
-	expandIQ2:  expandIQ2,
+	expandQ4K:  expandQ4KAVX2,
+	expandQ2K:  expandQ2KAVX2,
+	expandIQ2:  expandIQ2AVX2,
 }
 
 // init adds what needs VBMI, which all but the first processors with VNNI have.

@@ -46,12 +46,13 @@ type kFormat struct {
 	setup       func(a *asm)
 	body        func(a *asm, r, odd int, s kSink)
 	minima      bool
+	unroll      int // blocks in one round
 }
 
 var kFormats = []kFormat{
-	{"Q4K", 128, 576, setupQ4K, bodyQ4K, true},
-	{"Q2K", 128, 320, setupQ2K, bodyQ2K, true},
-	{"IQ2", 192, 256, setupIQ2, bodyIQ2, false},
+	{"Q4K", 128, 576, setupQ4K, bodyQ4K, true, 1},
+	{"Q2K", 128, 320, setupQ2K, bodyQ2K, true, 1},
+	{"IQ2", 192, 256, setupIQ2, bodyIQ2, false, 2},
 }
 
 func setupQ4K(a *asm) { a.constant(0x0f0f0f0f, zmm, zKeep) }
@@ -182,7 +183,7 @@ func bodyIQ2(a *asm, r, odd int, s kSink) {
 func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 	f.setup(a)
 	a.loop("CX", func() {
-		a.p("MOVQ SI, DI\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/2)
+		a.p("MOVQ SI, DI\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		for r := range 2 {
 			a.p("VCVTPH2PS %d(DI), Z%d", 32*r, zScale+r)
 			if f.minima {
@@ -190,13 +191,13 @@ func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 			}
 		}
 		a.loop("AX", func() {
-			for odd := range 2 {
+			for odd := range f.unroll {
 				for r := range 2 {
 					f.body(a, r, odd, s)
 				}
 				a.p("ADDQ $%d, SI\n%s", f.block, step)
 			}
-			if !f.minima {
+			if f.unroll == 2 {
 				a.p("ADDQ $%d, DI", panelRows) // scales of two blocks
 			}
 		})

@@ -79,6 +79,7 @@ func avx2() *asm {
 	sumRows(a, ymm)
 	indexSum(a)
 	rows(a, ymm)
+	directAVX2(a)
 	return a
 }
 
