@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sort"
+	"time"
 
 	"ds4/metal/cpu"
 	"ds4/runtime/config"
@@ -89,6 +91,22 @@ func (p *memoryPlan) pack(mod *model.Model, opt engine.Options, mode string, wan
 			p.packed, p.packedK, p.sessions = packed, k, beside
 			return
 		}
+	}
+}
+
+// packingEvery is how often the log hears of packing, which takes seconds for a
+// large model and goes unnoticed for a small one.
+const packingEvery = 2 * time.Second
+
+// packingLog reports packing, and ends it when the start is given up.
+func packingLog(ctx context.Context, log logFunc, now func() time.Time) func(done, total uint64) error {
+	last := now()
+	return func(done, total uint64) error {
+		if t := now(); t.Sub(last) >= packingEvery {
+			last = t
+			log("packing weights %d %% (%s of %s)", 100*done/max(total, 1), formatBytes(done), formatBytes(total))
+		}
+		return ctx.Err()
 	}
 }
 

@@ -67,10 +67,12 @@ func TestBitIdentical(t *testing.T) {
 func TestSameBits(t *testing.T) {
 	odd := synth.Small(6) // counts that fill no tile, and other streams than four
 	odd.HC, odd.Heads, odd.OGroups, odd.IndexHeads, odd.Vocab = 2, 6, 3, 3, 97
+	four := kQuants(7)
+	four.Expert, four.Down = quant.Q4_K, quant.Q4_K
 	for _, c := range []struct {
 		spec   synth.Spec
 		length int
-	}{{synth.Small(4), 200}, {kQuants(5), 20}, {odd, 100}} {
+	}{{synth.Small(4), 200}, {kQuants(5), 20}, {four, 20}, {odd, 100}} {
 		m := smallModel(t, c.spec)
 		tokens := randomTokens(11, c.length, m.Vocab)
 		for _, n := range []model.Numerics{model.Production, model.Reference} {

@@ -47,6 +47,9 @@ type Options struct {
 	Pack bool
 	// PackK does the same with K-quants: nearly all of a model that has them.
 	PackK bool
+	// Packing hears how many bytes of how many are packed, before each matrix. Its
+	// error ends New.
+	Packing func(done, total uint64) error
 }
 
 func (o *Options) check() error {
@@ -197,7 +200,17 @@ func (e *Engine) allocate(n uint64, label string) (metal.Buffer, error) {
 // else where the file is mapped.
 func (e *Engine) wrapWeights() error {
 	e.weights, e.packed = make(map[*model.Matrix]metal.Binding), make(map[*model.Matrix]bool)
+	var done, total uint64
+	if e.opt.Packing != nil {
+		total = PackedBytes(e.model, e.opt, func(w metal.Weights) uint64 { return uint64(len(w.Data)) })
+	}
 	for _, m := range e.model.Matrices() {
+		if e.opt.Packing != nil && e.opt.packs(e.model, m) {
+			if err := e.opt.Packing(done, total); err != nil {
+				return err
+			}
+			done += uint64(len(m.Data))
+		}
 		b, err := e.packWeights(m)
 		if err == nil && b != nil {
 			e.packed[m] = true
