@@ -64,7 +64,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if s.memory, err = planMemory(s.model, o.model, o.sessions, available, source); err != nil {
 		return nil, err
 	}
-	if err := s.startEngine(a, o, log); err != nil {
+	if err := s.startEngine(ctx, a, o, log); err != nil {
 		return nil, err
 	}
 	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
@@ -92,7 +92,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 }
 
 // startEngine makes the device, with the fault hooks around it, and the engine.
-func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
+func (s *stack) startEngine(ctx context.Context, a *app, o stackOptions, log logFunc) error {
 	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
 	if err != nil {
 		return err
@@ -103,7 +103,9 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 		return err
 	}
 	s.dev = wrapped
-	s.eng, err = engine.New(s.model, s.dev, s.memory.options(o.model))
+	opt := s.memory.options(o.model)
+	opt.Packing = packingLog(ctx, log, pointClock.Now)
+	s.eng, err = engine.New(s.model, s.dev, opt)
 	return err
 }
 
