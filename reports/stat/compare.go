@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 
 	"github.com/montanaflynn/stats"
@@ -113,24 +114,34 @@ func hostsDiffer(a, b reports.Host) string {
 	return ""
 }
 
-// doubts counts equal warnings of repetitions, so that they are not lost.
+// doubts counts the warnings of repetitions, so that they are not lost. Those that
+// differ in numbers only count as one, with the first as the example.
 func doubts(side string, results []reports.Result) []string {
-	counts := make(map[string]int)
+	counts, example := make(map[string]int), make(map[string]string)
 	for _, r := range results {
 		for _, text := range r.Warnings {
-			counts[text]++
+			kind := digits.ReplaceAllString(text, "0")
+			if counts[kind]++; counts[kind] == 1 {
+				example[kind] = text
+			}
 		}
 	}
 	const most = 10
 	var out []string
-	for _, text := range sortedKeys(counts) {
+	for _, kind := range sortedKeys(counts) {
 		if len(out) == most {
 			return append(out, fmt.Sprintf("%s: and %d other warnings", side, len(counts)-most))
 		}
-		out = append(out, fmt.Sprintf("%s: %s (%d of %d repetitions)", side, text, counts[text], len(results)))
+		text, n := example[kind], counts[kind]
+		if n > 1 && kind != text {
+			text += ", and the like"
+		}
+		out = append(out, fmt.Sprintf("%s: %s (%d of %d repetitions)", side, text, n, len(results)))
 	}
 	return out
 }
+
+var digits = regexp.MustCompile(`[0-9]+([.][0-9]+)?`)
 
 func sortedSeries(m map[seriesKey]*series) []seriesKey {
 	keys := make([]seriesKey, 0, len(m))

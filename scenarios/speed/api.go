@@ -42,6 +42,7 @@ type timings struct {
 	PrefillMS        float64 `json:"prefill_ms"`
 	DecodeMS         float64 `json:"decode_ms"`
 	Attempts         int     `json:"attempts"`
+	DecodeReadBytes  float64 `json:"decode_read_bytes"` // of one token, on average
 }
 
 // answer is what is kept of a completion.
@@ -100,7 +101,7 @@ func decode(data []byte) (answer, error) {
 		return answer{}, ErrNoTimings
 	}
 	if t.PromptTokens < 1 || t.EvaluatedTokens < 0 || t.CachedTokens < 0 || t.CompletionTokens < 0 ||
-		t.CachedTokens+t.EvaluatedTokens > t.PromptTokens || t.PrefillMS < 0 || t.DecodeMS < 0 {
+		t.CachedTokens+t.EvaluatedTokens > t.PromptTokens || t.PrefillMS < 0 || t.DecodeMS < 0 || t.DecodeReadBytes < 0 {
 		return answer{}, fmt.Errorf("timings that cannot be: %+v", *t)
 	}
 	return answer{text: got.Choices[0].Message.Content, Timings: *t}, nil
