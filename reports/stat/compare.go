@@ -257,19 +257,6 @@ func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions)
 	row.ChangePercent, row.ChangeLoPercent, row.ChangeHiPercent = percent(center), percent(lo), percent(hi)
 }
 
-// pairedShift is the median difference of neighbours with its interval.
-func pairedShift(a, b []float64) (center, lo, hi float64, ok bool) {
-	differences := make([]float64, len(a))
-	for i := range a {
-		differences[i] = b[i] - a[i]
-	}
-	s, err := Summarize(differences)
-	if err != nil {
-		return 0, 0, 0, false
-	}
-	return s.Median, s.Lo, s.Hi, s.HasInterval
-}
-
 // logs puts both sides on a scale on which equal changes are equal differences,
 // and returns how a difference on it reads in percent. That is the logarithm, and
 // where a sample is zero, parts of A's median. Without either, percent is nil.

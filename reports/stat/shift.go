@@ -48,6 +48,20 @@ func shift(a, b []float64) (center, lo, hi float64, ok bool) {
 	return center, differences[k-1], differences[n-k], true
 }
 
+// pairedShift is the median of b minus a over neighbours, with its order
+// statistics. ok is false if there are too few pairs for an interval.
+func pairedShift(a, b []float64) (center, lo, hi float64, ok bool) {
+	differences := make([]float64, len(a))
+	for i := range a {
+		differences[i] = b[i] - a[i]
+	}
+	s, err := Summarize(differences)
+	if err != nil {
+		return 0, 0, 0, false
+	}
+	return s.Median, s.Lo, s.Hi, s.HasInterval
+}
+
 // uRank is the largest k with P(U < k) <= tail for samples of m and n.
 func uRank(m, n int, tail float64) int {
 	const exact = 50 // above, the normal approximation is off by less than one rank

@@ -21,6 +21,7 @@ const (
 // Watch observes one measurement.
 type Watch struct {
 	load  *load
+	wait  *wait
 	clock clock
 	state reports.Machine
 }
@@ -28,7 +29,7 @@ type Watch struct {
 // Start begins to watch. serverPID is the process under test, 0 if it is not ours:
 // then nobody can say who the others are.
 func Start(serverPID int) *Watch {
-	w := &Watch{load: startLoad(serverPID)}
+	w := &Watch{load: startLoad(serverPID), wait: startWait(serverPID)}
 	w.clock.look()
 	return w
 }
@@ -51,6 +52,9 @@ func (w *Watch) Stop() (reports.Machine, []string) {
 		if percent > tooBusyPercent {
 			warnings = append(warnings, fmt.Sprintf("other processes used %.0f %% of the CPU time", percent))
 		}
+	}
+	if percent, ok := w.wait.percent(); ok {
+		m.WaitPercent = percent
 	}
 	if m.FrequencyLowMHz > 0 && m.FrequencyTopMHz > m.FrequencyLowMHz*(1+frequencyPercent/100.) {
 		warnings = append(warnings, fmt.Sprintf("the clock of the CPU changed between %.0f and %.0f MHz", m.FrequencyLowMHz, m.FrequencyTopMHz))

@@ -54,10 +54,9 @@ func TestClock(t *testing.T) {
 	if got := parseCPUInfo(text); got != 3400.125 {
 		t.Errorf("%v MHz", got)
 	}
-	w := Watch{load: startLoad(0), clock: clock{low: 1000, top: 1099}}
-	w.clock.look()
+	w := Start(0)
 	w.clock = clock{low: 1000, top: 4000}
-	_, warnings := (&Watch{load: w.load, clock: w.clock}).Stop()
+	_, warnings := w.Stop()
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "MHz") {
 		t.Errorf("a clock that changed by a factor of 4: %q", warnings)
 	}
@@ -66,5 +65,17 @@ func TestClock(t *testing.T) {
 func TestBandwidth(t *testing.T) {
 	if got := NewBandwidth(1 << 20).Measure(); got <= 0 {
 		t.Errorf("%v bytes per second", got)
+	}
+}
+
+func TestWait(t *testing.T) {
+	for text, want := range map[string]float64{"500 70 3\n": 70, "": -1, "1 2": -1, "1 x 2": -1, "1 -2 3": -1} {
+		got, ok := parseWait(text)
+		if ok != (want >= 0) || ok && got != want {
+			t.Errorf("%q waited %v, %v", text, got, ok)
+		}
+	}
+	if _, ok := startWait(0).percent(); ok {
+		t.Error("the waiting of no process is known")
 	}
 }
