@@ -47,13 +47,14 @@ type CompareOptions struct {
 // interval: of measurements in turns the median of the ratios of neighbours with
 // its order statistics, else the Hodges-Lehmann shift of the logarithms. Below
 // EnoughSamples there is none, and nothing can be told. An interval within the
-// margin is "same", whatever a test says of so small a difference. One that does
-// not contain "no change" is "faster" or "slower"; of separate runs the
+// margin is "same", whatever a test says of so small a difference. "Faster" and
+// "slower" need more: the level is divided by the number of rows, and at the level
+// that is left the interval must not contain "no change"; of separate runs the
 // Mann-Whitney U test must agree. Everything else cannot be told.
 //
-// Of identical servers at most one comparison in twenty can thus come out faster
-// or slower, and they come out the same if there are enough samples for an
-// interval within the margin.
+// So of twenty comparisons of identical servers at most one, on average, calls any
+// row faster or slower, however many rows there are, and a row is "same" if there
+// are enough samples for an interval within the margin.
 //
 // Counts must be equal, repetition by repetition.
 func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) {
@@ -79,8 +80,15 @@ func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) 
 	}
 	c.Warnings = append(c.Warnings, doubts("A", a.Results)...)
 	c.Warnings = append(c.Warnings, doubts("B", b.Results)...)
-	for _, key := range sortedSeries(as) {
-		c.Rows = append(c.Rows, compareSeries(key, as[key], bs[key], opt))
+	keys := sortedSeries(as)
+	judged := 0 // rows that can be faster or slower
+	for _, key := range keys {
+		if bs[key] != nil && !reports.Exact(as[key].unit) {
+			judged++
+		}
+	}
+	for _, key := range keys {
+		c.Rows = append(c.Rows, compareSeries(key, as[key], bs[key], opt, judged))
 	}
 	onlyB := 0
 	for key := range bs {
@@ -153,7 +161,7 @@ func sortedSeries(m map[seriesKey]*series) []seriesKey {
 }
 
 // compareSeries makes the row of one metric; b is nil if B did not measure it.
-func compareSeries(key seriesKey, a, b *series, opt CompareOptions) reports.ComparisonRow {
+func compareSeries(key seriesKey, a, b *series, opt CompareOptions, judged int) reports.ComparisonRow {
 	row := reports.ComparisonRow{
 		Scenario: key.scenario, Workload: key.workload, Concurrency: key.concurrency, FrontierTokens: key.frontier,
 		Metric: key.metric, Unit: a.unit, Verdict: reports.CannotTell, Regression: reports.PossibleRegression,
@@ -172,8 +180,8 @@ func compareSeries(key seriesKey, a, b *series, opt CompareOptions) reports.Comp
 		judgeCounts(&row, a, b)
 		return row
 	}
-	measureChange(&row, a, b, opt)
-	judge(&row, opt)
+	apart := measureChange(&row, a, b, opt, alpha/float64(judged))
+	judge(&row, apart, opt)
 	return row
 }
 
@@ -229,12 +237,15 @@ func judgeCounts(row *reports.ComparisonRow, a, b *series) {
 	}
 }
 
-// measureChange computes the change with its interval, and the U test.
-func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions) {
+// measureChange computes the change with its interval, and the U test. It reports
+// whether the sides are apart at the given level.
+func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions, level float64) (apart bool) {
 	x, y := row.A.Samples, row.B.Samples
 	row.P, row.HasP = mannWhitney(x, y)
+	interval := shift
 	if opt.Paired {
 		x, y = pairs(a, b)
+		interval = pairedShift
 	}
 	if n := min(len(x), len(y)); n < EnoughSamples {
 		row.Warnings = append(row.Warnings, fmt.Sprintf("%d samples, an interval of the change needs %d", n, EnoughSamples))
@@ -242,19 +253,17 @@ func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions)
 	u, v, percent := logs(x, y)
 	if percent == nil {
 		row.Warnings = append(row.Warnings, "the median of A is zero: no ratio")
-		return
+		return false
 	}
 	var center, lo, hi float64
-	if opt.Paired {
-		center, lo, hi, row.HasInterval = pairedShift(u, v)
-	} else {
-		center, lo, hi, row.HasInterval = shift(u, v)
-	}
+	center, lo, hi, row.HasInterval = interval(u, v, Confidence)
 	if !row.HasInterval {
 		row.ChangePercent = 100 * (row.B.Median/row.A.Median - 1)
-		return
+		return false
 	}
 	row.ChangePercent, row.ChangeLoPercent, row.ChangeHiPercent = percent(center), percent(lo), percent(hi)
+	_, lo, hi, ok := interval(u, v, 1-level)
+	return ok && (lo > 0 || hi < 0) && (opt.Paired || row.HasP && row.P < level)
 }
 
 // logs puts both sides on a scale on which equal changes are equal differences,
@@ -285,11 +294,11 @@ func logs(a, b []float64) (as, bs []float64, percent func(float64) float64) {
 	return as, bs, percent
 }
 
-// alpha is the level of the U test.
+// alpha is the share of comparisons of equal servers that may find a difference.
 const alpha = 1 - Confidence
 
 // judge turns the change of a rate or a time into verdicts.
-func judge(row *reports.ComparisonRow, opt CompareOptions) {
+func judge(row *reports.ComparisonRow, apart bool, opt CompareOptions) {
 	if !row.HasInterval {
 		return
 	}
@@ -298,13 +307,12 @@ func judge(row *reports.ComparisonRow, opt CompareOptions) {
 	if reports.Better(row.Unit) == reports.LowerIsBetter {
 		gain, worst = -row.ChangePercent, hi
 	}
-	agrees := opt.Paired || row.HasP && row.P < alpha
 	switch {
 	case max(-lo, hi) <= opt.MarginPercent:
 		row.Verdict = reports.Same
-	case (lo > 0 || hi < 0) && agrees && gain > 0:
+	case apart && gain > 0:
 		row.Verdict = reports.Faster
-	case (lo > 0 || hi < 0) && agrees:
+	case apart:
 		row.Verdict = reports.Slower
 	}
 	switch {

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ds4/faults/proc"
 	"ds4/reports"
 	"ds4/reports/stat"
 	"ds4/reports/table"
@@ -100,7 +97,7 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt speed.Options, serverArgs []string) error {
 	p := newProgress(cmd.ErrOrStderr())
 	p.line("starting the server")
-	live, err := f.start(ctx, srv, opt.ContextTokens(), serverArgs)
+	live, err := startServer(ctx, srv, f.model, opt.ContextTokens(), serverArgs)
 	if err != nil {
 		p.clear()
 		return infrastructure(err)
@@ -138,55 +135,6 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 	return nil
 }
 
-// liveServer is a server that answers.
-type liveServer struct {
-	url   string
-	pid   int // 0 if it is not ours
-	args  []string
-	log   *proc.Log
-	close func()
-}
-
-// readyTimeout bounds the start of a server: big models are mapped, not read.
-const readyTimeout = 2 * time.Minute
-
-// start runs the server without a disk cache, which is not measured here.
-func (f *speedFlags) start(ctx context.Context, srv server, contextTokens int, extra []string) (*liveServer, error) {
-	if srv.target != "" {
-		return &liveServer{url: srv.target, close: func() {}}, nil
-	}
-	args := []string{"serve", "--host", "127.0.0.1", "--port", "0", "--ctx", strconv.Itoa(contextTokens)}
-	if f.model != "" {
-		args = append(args, "--model", f.model)
-	}
-	args = append(args, extra...)
-	dir, err := os.MkdirTemp("", "ds4bench-speed-")
-	if err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	// A lock file of its own: a server that somebody uses beside us is a reason for
-	// a warning, not for a refusal.
-	env := []string{"DS4_LOCK_FILE=" + filepath.Join(dir, "lock")}
-	log := proc.NewLog(nil)
-	process, err := proc.Start(proc.Config{Path: srv.path, Args: args, Env: env, Log: log})
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	stop := func() {
-		process.Close()
-		os.RemoveAll(dir)
-	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	url, err := process.WaitReady(ctx)
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	return &liveServer{url: url, pid: process.PID(), args: args, log: log, close: stop}, nil
-}
-
 func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) reports.Run {
 	rec := srv.record(ctx, f.model, live.args)
 	learn(&rec, live.log)
@@ -198,12 +146,8 @@ func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) r
 
 // rerun is the command line that measures the same again.
 func (f *speedFlags) rerun(serverArgs []string) string {
-	numbers := make([]string, len(f.frontiers))
-	for i, n := range f.frontiers {
-		numbers[i] = strconv.Itoa(n)
-	}
 	words := []string{
-		selfCommand(), "speed", "--frontiers", strings.Join(numbers, ","), "--samples", strconv.Itoa(f.samples),
+		selfCommand(), "speed", "--frontiers", joinInts(f.frontiers), "--samples", strconv.Itoa(f.samples),
 		"--decode-tokens", strconv.Itoa(f.decode), "--seed", strconv.FormatUint(f.seed, 10),
 	}
 	add := func(flag, value string) {
