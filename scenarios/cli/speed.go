@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ type speedFlags struct {
 	frontiers []int
 	samples   int
 	decode    int
+	ceiling   bool
 	seed      uint64
 	timeout   time.Duration
 }
@@ -55,6 +58,7 @@ What follows -- is added to the server's command line.`,
 	cmd.Flags().IntSliceVar(&f.frontiers, "frontiers", []int{512, 2048, 4096}, "context `lengths` in tokens, growing")
 	cmd.Flags().IntVar(&f.samples, "samples", stat.EnoughSamples, "rounds after the warm-up")
 	cmd.Flags().IntVar(&f.decode, "decode-tokens", 32, "length of the decode probe")
+	cmd.Flags().BoolVar(&f.ceiling, "read-ceiling", true, "measure how fast memory can be read before each round, and show decode as a part of what that allows; not with a --target on another machine")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the text that is sent")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none)")
 	return cmd
@@ -103,6 +107,7 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 		return infrastructure(err)
 	}
 	defer live.close()
+	opt.Ceiling = f.ceiling && isLocal(live.url)
 	opt.URL, opt.ServerPID = live.url, live.pid
 	out, err := openResults(f.output.out, f.record(ctx, srv, live))
 	if err != nil {
@@ -133,6 +138,16 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 		return infrastructure(err)
 	}
 	return nil
+}
+
+// isLocal says that a URL is of this machine.
+func isLocal(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) reports.Run {

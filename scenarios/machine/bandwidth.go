@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ds4/reports"
 )
 
 // Bandwidth measures how fast all cores together can read memory. It holds its
@@ -17,17 +19,23 @@ type Bandwidth struct {
 const (
 	// bandwidthBytes is read by each pass: more than most caches hold.
 	bandwidthBytes = 512 << 20
+	memoryShare    = 16      // of the machine's memory, one part at most
 	pageBytes      = 4 << 10 // or a part of one
 	// passes of one measurement: the fastest counts, because it is a ceiling that
 	// is asked for.
 	passes = 4
 )
 
-// NewBandwidth makes the buffer: size bytes, or bandwidthBytes if it is 0.
-func NewBandwidth(size int) *Bandwidth {
-	if size <= 0 {
-		size = bandwidthBytes
+// NewBandwidth makes the buffer, on small machines a part of their memory.
+func NewBandwidth() *Bandwidth {
+	size := uint64(bandwidthBytes)
+	if all := reports.ThisHost().MemoryBytes; all > 0 {
+		size = min(size, all/memoryShare)
 	}
+	return newBandwidth(int(size))
+}
+
+func newBandwidth(size int) *Bandwidth {
 	cores := runtime.GOMAXPROCS(0)
 	b := &Bandwidth{parts: make([][]byte, cores)}
 	var all sync.WaitGroup

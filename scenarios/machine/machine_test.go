@@ -63,7 +63,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestBandwidth(t *testing.T) {
-	if got := NewBandwidth(1 << 20).Measure(); got <= 0 {
+	if got := newBandwidth(1 << 20).Measure(); got <= 0 {
 		t.Errorf("%v bytes per second", got)
 	}
 }

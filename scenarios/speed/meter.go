@@ -29,7 +29,7 @@ func NewMeter(opt Options) (*Meter, error) {
 	}
 	m := &Meter{opt: opt, tokens: make(map[int]int)}
 	if opt.Ceiling {
-		m.memory = machine.NewBandwidth(0)
+		m.memory = machine.NewBandwidth()
 	}
 	return m, nil
 }
@@ -40,7 +40,10 @@ func (m *Meter) Close() { m.memory = nil }
 // WarmUp walks over all frontiers once and throws the figures away. The first one
 // fixes the text.
 func (m *Meter) WarmUp(ctx context.Context, url string) error {
-	api := newAPI(url)
+	api, err := newAPI(url)
+	if err != nil {
+		return err
+	}
 	if m.bytesPerToken == 0 {
 		if err := m.calibrate(ctx, api); err != nil {
 			return err
@@ -54,6 +57,10 @@ func (m *Meter) WarmUp(ctx context.Context, url string) error {
 
 // Measure walks over all frontiers, as round number round of the server at url.
 func (m *Meter) Measure(ctx context.Context, url string, pid, round int) (*reports.Result, error) {
+	api, err := newAPI(url)
+	if err != nil {
+		return nil, err
+	}
 	bandwidth := 0.0
 	if m.memory != nil {
 		bandwidth = m.memory.Measure()
@@ -61,7 +68,7 @@ func (m *Meter) Measure(ctx context.Context, url string, pid, round int) (*repor
 	start := time.Now()
 	watch := machine.Start(pid)
 	watch.SetBandwidth(bandwidth)
-	frontiers, warnings, err := m.walk(ctx, newAPI(url), round, watch)
+	frontiers, warnings, err := m.walk(ctx, api, round, watch)
 	if err != nil {
 		return nil, fmt.Errorf("speed: round %d: %w", round, err)
 	}
@@ -108,6 +115,7 @@ func (m *Meter) walk(ctx context.Context, api *api, round int, watch *machine.Wa
 			m.pieces = append(m.pieces, piece)
 		}
 		messages = append(messages, message{"user", m.pieces[i]})
+		before, counts := api.reads(ctx)
 		got, err := api.chat(ctx, messages, m.opt.DecodeTokens)
 		if err != nil {
 			return nil, nil, fmt.Errorf("frontier %d: %w", frontier, err)
@@ -116,6 +124,9 @@ func (m *Meter) walk(ctx context.Context, api *api, round int, watch *machine.Wa
 			watch.Look()
 		}
 		row, doubts := m.row(round, frontier, tokensAt, got)
+		if after, ok := api.reads(ctx); ok && counts {
+			row.DecodeReadBytes = after.perToken(before)
+		}
 		rows, warnings = append(rows, row), append(warnings, doubts...)
 		messages = append(messages, message{"assistant", got.text})
 		textAt += len(m.pieces[i])
@@ -156,7 +167,6 @@ func (m *Meter) row(round, frontier, before int, got answer) (reports.Frontier, 
 		FrontierTokens: frontier, ContextTokens: t.PromptTokens, EvaluatedTokens: t.EvaluatedTokens,
 		PrefillMS: t.PrefillMS, PrefillTPS: rate(t.EvaluatedTokens, t.PrefillMS),
 		DecodeTokens: t.CompletionTokens, DecodeMS: t.DecodeMS, DecodeTPS: rate(t.CompletionTokens, t.DecodeMS),
-		DecodeReadBytes: t.DecodeReadBytes,
 	}
 	var warnings []string
 	doubt := func(format string, args ...any) {
