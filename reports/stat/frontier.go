@@ -50,7 +50,11 @@ func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings
 		doubts.add(fmt.Sprintf("decode at %d", tokens), row.Decode.Warnings)
 		rows = append(rows, row)
 		if row.Prefill.Median > 0 && row.ContextTokens > row.FromTokens {
-			intervals = append(intervals, Interval{row.FromTokens, row.ContextTokens, 1000 / row.Prefill.Median})
+			v := Interval{FromTokens: row.FromTokens, ToTokens: row.ContextTokens, MSPerToken: 1000 / row.Prefill.Median}
+			if row.Prefill.HasInterval && row.Prefill.Lo > 0 {
+				v.LoMS, v.HiMS = 1000/row.Prefill.Hi, 1000/row.Prefill.Lo
+			}
+			intervals = append(intervals, v)
 		}
 	}
 	warnings = doubts.lines()

@@ -61,9 +61,12 @@ func pairedShift(a, b []float64, confidence float64) (center, lo, hi float64, ok
 	return s.Center, s.Lo, s.Hi, !math.IsInf(s.Lo, 0) && !math.IsInf(s.Hi, 0)
 }
 
+// exact is the number of samples up to which orders are counted. Above, the normal
+// approximation is good enough.
+const exact = 50
+
 // uRank is the largest k with P(U < k) <= tail for samples of m and n.
 func uRank(m, n int, tail float64) int {
-	const exact = 50 // above, the normal approximation is off by less than one rank
 	if m > exact || n > exact {
 		mean := float64(m) * float64(n) / 2
 		sigma := math.Sqrt(mean * float64(m+n+1) / 6)

@@ -32,7 +32,7 @@ type compareFlags struct {
 	frontiers []int
 	decode    int
 	seed      uint64
-	keep      bool
+	restart   int
 	timeout   time.Duration
 }
 
@@ -43,9 +43,12 @@ type judgeFlags struct {
 	acrossHosts   bool
 }
 
-// defaultPairs is the number of measurements of each side: the interval of a
-// median of 12 leaves out the two extremes on either end.
-const defaultPairs = 12
+// Defaults of measurements in turns. With 40 pairs the interval of the change lies
+// between the 14th and the 27th ratio, whatever the others are.
+const (
+	defaultPairs   = 40
+	defaultRestart = 10
+)
 
 func newCompare(invocation []string) *cobra.Command {
 	f := compareFlags{invocation: invocation}
@@ -65,9 +68,10 @@ its 95 % interval, the p of the Mann-Whitney U test, and a verdict:
 A sample is one repetition, and ` + strconv.Itoa(stat.EnoughSamples) + ` are the least of which anything can be told. Counts
 (tokens, bytes, retries) must be equal, repetition by repetition.
 
-With --a and --b two servers are measured in turns, A B B A, each in a process of
-its own, started for the measurement and ended after it; neighbours are compared,
-so that a machine that gets slower or faster moves neither. A SERVER is
+With --a and --b two servers are measured in turns, A B B A, and neighbours are
+compared, so that a machine that gets slower or faster moves neither. Now and then
+(--restart-every) both are started anew, because the luck that a process has with
+its memory lasts as long as it does. A SERVER is
 
   a ds4 binary                    ./ds4
   its command line                "./ds4 serve --threads 1"
@@ -94,7 +98,7 @@ neither be shown nor ruled out.`,
 	cmd.Flags().IntSliceVar(&f.frontiers, "frontiers", []int{512, 2048}, "context `lengths` in tokens, growing")
 	cmd.Flags().IntVar(&f.decode, "decode-tokens", 32, "length of the decode probe")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the text that is sent")
-	cmd.Flags().BoolVar(&f.keep, "keep-servers", false, "start each server once, for models that take long to load; both run at a time")
+	cmd.Flags().IntVar(&f.restart, "restart-every", defaultRestart, "start both servers anew after `N` measurements of each; 1: one server at a time, for models that fill the memory; 0: never")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none)")
 	f.output.addFlags(cmd)
 	cmd.Flags().Lookup("format").Usage = "of the comparison: text, markdown or json"
@@ -216,6 +220,9 @@ func (f *compareFlags) measure(cmd *cobra.Command, judge stat.CompareOptions) er
 	if f.timeout < 0 {
 		return usagef(cmd, "--timeout %v is negative", f.timeout)
 	}
+	if f.restart < 0 {
+		return usagef(cmd, "--restart-every %d is negative", f.restart)
+	}
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
@@ -264,7 +271,7 @@ func (f *compareFlags) takeTurns(ctx context.Context, subjects map[string]*subje
 	defer meter.Close()
 	contextTokens := opt.ContextTokens()
 	return turns.Run(ctx, turns.Options{
-		Samples: f.samples, Keep: f.keep,
+		Samples: f.samples, RestartEvery: f.restart,
 		Start: func(ctx context.Context, side string) (*turns.Server, error) {
 			return subjects[side].start(ctx, contextTokens)
 		},

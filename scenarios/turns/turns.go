@@ -2,8 +2,8 @@
 // machine that gets slower or faster with time touches both alike.
 //
 // It promises that measurement n of A and measurement n of B are neighbours in
-// time, that no more than one server runs at a time unless servers are kept, and
-// that every server it started has ended when it returns. It knows neither what a
+// time, that no more than one server runs at a time if each measurement has one of
+// its own, and that every server it started has ended when it returns. It knows neither what a
 // server is nor what is measured.
 package turns
 
@@ -32,10 +32,11 @@ type Options struct {
 	// OnResult takes every result, with its side. An error ends the measurement.
 	OnResult func(*reports.Result) error
 	Samples  int // of each side
-	// Keep starts each server once and keeps both. Otherwise each measurement has
-	// a new process: where its memory comes to lie stays with it for life, and two
-	// processes of one program can differ by that for ever.
-	Keep bool
+	// RestartEvery starts both servers anew after so many measurements of each: where
+	// the memory of a process comes to lie stays with it for life, and two processes
+	// of one program can differ by that for ever. With 1 only one server runs at a
+	// time, with 0 each is started once.
+	RestartEvery int
 }
 
 // MaxSamples bounds the measurements of each side.
@@ -46,12 +47,18 @@ func Run(ctx context.Context, opt Options) error {
 	if opt.Samples < 1 || opt.Samples > MaxSamples {
 		return fmt.Errorf("turns: %d samples of each side, want 1 to %d", opt.Samples, MaxSamples)
 	}
+	if opt.RestartEvery < 0 {
+		return fmt.Errorf("turns: a restart after %d measurements", opt.RestartEvery)
+	}
 	r := &runner{opt: opt, kept: make(map[string]*Server)}
 	defer r.stop()
 	for n := 1; n <= opt.Samples; n++ {
 		first, second := reports.SideA, reports.SideB
 		if n%2 == 0 {
 			first, second = second, first
+		}
+		if every := opt.RestartEvery; every > 1 && n > 1 && (n-1)%every == 0 {
+			r.stop()
 		}
 		for _, side := range []string{first, second} {
 			if err := r.measure(ctx, side, n); err != nil {
@@ -69,8 +76,9 @@ type runner struct {
 }
 
 func (r *runner) stop() {
-	for _, s := range r.kept {
+	for side, s := range r.kept {
 		s.Stop()
+		delete(r.kept, side)
 	}
 }
 
@@ -79,7 +87,7 @@ func (r *runner) measure(ctx context.Context, side string, n int) error {
 	if err != nil {
 		return err
 	}
-	if !r.opt.Keep {
+	if r.opt.RestartEvery == 1 {
 		defer s.Stop()
 	}
 	results, err := r.opt.Measure(ctx, side, s, n)
@@ -108,7 +116,7 @@ func (r *runner) server(ctx context.Context, side string) (*Server, error) {
 		s.Stop()
 		return nil, err
 	}
-	if r.opt.Keep {
+	if r.opt.RestartEvery != 1 {
 		r.kept[side] = s
 	}
 	return s, nil

@@ -21,9 +21,9 @@ func (j *journal) add(format string, args ...any) {
 	j.lines = append(j.lines, fmt.Sprintf(format, args...))
 }
 
-func (j *journal) options(samples int, keep bool) Options {
+func (j *journal) options(samples, every int) Options {
 	return Options{
-		Samples: samples, Keep: keep,
+		Samples: samples, RestartEvery: every,
 		Start: func(_ context.Context, side string) (*Server, error) {
 			j.alive++
 			j.most = max(j.most, j.alive)
@@ -51,24 +51,20 @@ func (j *journal) measured() string {
 }
 
 func TestOrder(t *testing.T) {
-	for _, keep := range []bool{false, true} {
+	for _, tt := range []struct{ every, starts, alive int }{{1, 10, 1}, {2, 6, 2}, {3, 4, 2}, {5, 2, 2}, {0, 2, 2}} {
 		var j journal
-		if err := Run(t.Context(), j.options(5, keep)); err != nil {
+		if err := Run(t.Context(), j.options(5, tt.every)); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := j.measured(), "a1 b1 b2 a2 a3 b3 b4 a4 a5 b5"; got != want {
-			t.Errorf("keep %v: measured %s, want %s", keep, got, want)
-		}
-		wantStarts, wantAlive := 10, 1
-		if keep {
-			wantStarts, wantAlive = 2, 2
+			t.Errorf("restart every %d: measured %s, want %s", tt.every, got, want)
 		}
 		text := strings.Join(j.lines, "\n")
-		if n := strings.Count(text, "start"); n != wantStarts || strings.Count(text, "warm") != n || strings.Count(text, "stop") != n {
-			t.Errorf("keep %v: %d servers started, want %d:\n%s", keep, n, wantStarts, text)
+		if n := strings.Count(text, "start"); n != tt.starts || strings.Count(text, "warm") != n || strings.Count(text, "stop") != n {
+			t.Errorf("restart every %d: %d servers started, want %d:\n%s", tt.every, n, tt.starts, text)
 		}
-		if j.most != wantAlive || j.alive != 0 {
-			t.Errorf("keep %v: %d servers at once, want %d; %d left", keep, j.most, wantAlive, j.alive)
+		if j.most != tt.alive || j.alive != 0 {
+			t.Errorf("restart every %d: %d servers at once, want %d; %d left", tt.every, j.most, tt.alive, j.alive)
 		}
 	}
 }
@@ -90,21 +86,24 @@ func TestErrorsLeaveNothing(t *testing.T) {
 		},
 	}
 	for name, change := range changes {
-		for _, keep := range []bool{false, true} {
+		for _, every := range []int{0, 1, 2} {
 			var j journal
-			opt := j.options(3, keep)
+			opt := j.options(3, every)
 			change(&opt)
 			if err := Run(t.Context(), opt); !errors.Is(err, broken) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if j.alive != 0 {
-				t.Errorf("%s, keep %v: %d servers are left", name, keep, j.alive)
+				t.Errorf("%s, restart every %d: %d servers are left", name, every, j.alive)
 			}
 		}
 	}
 	for _, n := range []int{0, -1, MaxSamples + 1} {
-		if err := Run(t.Context(), (&journal{}).options(n, false)); err == nil {
+		if err := Run(t.Context(), (&journal{}).options(n, 1)); err == nil {
 			t.Errorf("%d samples were accepted", n)
 		}
+	}
+	if err := Run(t.Context(), (&journal{}).options(2, -1)); err == nil {
+		t.Error("a restart after -1 measurements was accepted")
 	}
 }
