@@ -51,7 +51,7 @@ func Verdicts() []Verdict { return []Verdict{Pass, Fail, Inconclusive, Skipped} 
 
 // Result is one repetition of one scenario, or one round of speed measurements.
 type Result struct {
-	Scenario   string    `json:"scenario"` // the scenario's id; "speed" for a speed round
+	Scenario   string    `json:"scenario"` // the scenario's id; "speed" or "serve-speed" for a round of these
 	Title      string    `json:"title,omitempty"`
 	Origin     string    `json:"origin,omitempty"` // the issue or report that the scenario replays
 	Lane       string    `json:"lane,omitempty"`
@@ -72,6 +72,9 @@ type Result struct {
 	Metrics   map[string]Metric `json:"metrics,omitempty"`
 	Timeline  []Event           `json:"timeline,omitempty"`
 	Frontiers []Frontier        `json:"frontiers,omitempty"` // speed rounds only, context growing
+	Load      *Load             `json:"load,omitempty"`      // serve-speed only
+	Machine   *Machine          `json:"machine,omitempty"`   // while a speed was measured
+	Side      string            `json:"side,omitempty"`      // SideA or SideB, if two servers were measured in turns
 
 	Rerun   string `json:"rerun,omitempty"`    // the command line that repeats exactly this
 	WorkDir string `json:"work_dir,omitempty"` // only when it was kept
@@ -148,6 +151,9 @@ type Frontier struct {
 	DecodeTokens    int     `json:"decode_tokens"`
 	DecodeMS        float64 `json:"decode_ms"`
 	DecodeTPS       float64 `json:"decode_tps"`
+	// DecodeReadBytes is what a decoded token has to read here, active weights and
+	// rows of the KV cache, on average over the probe; 0 if the server does not say.
+	DecodeReadBytes float64 `json:"decode_read_bytes,omitempty"`
 }
 
 // Names of metrics that reports show in columns of their own. A scenario may
@@ -169,6 +175,10 @@ func Unit(name string) string {
 	switch last {
 	case "tps":
 		return "tokens/s"
+	case "rps":
+		return "requests/s"
+	case "percent":
+		return "%"
 	case "ms", "bytes", "tokens", "files":
 		return last
 	}

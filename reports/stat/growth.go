@@ -23,7 +23,17 @@ type Growth struct {
 	BaseMS, SlopeMS float64
 	R2              float64 // share of the variance explained, 1 is all
 	Residuals       []Residual
+	Knee            *Knee // where the line breaks, nil if one line explains the costs
 	Warnings        []string
+}
+
+// Knee is a place where the growth of cost changes: two lines that meet there
+// explain what one does not.
+type Knee struct {
+	ContextTokens int
+	// SlopeBeforeMS and SlopeAfterMS are milliseconds per token for each 1000
+	// tokens of context, on either side.
+	SlopeBeforeMS, SlopeAfterMS float64
 }
 
 // Residual compares one interval with the line, at the interval's middle.
@@ -32,6 +42,9 @@ type Residual struct {
 	MSPerToken    float64
 	FittedMS      float64
 	Relative      float64 // (measured - fitted) / fitted
+	// RelativeLo and RelativeHi are the interval of the measured median, as
+	// Relative is; both equal it where there are too few samples for one.
+	RelativeLo, RelativeHi float64
 }
 
 // knee is the relative residual above which a row is reported as off the line.
