@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 
 	"ds4/reports/stat"
 )
@@ -37,7 +38,7 @@ type frame struct {
 	x, y scale
 }
 
-// newFrame draws axes with room for the values. zero says whether y begins at 0.
+// newFrame draws axes with room for the values.
 func newFrame(label, xName, yName string, x, y scale) frame {
 	const left, right, top, bottom = 56.0, 16.0, 14.0, 44.0
 	s := newSVG(chartWidth, chartHeight, "chart", label)
@@ -73,17 +74,38 @@ func room(values ...float64) scale {
 	return scale{from: 0, to: most * air}
 }
 
+// zoom is a scale that shows the differences of values that are close together,
+// and begins at 0 where they are not.
+func zoom(values ...float64) scale {
+	s := room(values...)
+	least := s.to
+	for _, v := range values {
+		least = min(least, v)
+	}
+	const far, below = 0.6, 0.9
+	if least < far*s.to || least <= 0 {
+		return s
+	}
+	step := roundStep(s.to * (1 - below))
+	s.from = max(0, math.Floor(least*below/step)*step)
+	return s
+}
+
 // drawCurves draws throughput against context: a line through the medians, their
 // intervals as a band with whiskers, and every sample as a dot.
-func drawCurves(label, yName string, list []series) template.HTML {
+func drawCurves(label, xName, yName string, list []series) template.HTML {
 	var xs, ys []float64
 	for _, c := range list {
 		for _, p := range c.points {
 			xs = append(xs, p.x)
-			ys = append(ys, p.summary.Max, p.summary.Hi)
+			ys = append(ys, p.summary.Max, p.summary.Min)
 		}
 	}
-	f := newFrame(label, "context, tokens", yName, room(xs...), room(ys...))
+	y := zoom(ys...)
+	if y.from > 0 {
+		yName += " (the axis begins at " + number(y.from) + ")"
+	}
+	f := newFrame(label, xName, yName, room(xs...), y)
 	dots := 0
 	for _, c := range list {
 		f.band(c)
@@ -131,9 +153,9 @@ func (f frame) band(c series) {
 			return
 		}
 		x := f.x.place(p.x)
-		up = append(up, point{x, f.y.place(p.summary.Hi)})
-		down = append([]point{{x, f.y.place(p.summary.Lo)}}, down...)
+		up, down = append(up, point{x, f.y.place(p.summary.Hi)}), append(down, point{x, f.y.place(p.summary.Lo)})
 	}
+	slices.Reverse(down)
 	f.s.path(append(up, down...), true, "band "+c.style, "")
 }
 
@@ -143,7 +165,7 @@ func (f frame) fit(c series) {
 	var line []point
 	for i := range steps + 1 {
 		x := f.x.from + (f.x.to-f.x.from)*float64(i)/steps
-		if v := c.fit.TPS(int(x)); v > 0 && v <= f.y.to {
+		if v := c.fit.TPS(int(x)); v > f.y.from && v <= f.y.to {
 			line = append(line, point{f.x.place(x), f.y.place(v)})
 		}
 	}

@@ -43,8 +43,8 @@ var page = template.Must(template.New("page").Parse(pageText))
 
 // Options says what a page shows besides the results.
 type Options struct {
-	Baseline     []reports.Log // to compare with; empty: no comparison
-	BaselineName string
+	Baseline   []reports.Log       // whose curves are drawn beside the results
+	Comparison *reports.Comparison // nil: nothing is compared
 }
 
 // Write writes one page about all runs.
@@ -71,6 +71,7 @@ type view struct {
 	Problems  []problem
 	Timelines []timelineView
 	Speed     *speedView
+	Load      *loadView
 	Compare   *compareView
 	Warnings  []string
 	Runs      []runFacts
@@ -83,13 +84,16 @@ type count struct {
 }
 
 func newView(runs []reports.Log, opt Options) (*view, error) {
-	var verdicts, speed, all []reports.Result
+	var verdicts, speed, loads, all []reports.Result
 	for _, run := range runs {
 		for _, r := range run.Results {
 			all = append(all, r)
-			if len(r.Frontiers) > 0 {
+			switch {
+			case len(r.Frontiers) > 0:
 				speed = append(speed, r)
-			} else {
+			case r.Load != nil:
+				loads = append(loads, r)
+			default:
 				verdicts = append(verdicts, r)
 			}
 		}
@@ -106,6 +110,10 @@ func newView(runs []reports.Log, opt Options) (*view, error) {
 		}
 		v.Speed = s
 	}
+	if len(loads) > 0 {
+		v.loads(loads)
+	}
+	v.compare(opt.Comparison)
 	v.warnings(all)
 	v.facts(runs)
 	return v, nil

@@ -46,11 +46,11 @@ type speedGroup struct {
 func speedGroups(runs []reports.Log) []speedGroup {
 	var groups []speedGroup
 	for _, log := range runs {
-		name := strings.Join(present(serverName(log.Run.Server), log.Run.Server.Model, log.Run.Server.KernelSet, log.Run.Host.Name), ", ")
 		for _, r := range log.Results {
 			if len(r.Frontiers) == 0 {
 				continue
 			}
+			name := speedName(log.Run, r.Side)
 			i := slices.IndexFunc(groups, func(g speedGroup) bool { return g.name == name })
 			if i < 0 {
 				i = len(groups)
@@ -60,6 +60,18 @@ func speedGroups(runs []reports.Log) []speedGroup {
 		}
 	}
 	return groups
+}
+
+// speedName tells servers apart.
+func speedName(run reports.Run, side string) string {
+	s := run.Server
+	if side == reports.SideB && run.ServerB != nil {
+		s = *run.ServerB
+	}
+	if side != "" {
+		side = strings.ToUpper(side) + ":"
+	}
+	return strings.Join(present(side, serverName(s), s.Model, s.KernelSet, run.Host.Name), " ")
 }
 
 func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
@@ -119,9 +131,9 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 		}
 		break
 	}
-	v.Prefill = drawCurves("prefill throughput against context", "prefill, tokens/s", prefill)
+	v.Prefill = drawCurves("prefill throughput against context", "context, tokens", "tokens/s", prefill)
 	if len(decode) > 0 {
-		v.Decode = drawCurves("decode throughput against context", "decode, tokens/s", decode)
+		v.Decode = drawCurves("decode throughput against context", "context, tokens", "tokens/s", decode)
 	}
 	if len(fitted) > 0 {
 		v.Residuals = drawResiduals(fitted)

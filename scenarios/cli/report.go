@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ds4/reports"
+	"ds4/reports/stat"
 	"ds4/reports/table"
 )
 
 func newReport() *cobra.Command {
 	var format, out, against string
+	var acrossHosts bool
 	cmd := &cobra.Command{
 		Use:   "report FILE ...",
 		Short: "Render results files again",
@@ -51,11 +54,9 @@ Files of a run that was killed are fine: what it had written is shown.`,
 			if err != nil {
 				return err
 			}
-			base := baseline{name: against}
-			if against != "" {
-				if base.runs, err = readAll(cmd, []string{against}); err != nil {
-					return err
-				}
+			base, err := compared(cmd, against, args, runs, acrossHosts)
+			if err != nil {
+				return err
 			}
 			write := func(w io.Writer) error { return render(w, runs, base) }
 			if out != "" {
@@ -72,8 +73,33 @@ Files of a run that was killed are fine: what it had written is shown.`,
 	}
 	cmd.Flags().StringVar(&format, "format", formatText, formats())
 	cmd.Flags().StringVar(&against, "baseline", "", "results `file` that the page compares with")
+	cmd.Flags().BoolVar(&acrossHosts, "across-hosts", false, "compare with a baseline of another machine")
 	cmd.Flags().StringVarP(&out, "out", "o", "", "write to this `file` and not to standard output")
 	return cmd
+}
+
+// compared reads the baseline, if one is named, and sets the runs beside it.
+func compared(cmd *cobra.Command, against string, names []string, runs []reports.Log, acrossHosts bool) (baseline, error) {
+	opt := stat.CompareOptions{
+		MarginPercent: stat.DefaultMarginPercent, MaxRegressionPercent: stat.DefaultMaxRegressionPercent, AcrossHosts: acrossHosts,
+	}
+	if against == "" {
+		return baseline{}, nil
+	}
+	old, err := readAll(cmd, []string{against})
+	if err != nil {
+		return baseline{}, err
+	}
+	a := stat.Measurement{Name: against, Run: old[0].Run, Results: joined(old)}
+	b := stat.Measurement{Name: strings.Join(names, ", "), Run: runs[0].Run, Results: joined(runs)}
+	c, err := stat.Compare(a, b, opt)
+	if errors.Is(err, stat.ErrDifferentHosts) {
+		return baseline{}, badFile(fmt.Errorf("%w; --across-hosts compares them all the same", err))
+	}
+	if err != nil {
+		return baseline{}, badFile(err)
+	}
+	return baseline{runs: old, comparison: c}, nil
 }
 
 // readAll reads every file before anything is written.

@@ -33,8 +33,8 @@ const (
 
 // baseline is what a report compares with, if its format has room for it.
 type baseline struct {
-	name string
-	runs []reports.Log
+	runs       []reports.Log
+	comparison *reports.Comparison
 }
 
 // writer writes runs in one format.
@@ -49,7 +49,7 @@ var writers = []struct {
 	{formatText, func(w io.Writer, runs []reports.Log, _ baseline) error { return renderTables(w, table.Text, runs) }},
 	{formatMarkdown, func(w io.Writer, runs []reports.Log, _ baseline) error { return markdown.Write(w, runs) }},
 	{formatHTML, func(w io.Writer, runs []reports.Log, base baseline) error {
-		return html.Write(w, runs, html.Options{Baseline: base.runs, BaselineName: base.name})
+		return html.Write(w, runs, html.Options{Baseline: base.runs, Comparison: base.comparison})
 	}},
 	{formatCSV, func(w io.Writer, runs []reports.Log, _ baseline) error { return csv.Write(w, joined(runs)) }},
 	{formatJUnit, func(w io.Writer, runs []reports.Log, _ baseline) error { return junit.Write(w, runs) }},
