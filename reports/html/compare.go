@@ -83,7 +83,7 @@ func (v *view) compare(c *reports.Comparison) {
 
 func (v *compareView) warn(text string) {
 	if len(v.Warnings) < maxWarnings {
-		v.Warnings = append(v.Warnings, clip(printable(text), maxBlock))
+		v.Warnings = append(v.Warnings, printable(clip(text, maxBlock)))
 	}
 }
 
@@ -151,7 +151,10 @@ func newCompareRow(r *reports.ComparisonRow, x scale, margin float64) compareRow
 }
 
 func percent(v float64) string {
-	if math.Abs(v) >= 1000 {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v), math.IsInf(v, 0):
+		return dash
+	case a >= 1000:
 		return fmt.Sprintf("%+.3g %%", v)
 	}
 	return fmt.Sprintf("%+.1f %%", v)

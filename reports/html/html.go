@@ -147,7 +147,7 @@ func (v *view) head(runs []reports.Log, all []reports.Result) {
 		return
 	}
 	first := runs[0].Run
-	v.About = clip(printable(strings.Join(present(serverName(first.Server), first.Server.Model, first.Host.Name, first.Host.CPU), " · ")), maxLabel)
+	v.About = cell(strings.Join(present(serverName(first.Server), first.Server.Model, first.Host.Name, first.Host.CPU), " · "))
 	if !first.Start.IsZero() {
 		v.When = first.Start.UTC().Format("2 January 2006, 15:04 UTC")
 	}
@@ -229,7 +229,7 @@ const dash = "–"
 
 func anchor(i int) string { return fmt.Sprintf("timeline-%d", i+1) }
 
-func cell(s string) string { return clip(printable(s), maxLabel) }
+func cell(s string) string { return printable(clip(s, maxLabel)) }
 
 func runsOf(g reports.Group) string {
 	n := reports.Count(g.Results)
@@ -292,14 +292,14 @@ func (v *view) problems(results []reports.Result) {
 func newProblem(r *reports.Result) problem {
 	const most = 20 // failures, checks and faults of one repetition
 	p := problem{
-		Verdict: r.Verdict, Scenario: cell(r.Scenario), Title: cell(r.Title), Reason: clip(printable(r.Reason), maxBlock),
-		Which: fmt.Sprintf("repetition %d, seed %d", r.Repetition, r.Seed), WorkDir: cell(r.WorkDir), Rerun: clip(printable(r.Rerun), maxBlock),
+		Verdict: r.Verdict, Scenario: cell(r.Scenario), Title: cell(r.Title), Reason: printable(clip(r.Reason, maxBlock)),
+		Which: fmt.Sprintf("repetition %d, seed %d", r.Repetition, r.Seed), WorkDir: cell(r.WorkDir), Rerun: printable(clip(r.Rerun, maxBlock)),
 	}
 	for _, text := range r.Failures[:min(len(r.Failures), most)] {
-		p.Failures = append(p.Failures, clip(printable(text), maxBlock))
+		p.Failures = append(p.Failures, printable(clip(text, maxBlock)))
 	}
 	for _, c := range r.Checks[:min(len(r.Checks), most)] {
-		p.Checks = append(p.Checks, reports.Check{Name: cell(c.Name), OK: c.OK, Detail: clip(printable(c.Detail), maxBlock)})
+		p.Checks = append(p.Checks, reports.Check{Name: cell(c.Name), OK: c.OK, Detail: printable(clip(c.Detail, maxBlock))})
 	}
 	for _, f := range r.Faults[:min(len(r.Faults), most)] {
 		p.Faults = append(p.Faults, reports.Fault{Rule: cell(f.Rule), Armed: f.Armed, Fired: f.Fired})
@@ -379,7 +379,7 @@ func (v *view) warnings(results []reports.Result) {
 	for _, r := range results {
 		for _, text := range r.Warnings {
 			if n++; n <= maxWarnings {
-				v.Warnings = append(v.Warnings, fmt.Sprintf("%s #%d: %s", cell(r.Scenario), r.Repetition, clip(printable(text), maxBlock)))
+				v.Warnings = append(v.Warnings, fmt.Sprintf("%s #%d: %s", cell(r.Scenario), r.Repetition, printable(clip(text, maxBlock))))
 			}
 		}
 	}
@@ -407,7 +407,7 @@ func factsOf(log reports.Log) runFacts {
 	facts := runFacts{Title: cell("ds4bench " + run.Command)}
 	add := func(name string, values ...string) {
 		if text := strings.Join(present(values...), " "); text != "" {
-			facts.List = append(facts.List, fact{name, clip(printable(text), maxBlock)})
+			facts.List = append(facts.List, fact{name, printable(clip(text, maxBlock))})
 		}
 	}
 	if !run.Start.IsZero() {

@@ -112,7 +112,7 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 				name, fit.BaseMS, fit.SlopeMS, fit.R2))
 		}
 		for _, text := range warnings[:min(len(warnings), maxWarnings)] {
-			v.Warnings = append(v.Warnings, clip(printable(name+": "+text), maxBlock))
+			v.Warnings = append(v.Warnings, printable(clip(name+": "+text, maxBlock)))
 		}
 		return nil
 	}

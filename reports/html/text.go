@@ -63,6 +63,8 @@ func duration(ms float64) string {
 // number shows three significant digits, or all before the point.
 func number(v float64) string {
 	switch a := math.Abs(v); {
+	case math.IsNaN(v), math.IsInf(v, 0):
+		return dash // of samples near the end of the range
 	case a >= 1e15:
 		return strconv.FormatFloat(v, 'g', 4, 64)
 	case v == math.Trunc(v) || a >= 100:

@@ -16,8 +16,9 @@ const (
 	gutter        = 78.0 // names of the lanes
 	rightMargin   = 14.0
 	barHeight     = 14.0
-	maxRequestRow = 6   // rows of requests at the same time; more share the last one
-	maxDrawn      = 800 // things of one kind in one drawing; the table has all events
+	maxRequestRow = 6    // rows of requests at the same time; more share the last one
+	longest       = 1e12 // milliseconds; what claims to last longer is a forged file
+	maxDrawn      = 800  // things of one kind in one drawing; the table has all events
 )
 
 // span is a bar of a timeline.
@@ -54,9 +55,12 @@ func readHistory(r *reports.Result) history {
 	events := slices.Clone(r.Timeline)
 	slices.SortStableFunc(events, func(a, b reports.Event) int { return cmp.Compare(a.AtMS, b.AtMS) })
 	h := history{until: r.DurationMS}
-	for _, e := range events {
+	for i := range events {
+		e := &events[i]
+		e.Text = clip(e.Text, maxTitle)
 		h.until = max(h.until, e.AtMS+e.DurationMS)
 	}
+	h.until = min(h.until, longest)
 	h.readSteps(events)
 	h.readServer(events)
 	h.readRequests(events)
