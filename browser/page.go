@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"image"
+	"image/draw"
 	"image/png"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -272,22 +275,33 @@ func (p *Page) Click(selector string) {
 	}
 }
 
-// Screenshot is the picture of an element, or of the whole page without a selector.
-func (p *Page) Screenshot(selector string) (image.Image, []byte) {
+// Screenshot is the picture of the whole page. It is also written to the directory
+// that DS4_BROWSER_OUT names, if it does, for people to look at.
+func (p *Page) Screenshot(name string) *image.RGBA {
 	p.t.Helper()
-	params := map[string]any{"format": "png", "captureBeyondViewport": true}
-	if selector == "" {
-		selector = "html"
-	}
-	b := p.Box(selector)
-	params["clip"] = map[string]any{"x": b.X, "y": b.Y, "width": b.Width, "height": b.Height, "scale": 1}
+	b := p.Box("html")
 	var shot struct {
 		Data []byte `json:"data"`
 	}
-	p.must(p.session, "Page.captureScreenshot", params, &shot)
+	p.must(p.session, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true,
+		"clip": map[string]any{"x": b.X, "y": b.Y, "width": b.Width, "height": b.Height, "scale": 1}}, &shot)
+	if dir := os.Getenv("DS4_BROWSER_OUT"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), shot.Data, 0o644); err != nil {
+			p.t.Fatalf("browser: %v", err)
+		}
+	}
 	img, err := png.Decode(bytes.NewReader(shot.Data))
 	if err != nil {
-		p.t.Fatalf("browser: screenshot of %s: %v", selector, err)
+		p.t.Fatalf("browser: screenshot: %v", err)
 	}
-	return img, shot.Data
+	out := image.NewRGBA(img.Bounds())
+	draw.Draw(out, out.Bounds(), img, image.Point{}, draw.Src)
+	return out
+}
+
+// Part is what a picture of the page shows of an element.
+func (p *Page) Part(picture *image.RGBA, selector string) *image.RGBA {
+	p.t.Helper()
+	b := p.Box(selector)
+	return picture.SubImage(image.Rect(int(b.X), int(b.Y), int(b.X+b.Width), int(b.Y+b.Height))).(*image.RGBA)
 }

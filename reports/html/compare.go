@@ -224,7 +224,11 @@ func drawChangeAxis(x scale) template.HTML {
 	s := newSVG(changeWidth, 16, "change", "scale of the changes")
 	const ticks = 4
 	for _, t := range x.ticks(ticks) {
-		s.text(min(max(x.place(t), 16), changeWidth-16), 11, "middle", "tick", fmt.Sprintf("%+.0f %%", t))
+		text := "0"
+		if t != 0 {
+			text = fmt.Sprintf("%+.0f %%", t)
+		}
+		s.text(min(max(x.place(t), 16), changeWidth-16), 11, "middle", "tick", text)
 	}
 	return s.end()
 }

@@ -40,7 +40,7 @@ type frame struct {
 
 // newFrame draws axes with room for the values.
 func newFrame(label, xName, yName string, x, y scale) frame {
-	const left, right, top, bottom = 56.0, 16.0, 14.0, 44.0
+	const left, right, top, bottom = 56.0, 16.0, 30.0, 44.0
 	s := newSVG(chartWidth, chartHeight, "chart", label)
 	x.at, x.until = left, chartWidth-right
 	y.at, y.until = chartHeight-bottom, top
@@ -58,7 +58,7 @@ func newFrame(label, xName, yName string, x, y scale) frame {
 		s.text(at, y.at+18, "middle", "tick", number(t))
 	}
 	s.text((left+chartWidth-right)/2, chartHeight-6, "middle", "name", xName)
-	s.text(left+6, top+10, "start", "name", yName)
+	s.text(left-44, top-16, "start", "name", yName)
 	return f
 }
 

@@ -116,6 +116,12 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 		}
 		return nil
 	}
+	for _, g := range speedGroups(opt.Baseline) { // first, so that it is drawn below the others
+		if err := add(g, "baseline", true); err != nil {
+			return nil, err
+		}
+		break
+	}
 	groups := speedGroups(runs)
 	for i, g := range groups[:min(len(groups), maxSeries)] {
 		if err := add(g, fmt.Sprintf("s%d", i), false); err != nil {
@@ -124,12 +130,6 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 	}
 	if n := len(groups) - maxSeries; n > 0 {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("%s more are not shown", plural(n, "server")))
-	}
-	for _, g := range speedGroups(opt.Baseline) {
-		if err := add(g, "baseline", true); err != nil {
-			return nil, err
-		}
-		break
 	}
 	v.Prefill = drawCurves("prefill throughput against context", "context, tokens", "tokens/s", prefill)
 	if len(decode) > 0 {
