@@ -116,11 +116,10 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 		}
 		return nil
 	}
-	for _, g := range speedGroups(opt.Baseline) { // first, so that it is drawn below the others
-		if err := add(g, "baseline", true); err != nil {
+	if old := speedGroups(opt.Baseline); len(old) > 0 { // first, so that it is drawn below the others
+		if err := add(old[0], "baseline", true); err != nil {
 			return nil, err
 		}
-		break
 	}
 	groups := speedGroups(runs)
 	for i, g := range groups[:min(len(groups), maxSeries)] {
