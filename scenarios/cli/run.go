@@ -80,6 +80,9 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "--timeout %v is negative", f.timeout)
 	}
 	style, err := tableStyle(cmd, f.output.format)
+	if err == nil {
+		err = f.output.check(cmd)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type answer struct {
 	attempts  int           // requests sent
 	errs      []error       // of the attempts that failed
 	asked     time.Duration // from the first request to the first good token
+	first     time.Time     // when the first token of the last attempt came
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
@@ -143,7 +145,17 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 	start := time.Now()
 	for {
 		a.attempts++
+		end := p.span(reports.EventRequest, label(a))
+		sent := time.Now()
+		a.got = client.Answer{}
 		a.err = p.attempt(ctx, a)
+		end(outcomeOf(a.err))
+		if a.got.FirstToken > 0 {
+			a.first = sent.Add(a.got.FirstToken)
+			if a.spec.Stream { // else it came with all the others
+				p.eventAt(a.first, reports.EventFirstToken, label(a))
+			}
+		}
 		if errors.Is(a.err, client.ErrAbandoned) {
 			a.err, a.abandoned = nil, true
 			break
@@ -246,19 +258,15 @@ func (p *rep) again(ctx context.Context, a *answer) bool {
 
 // judge compares an answer with the right one and lowers the outcome accordingly.
 func (p *rep) judge(ctx context.Context, a *answer) error {
-	label := a.name
-	if label == "" {
-		label = "without a name"
-	}
+	label := label(a)
 	if a.abandoned {
-		p.event(reports.EventStep, "abandoned "+label)
 		return nil
 	}
 	if a.err != nil {
 		return p.judgeError(a, label)
 	}
 	if a.spec.NoControl {
-		p.event(reports.EventGoodToken, label)
+		p.eventAt(a.first, reports.EventGoodToken, label)
 		return nil
 	}
 	right, err := p.control(ctx, a)
@@ -275,9 +283,12 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 			reports.CheckControl, label, got, right)
 		return nil
 	}
-	p.event(reports.EventGoodToken, label)
+	p.eventAt(a.first, reports.EventGoodToken, label)
 	return nil
 }
+
+// label is what a chat is called where people read.
+func label(a *answer) string { return cmp.Or(a.name, "without a name") }
 
 func (p *rep) judgeError(a *answer, label string) error {
 	if a.spec.MayFail {

@@ -181,8 +181,10 @@ func (p *rep) steps(ctx context.Context, steps []scenarios.Step, vars map[string
 			}
 			st = &one[0]
 		}
-		p.begin(name, st)
-		if err := p.do(ctx, st, vars); err != nil {
+		end := p.begin(name, st)
+		err := p.do(ctx, st, vars)
+		end(outcomeOf(err))
+		if err != nil {
 			if p.pass.name != "" {
 				return fmt.Errorf("pass %s: step %d %s: %w", p.pass.name, i+1, name, err)
 			}
@@ -201,7 +203,8 @@ func (p *rep) failed() bool {
 	return p.res.Verdict == reports.Fail
 }
 
-func (p *rep) begin(name string, st *scenarios.Step) {
+// begin notes that a step begins; the returned function notes its end.
+func (p *rep) begin(name string, st *scenarios.Step) (end func(outcome string)) {
 	if st.Chat != nil && st.Chat.As != "" {
 		name += " " + st.Chat.As
 	}
@@ -211,15 +214,7 @@ func (p *rep) begin(name string, st *scenarios.Step) {
 	p.mu.Lock()
 	p.step = name
 	p.mu.Unlock()
-	p.event(reports.EventStep, name)
-}
-
-func (p *rep) event(kind, text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.res.Timeline) < reports.MaxEvents-1 {
-		p.res.AddEvent(time.Since(p.start), kind, text)
-	}
+	return p.span(reports.EventStep, name)
 }
 
 // fail records a failed assertion; the repetition goes on.
@@ -290,7 +285,7 @@ func (p *rep) conclude(err error) {
 	}
 	res.Faults = firings(p.log)
 	res.DurationMS = reports.Milliseconds(time.Since(p.start))
-	res.AddEvent(time.Since(p.start), reports.EventEnd, string(res.Verdict))
+	p.finishTimeline()
 	if p.r.opt.KeepWork || p.r.opt.KeepFailed && res.Verdict != reports.Pass {
 		res.WorkDir = p.dir
 		return

@@ -115,7 +115,7 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	p.event(reports.EventStart, strings.Join(info.faults, " "))
+	ended := p.span(reports.EventStart, strings.Join(info.faults, " "))
 	if !st.MayNotFire {
 		for _, text := range info.faults {
 			rule, err := faults.ParseRule(text)
@@ -127,7 +127,9 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
 	defer cancel()
-	if _, err := p.server.Load().WaitReady(rctx); err != nil {
+	_, err := p.server.Load().WaitReady(rctx)
+	ended(outcomeOf(err))
+	if err != nil {
 		return stuck("%w", err)
 	}
 	p.event(reports.EventReady, "")
@@ -188,7 +190,11 @@ func (p *rep) reap() {
 		return
 	}
 	srv.Close()
-	p.pass.deaths += len(srv.Deaths())
+	deaths := srv.Deaths()
+	for _, d := range deaths {
+		p.eventAt(d.At, reports.EventDied, d.String())
+	}
+	p.pass.deaths += len(deaths)
 	p.server.Store(nil)
 }
 
