@@ -91,7 +91,7 @@ var random = sync.OnceValues(func() (*loaded, error) {
 // rig is a scheduler on a device that can fail.
 type rig struct {
 	*Scheduler
-	t     *testing.T
+	t     testing.TB
 	log   *logbook
 	clock *clock
 	plan  *fault.Plan
@@ -106,9 +106,10 @@ type rigOptions struct {
 	config  func(*Config)
 	context int  // tokens, default testContext
 	sense   bool // the embedded model
+	pack    bool // weights as the server keeps them
 }
 
-func newRig(t *testing.T, opt rigOptions) *rig {
+func newRig(t testing.TB, opt rigOptions) *rig {
 	t.Helper()
 	load := random
 	if opt.sense {
@@ -135,7 +136,7 @@ func newRig(t *testing.T, opt rigOptions) *rig {
 	}
 	dev := fault.Wrap(inner, r.plan)
 	if r.eng, err = engine.New(l.model, dev, engine.Options{
-		ContextTokens: opt.context, ChunkTokens: testChunk, Numerics: model.Production,
+		ContextTokens: opt.context, ChunkTokens: testChunk, Numerics: model.Production, Pack: opt.pack,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func (c *clock) advance(d time.Duration) {
 
 // logbook collects log lines and lets tests wait for one.
 type logbook struct {
-	t     *testing.T
+	t     testing.TB
 	mu    sync.Mutex
 	lines []string
 	more  chan struct{}
@@ -342,7 +343,7 @@ func (r *rig) bad(q *Request) *FailureError {
 
 // cold is the answer of a scheduler that has nothing to reuse. Each is computed
 // once.
-func cold(t *testing.T, q *Request) reply {
+func cold(t testing.TB, q *Request) reply {
 	t.Helper()
 	key := fmt.Sprintf("%s %d %v %v", q.Prompt.CacheText(), q.MaxTokens, q.IgnoreEOS, q.Stop)
 	if a, ok := controls.Load(key); ok {

@@ -68,6 +68,15 @@ type worker struct {
 // restored. Engine, tokenizer and store stay the caller's to close, after
 // Shutdown.
 func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error) {
+	s, err := prepare(eng, tok, store, cfg)
+	if err == nil {
+		go s.run()
+	}
+	return s, err
+}
+
+// prepare makes a scheduler whose worker does not run yet.
+func prepare(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error) {
 	if err := chat.CheckVocabulary(tok); err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
@@ -102,7 +111,6 @@ func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg
 		s.abandon()
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
-	go s.run()
 	return s, nil
 }
 
