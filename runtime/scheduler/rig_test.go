@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/metal"
 	"ds4/metal/cpu"
 	"ds4/metal/fault"
 	"ds4/runtime/chat"
@@ -107,6 +109,10 @@ type rigOptions struct {
 	context int  // tokens, default testContext
 	sense   bool // the embedded model
 	pack    bool // weights as the server keeps them
+	chunk   int  // tokens of a pass, default testChunk
+	device  func(metal.Device) metal.Device
+	// byHand starts no worker: the test calls turn.
+	byHand bool
 }
 
 func newRig(t testing.TB, opt rigOptions) *rig {
@@ -119,9 +125,7 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opt.context == 0 {
-		opt.context = testContext
-	}
+	opt.context, opt.chunk = cmp.Or(opt.context, testContext), cmp.Or(opt.chunk, testChunk)
 	r := &rig{t: t, log: &logbook{t: t}, clock: &clock{at: time.Unix(1_700_000_000, 0)}, store: opt.store}
 	rules, err := fault.Parse(opt.faults)
 	if err != nil {
@@ -135,8 +139,11 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 		t.Fatal(err)
 	}
 	dev := fault.Wrap(inner, r.plan)
+	if opt.device != nil {
+		dev = opt.device(dev)
+	}
 	if r.eng, err = engine.New(l.model, dev, engine.Options{
-		ContextTokens: opt.context, ChunkTokens: testChunk, Numerics: model.Production, Pack: opt.pack,
+		ContextTokens: opt.context, ChunkTokens: opt.chunk, Numerics: model.Production, Pack: opt.pack,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -147,12 +154,19 @@ func newRig(t testing.TB, opt rigOptions) *rig {
 	if opt.config != nil {
 		opt.config(&cfg)
 	}
-	if r.Scheduler, err = New(r.eng, l.tok, opt.store, cfg); err != nil {
+	make := New
+	if opt.byHand {
+		make = prepare
+	}
+	if r.Scheduler, err = make(r.eng, l.tok, opt.store, cfg); err != nil {
 		t.Fatal(err)
 	}
 	r.down = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
+		if opt.byHand {
+			go r.Scheduler.run()
+		}
 		if err := r.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}

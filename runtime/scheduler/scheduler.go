@@ -62,6 +62,16 @@ type worker struct {
 	fatal    bool // OnFatal was called
 	restores chan restored
 	pace     pace
+	sharing
+}
+
+// sharing is what the choice of passes remembers.
+type sharing struct {
+	served        int    // of more answers than fit: whose turn it is
+	decodedLast   bool   // the last pass evaluated answers
+	shareFailures int    // shared passes that failed since one worked
+	trial         *trial // of a failed pass, nil if nothing is left to find out
+	apartUntil    time.Time
 }
 
 // New starts a scheduler. The store may be nil: then nothing is saved or
