@@ -63,6 +63,7 @@ type worker struct {
 	restores chan restored
 	pace     pace
 	sharing
+	leaked []*engine.Point // for Unsafe.LeakMemory
 }
 
 // sharing is what the choice of passes remembers.

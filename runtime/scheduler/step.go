@@ -164,7 +164,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		return
 	}
 	if pos == j.attempt.mark {
-		sl.keep()
+		s.keep(sl)
 		if j.cold() {
 			_ = s.saveTail(j.ctx, sl, reasonCold)
 		}

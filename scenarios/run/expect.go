@@ -72,6 +72,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkLog(e.Log)
 	case e.Metric != nil:
 		return p.checkMetric(ctx, e.Metric)
+	case e.Growth != nil:
+		return p.checkGrowth(ctx, e.Growth)
 	case e.Error != nil:
 		return p.checkError(e.Error)
 	case e.Exit != nil:
