@@ -83,6 +83,7 @@ type Step struct {
 	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
+	Mark       *Mark      `json:"mark,omitempty" jsonschema:"remember the metrics page, to find later how much a number has grown"`
 	Sleep      Duration   `json:"sleep,omitzero" jsonschema:"do nothing; prefer wait"`
 	Expect     []Expect   `json:"expect,omitempty" jsonschema:"assertions at this place"`
 }
@@ -116,6 +117,8 @@ type Prompt struct {
 	// Fixed keeps one text for all repetitions; otherwise the seed of the
 	// repetition is mixed in.
 	Fixed bool `json:"fixed,omitempty" jsonschema:"the same text in every repetition"`
+	// Fresh texts are not measured with the server's tokenizer.
+	Fresh bool `json:"fresh,omitempty" jsonschema:"another text in every pass of a repeat that has for"`
 	// Then makes prompts that begin alike and part.
 	Then *Prompt `json:"then,omitempty" jsonschema:"more text, behind this one"`
 }
@@ -228,6 +231,14 @@ type Sweep struct {
 
 // Repeat runs Steps several times.
 type Repeat struct {
-	Times int    `json:"times"`
-	Steps []Step `json:"steps"`
+	Times int `json:"times" jsonschema:"with for: at least so often"`
+	// For makes the scenario as long as ds4bench run --for wants it.
+	For   Duration `json:"for,omitzero" jsonschema:"go on until this time is over, or the longer one of run --for"`
+	Steps []Step   `json:"steps"`
+}
+
+// Mark remembers the metrics page of the running process.
+type Mark struct {
+	As   string `json:"as"`
+	Pass int    `json:"pass,omitempty" jsonschema:"only in this pass, from 1, of the repeat around it"`
 }

@@ -9,7 +9,9 @@
 // disconnects or stops reading ends its request, and never holds up another. Prompt
 // and answer texts appear in no log line, metric or listing.
 //
-// It does not: terminate TLS, authenticate (it is made for the loopback interface), or
+// With API keys nobody without one gets further than /healthz.
+//
+// It does not: terminate TLS (it is made for the loopback interface, or a proxy), or
 // run tools. Malformed HTTP is answered by net/http in plain text before it gets here.
 package server
 
@@ -62,6 +64,8 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	// Keys are the API keys that are allowed in; without any, everybody is.
+	Keys []string
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -82,6 +86,7 @@ type Server struct {
 	completions atomic.Uint64
 	stopping    atomic.Bool
 	bodies      bodyBudget
+	keys        keyring
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -108,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}}
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}, keys: newKeyring(cfg.Keys)}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -204,6 +209,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) (route string, er
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return "OPTIONS", nil
+	}
+	if err := s.authorize(w, r); err != nil {
+		return "unauthorized", err
 	}
 	methods, known := s.routes[r.URL.Path]
 	if !known {

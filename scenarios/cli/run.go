@@ -32,6 +32,7 @@ type runFlags struct {
 	part    string         // --shard
 	shard   *reports.Shard // nil without
 	mine    map[unit]bool  // the repetitions of the shard
+	soak    time.Duration
 }
 
 func newRun(invocation []string) *cobra.Command {
@@ -52,7 +53,8 @@ as JSON lines while running; ds4bench report renders them later.`,
 		Example: `  ds4bench run
   ds4bench run stale-kv-after-kill9 --repeat 5
   ds4bench run ./scenarios/ --server ./ds4 --junit results.xml
-  ds4bench run --tag ci --lane process -- --threads 2`,
+  ds4bench run --tag ci --lane process -- --threads 2
+  ds4bench run --tag soak --for 2h`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 		ValidArgsFunction: func(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 			return ids(toComplete), cobra.ShellCompDirectiveDefault
@@ -65,6 +67,7 @@ as JSON lines while running; ds4bench report renders them later.`,
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of the first repetition; each later one has its own")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the working directory of every repetition: cache, logs, damaged files")
 	cmd.Flags().StringVar(&f.part, "shard", "", "`i/n`: only the i-th of n parts, for n machines; ds4bench merge joins their results")
+	cmd.Flags().DurationVar(&f.soak, "for", 0, "go on for so long, such as 2h: scenarios take equal shares and are repeated or stretched")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none; scenarios have deadlines of their own)")
 	return cmd
 }
@@ -78,6 +81,9 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	}
 	if f.timeout < 0 {
 		return usagef(cmd, "--timeout %v is negative", f.timeout)
+	}
+	if f.soak < 0 {
+		return usagef(cmd, "--for %v is negative", f.soak)
 	}
 	style, err := tableStyle(cmd, f.output.format)
 	if err == nil {
@@ -140,7 +146,7 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 	paths := make(map[string]string)
 	opt := run.Options{
 		Server: srv.path, Target: srv.target, Repeat: f.repeat, Seed: f.seed,
-		KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
+		For: f.soak, KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
 		RerunPrefix: f.rerunPrefix(), Memory: selftest.Memory, OtherModel: selftest.OtherModel,
 		Progress: p.at, Explicit: f.pick.explicit(),
 		OnResult: func(r *reports.Result) error {

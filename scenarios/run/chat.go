@@ -85,7 +85,7 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 			c.MaxTokens = before.spec.MaxTokens
 		}
 	} else {
-		text, err := p.r.prompts.text(ctx, c.Prompt, p.seed)
+		text, err := p.text(ctx, c.Prompt)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -117,7 +117,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
 	}
 	for i := range t.Users {
-		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
+		text, err := p.text(ctx, &t.Users[i])
 		if err != nil {
 			return inconclusive("%w", err)
 		}

@@ -58,6 +58,8 @@ type fake struct {
 	fired atomic.Int64
 	evals atomic.Int64
 	calls atomic.Int64
+
+	scrapes atomic.Int64
 }
 
 func newFake(args []string) *fake {
@@ -142,6 +144,11 @@ func (f *fake) mux() http.Handler {
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
 		n := f.evals.Load()
 		fmt.Fprintf(w, "%s %d\n%s %g\n%s 0\n", metricPrefillTokens, n, metricPrefillSeconds, float64(n)/500, metricRestoredTokens)
+		held := 7 - f.scrapes.Add(1)%2 // what is garbage now is gone at the next look
+		if f.mode == "grows" {
+			held += f.calls.Load()
+		}
+		fmt.Fprintf(w, "fake_held %d\n", held)
 	})
 	mux.HandleFunc("/v1/chat/completions", f.chat)
 	return mux

@@ -30,6 +30,13 @@ type Options struct {
 	// numbers and seeds for somebody else.
 	Only func(scenario string, repetition int) bool
 
+	// For is how long to go on, shared out equally: scenarios are repeated, and those
+	// that have a repeat with a time are stretched. Each runs at least once.
+	For time.Duration
+
+	// growthPatience of tests; 0 means the constant of the same name.
+	growthPatience time.Duration
+
 	// WorkDir is where each repetition gets a directory of its own, which is
 	// removed afterwards, unless KeepWork is set or the repetition failed and
 	// KeepFailed is. Empty means the system's temporary directory.

@@ -46,8 +46,11 @@ type rep struct {
 	rules     []string // of fault steps
 	model     string   // path for --model, "" for the embedded one
 	keeps     map[string]string
-	pass      pass // what is judged together: a pass of a sweep, or the whole
-	firedPass bool // some rule fired in the last pass
+	marks     map[string]mark
+	until     time.Time // a repeat that has a time goes on so long; see Options.For
+	round     int       // the pass of that repeat, from 1
+	pass      pass      // what is judged together: a pass of a sweep, or the whole
+	firedPass bool      // some rule fired in the last pass
 
 	mu         sync.Mutex
 	answers    map[string]*answer

@@ -26,6 +26,9 @@ type runner struct {
 	oracle  oracle
 	fills   map[string]fillEntry
 	host    map[disk.Ability]error // what was probed
+	end     time.Time              // of Options.For
+	until   time.Time              // of the present scenario's share of it; zero without
+	last    time.Duration          // of a repetition
 }
 
 // Run executes the scenarios one after the other and judges each repetition. The
@@ -58,14 +61,17 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		if opt.Repeat > 0 {
 			n = opt.Repeat
 		}
-		for rep := 1; rep <= n; rep++ {
+		r.share(i)
+		for rep := 1; rep <= n || r.again(s); rep++ {
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err())
 			}
 			if opt.Only != nil && !opt.Only(s.ID, rep) {
 				continue
 			}
+			began := time.Now()
 			res := r.one(ctx, s, i, rep)
+			r.last = time.Since(began)
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err()) // interrupted: no verdict
 			}
@@ -118,7 +124,7 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 	}
 	p := &rep{
 		r: r, s: s, seed: seed, n: n, index: index, start: time.Now(),
-		answers: map[string]*answer{}, keeps: map[string]string{}, outcome: faults.Recovered,
+		answers: map[string]*answer{}, keeps: map[string]string{}, marks: map[string]mark{}, until: r.until, outcome: faults.Recovered,
 		res: reports.Result{
 			Scenario: s.ID, Title: s.Title, Origin: s.Origin, Lane: string(s.Lane), Tags: s.Tags,
 			Repetition: n, Seed: seed, Start: time.Now(), Verdict: reports.Pass, Rerun: r.rerun(s, seed),
@@ -135,7 +141,7 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 		}
 		return p.res
 	}
-	deadline := s.Deadline.Or(defaultDeadline)
+	deadline := s.Deadline.Or(defaultDeadline) + max(time.Until(r.until), 0)
 	rctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	err := p.run(rctx)
@@ -166,7 +172,7 @@ func needsProcess(steps []scenarios.Step) bool {
 			s.Fault != nil, s.SwapModel != nil, s.FillDisk != nil, s.FreeDisk != nil, s.Limit != nil, s.Access != nil, s.RemoveDir != nil, s.Wait != nil && !s.Wait.Chats,
 			s.Chat != nil && s.Chat.Abandon != nil && s.Chat.Abandon.Log != "", s.Start != nil && (len(s.Start.Faults)+len(s.Start.Args) > 0):
 			return true
-		case s.Sweep != nil && needsProcess(s.Sweep.Steps), s.Repeat != nil && needsProcess(s.Repeat.Steps), needsProcess(s.Parallel):
+		case s.Mark != nil, s.Sweep != nil && needsProcess(s.Sweep.Steps), s.Repeat != nil && needsProcess(s.Repeat.Steps), needsProcess(s.Parallel):
 			return true
 		}
 	}

@@ -70,11 +70,9 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
-		for range st.Repeat.Times {
-			if err := p.steps(ctx, st.Repeat.Steps, vars); err != nil {
-				return err
-			}
-		}
+		return p.repeat(ctx, st.Repeat, vars)
+	case st.Mark != nil:
+		return p.mark(ctx, st.Mark)
 	case st.Expect != nil:
 		for i := range st.Expect {
 			p.expect(ctx, &st.Expect[i])
