@@ -68,7 +68,7 @@ func (s *Scenario) Check() error {
 		return err
 	}
 	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}}
-	if err := checkArgs(s.Server.Args); err != nil {
+	if err := s.checkServer(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if err := c.steps(s.Steps, nil, 0, "steps"); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -35,7 +36,14 @@ func LoadFile(path string) (*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenarios: read %s: %w", path, err)
 	}
-	return Load(data, path)
+	s, err := Load(data, path)
+	if err != nil {
+		return nil, err
+	}
+	if s.Server.Here, err = filepath.Abs(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("scenarios: %w", err)
+	}
+	return s, nil
 }
 
 // Load parses and checks a scenario. name stands in errors, which read

@@ -44,10 +44,15 @@ type Scenario struct {
 	Steps    []Step   `json:"steps,omitempty"`
 	Expect   []Expect `json:"expect"`
 	Measure  []string `json:"measure,omitempty"`
+	// Builtin says that the file is of the library, and speaks of ds4's own names.
+	Builtin bool `json:"-"`
 }
 
-// Server says how the server under test is started.
+// Server says how the server under test is started: ds4, or with a command
+// another one.
 type Server struct {
+	Foreign `yaml:",inline"`
+
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
 	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`

@@ -83,7 +83,7 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 			c.MaxTokens = before.spec.MaxTokens
 		}
 	} else {
-		text, err := p.r.prompts.text(ctx, c.Prompt, p.seed)
+		text, err := p.prompts().text(ctx, c.Prompt, p.seed)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -115,7 +115,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
 	}
 	for i := range t.Users {
-		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
+		text, err := p.prompts().text(ctx, &t.Users[i], p.seed)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -179,7 +179,7 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	if err != nil {
 		return err
 	}
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
+	req := p.request(actx, c, a)
 	hungUp := func() bool { return false }
 	if ab := a.spec.Abandon; ab != nil {
 		hungUp = p.abandon(actx, cancel, ab, &req)
@@ -262,6 +262,11 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 		return nil
 	}
 	right, err := p.control(ctx, a)
+	if errors.Is(err, errNoControl) {
+		p.warn("%v", err)
+		p.event(reports.EventGoodToken, label)
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -310,8 +315,11 @@ func said(a client.Answer) string {
 
 // control is the right answer to a question.
 func (p *rep) control(ctx context.Context, a *answer) (string, error) {
-	if p.r.opt.Server == "" {
-		return said(a.got), nil // a target alone: nothing to compare with
+	switch {
+	case p.foreign != nil:
+		return p.foreignControl(ctx, a)
+	case p.r.opt.Target != "":
+		return "", fmt.Errorf("%w: a target has no other server beside it", errNoControl)
 	}
 	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking}
 	if v, ok := a.args["numerics"].(string); ok {
