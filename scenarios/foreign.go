@@ -1,8 +1,6 @@
 package scenarios
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -12,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Foreign says how a server that is not ds4 is started and reached. Such a server
@@ -176,18 +172,10 @@ func LoadForeign(path string) (*Foreign, error) {
 }
 
 // decodeForeign parses and checks the text of such a file.
-func decodeForeign(data []byte, name string) (_ *Foreign, err error) {
-	if err := screen(data); err != nil {
-		return nil, fmt.Errorf("%s%w", name, err)
-	}
-	defer func() { // as in decode
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: %w: not YAML that can be read (%v)", name, ErrInvalid, p)
-		}
-	}()
+func decodeForeign(data []byte, name string) (*Foreign, error) {
 	var f Foreign
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, located(name, err)
+	if err := decode(data, name, &f); err != nil {
+		return nil, err
 	}
 	if err := f.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

@@ -49,7 +49,7 @@ var sizing = []string{"kv-disk-dir", "ctx", "threads", "sessions", "kv-segment-t
 // needs collects what is missing.
 type needs struct {
 	on      Subject
-	builtin bool // names of files, log lines and pages are those of ds4
+	builtin bool                // names of files, log lines and pages are those of ds4
 	seen    map[string][]string // what, and where in the file
 }
 
@@ -74,10 +74,30 @@ func (v *needs) steps(list []Step) {
 		v.expects(st.Expect)
 		v.steps(st.Parallel)
 		if st.Sweep != nil {
-			v.steps(st.Sweep.Steps)
+			v.sweep(st.Sweep)
 		}
 		if st.Repeat != nil {
 			v.steps(st.Repeat.Steps)
+		}
+	}
+}
+
+// sweep looks at the steps with each value of the variable: where a file is
+// damaged is often one.
+func (v *needs) sweep(s *Sweep) {
+	values := s.Over
+	if len(values) == 0 {
+		values = []string{"1"}
+	}
+	for _, value := range values {
+		steps, err := Expand(s.Steps, func(name string) (string, bool) {
+			if name == s.Var {
+				return value, true
+			}
+			return "${" + name + "}", true
+		})
+		if err == nil { // Check has seen every value
+			v.steps(steps)
 		}
 	}
 }
@@ -135,8 +155,9 @@ func (v *needs) foreignStep(st *Step) {
 // damage: files are damaged by pattern, age, size, offset and percent, whoever
 // wrote them.
 func (v *needs) damage(k *Corrupt) {
+	section, _, _ := strings.Cut(k.At, "+")
 	switch {
-	case corrupt.IsSection(k.At), k.Op == faults.OpShorten, k.Op == faults.OpInflate:
+	case corrupt.IsSection(section), k.Op == faults.OpShorten, k.Op == faults.OpInflate:
 		v.add("sections of ds4's segment format", "corrupt.at "+k.At)
 	case strings.HasPrefix(k.File, "glob ") && v.builtin:
 		v.add("file names of ds4", "corrupt.file "+k.File)

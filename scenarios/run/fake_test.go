@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		case "serve":
 			newFake(os.Args[2:]).serve()
 			return
+		case "other":
+			serveOther(os.Args[2:])
+			return
 		case "tokenize":
 			fakeTokenize(os.Args[len(os.Args)-1])
 			return

@@ -175,13 +175,8 @@ func (p *rep) endedAsTold(e proc.Exit) bool {
 // standardForeign makes those of the standard five that need no knowledge of the
 // server's inside, and says which it cannot make.
 func (p *rep) standardForeign(ctx context.Context) error {
-	for _, c := range []struct{ name, why string }{
-		{reports.CheckAttempts, "it has no counters and no fault points"},
-		{reports.CheckTemp, "nobody knows which of its files are temporary"},
-		{reports.CheckBudget, "nobody knows its budget"},
-	} {
-		p.warn("not judged for a server that is not ds4: %s (%s)", c.name, c.why)
-	}
+	p.warn("not judged for a server that is not ds4: %s (it has no counters), %s (which of its files are temporary?), %s (which one?)",
+		reports.CheckAttempts, reports.CheckTemp, reports.CheckBudget)
 	failures := len(p.res.Failures)
 	a := p.newAnswer(&scenarios.Chat{MaxTokens: probeTokens}, []client.Message{{Role: "user", Content: probeText}})
 	if err := p.ask(ctx, a); err != nil {
@@ -372,15 +367,24 @@ func (p *rep) checkReuseByTime(b *scenarios.ChatBounds) error {
 	return nil
 }
 
-// firstLike is the first chat with the same prompt, nil if that is a itself.
+// firstLike is the first chat with the same prompt, nil if that is a itself. A
+// filling that was copied counts: it was measured when it was made.
 func (p *rep) firstLike(a *answer) *answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	like := func(b *answer) bool {
+		return b != a && slices.Equal(a.messages, b.messages) && b.got.FirstToken > 0
+	}
 	for _, b := range p.all {
 		if b == a {
-			return nil
+			break
 		}
-		if slices.Equal(a.messages, b.messages) && !b.abandoned {
+		if like(b) {
+			return b
+		}
+	}
+	for _, b := range p.answers {
+		if like(b) && !slices.Contains(p.all, b) {
 			return b
 		}
 	}
