@@ -270,6 +270,15 @@ func (c *checker) chat(ch *Chat, fail func(string, ...any) error) error {
 			return fail("abandon: %w", err)
 		}
 	}
+	if ch.Via != nil {
+		rule, err := ch.Via.Rule()
+		if err != nil {
+			return fail("via: %w", err)
+		}
+		if rule.Events() && !ch.Stream {
+			return fail("via: events are those of a stream: want stream: true")
+		}
+	}
 	if ch.As != "" {
 		c.chats[ch.As] = true
 	}

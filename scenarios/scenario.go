@@ -141,6 +141,7 @@ type Chat struct {
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
+	Via        *Via     `json:"via,omitempty" jsonschema:"the way to the server is bad"`
 	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 2m if absent"`
 }
 

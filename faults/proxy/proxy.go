@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,7 @@ func (r Rule) Check() error {
 // Proxy listens until it is closed.
 type Proxy struct {
 	rule   Rule
-	target string
+	target atomic.Pointer[string] // host and port
 	l      net.Listener
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -87,22 +88,32 @@ func Start(base string, rule Rule) (*Proxy, error) {
 	if err := rule.Check(); err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" {
-		return nil, fmt.Errorf("proxy: %q is not an http URL", base)
-	}
-	target := u.Host
-	if u.Port() == "" {
-		target = net.JoinHostPort(u.Hostname(), "80")
+	p := &Proxy{rule: rule}
+	if err := p.Retarget(base); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{rule: rule, target: target, l: l}
+	p.l = l
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.accept)
 	return p, nil
+}
+
+// Retarget sends later connections to another server.
+func (p *Proxy) Retarget(base string) error {
+	u, err := url.Parse(base)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" {
+		return fmt.Errorf("proxy: %q is not an http URL", base)
+	}
+	target := u.Host
+	if u.Port() == "" {
+		target = net.JoinHostPort(u.Hostname(), "80")
+	}
+	p.target.Store(&target)
+	return nil
 }
 
 // URL is where clients connect to.
@@ -135,7 +146,7 @@ func (p *Proxy) accept() {
 // serve passes one connection on.
 func (p *Proxy) serve(down *net.TCPConn, rule Rule) {
 	defer down.Close()
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(p.ctx, "tcp", p.target)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(p.ctx, "tcp", *p.target.Load())
 	if err != nil {
 		return // as the client would see it: a connection that ends at once
 	}
@@ -238,4 +249,28 @@ func (p *Proxy) pause(d time.Duration) {
 	case <-t.C:
 	case <-p.ctx.Done():
 	}
+}
+
+// Events says whether the rule waits for events of a stream.
+func (r Rule) Events() bool { return r.Cut > 0 || r.Reset > 0 || r.StallAfter > 0 }
+
+// String says what the rule does.
+func (r Rule) String() string {
+	var list []string
+	if r.Cut > 0 {
+		list = append(list, fmt.Sprintf("cut after %d events", r.Cut))
+	}
+	if r.Reset > 0 {
+		list = append(list, fmt.Sprintf("reset after %d events", r.Reset))
+	}
+	if r.StallAfter > 0 {
+		list = append(list, fmt.Sprintf("stalled for %s after %d events", r.Stall, r.StallAfter))
+	}
+	if r.Rate > 0 {
+		list = append(list, fmt.Sprintf("read at %d bytes a second", r.Rate))
+	}
+	if r.HalfClose {
+		list = append(list, "half closed")
+	}
+	return strings.Join(list, ", ")
 }

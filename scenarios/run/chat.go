@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ds4/faults"
+	"ds4/faults/proxy"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -40,6 +41,7 @@ type answer struct {
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
+	via       *proxy.Proxy // while it is being asked, if its way is bad
 }
 
 // serverError is the error answer of the last failed attempt, nil if none was
@@ -140,6 +142,9 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 // and judges the answer.
 func (p *rep) ask(ctx context.Context, a *answer) error {
 	before, counting := p.counters(ctx)
+	if a.spec.Via != nil {
+		defer a.closeVia()
+	}
 	start := time.Now()
 	for {
 		a.attempts++
@@ -158,6 +163,7 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 		}
 		p.event(reports.EventRetry, firstLine(a.err.Error()))
 	}
+	p.checkVia(a)
 	if after, ok := p.counters(ctx); ok && counting && after.pid == before.pid {
 		a.work, a.counted = after.minus(before), true
 	}
@@ -176,6 +182,9 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	actx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, err := p.client(actx)
+	if err == nil && a.spec.Via != nil {
+		c, err = a.through(c)
+	}
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		})
 	case e.Evaluated != nil:
 		return p.checkChat(e.Evaluated, func(a *answer) (int64, bool) { return int64(a.work.evaluated), a.counted })
+	case e.Keepalives != nil:
+		return p.checkChat(e.Keepalives, func(a *answer) (int64, bool) { return int64(a.got.Keepalives), a.spec.Stream })
 	case e.Fired != nil:
 		return hold(e.Fired.Bounds, countFired(p.log, p.pass.log, ruleOf(e.Fired.Fault)), "firings of "+e.Fired.Fault)
 	case e.Quarantined != nil:

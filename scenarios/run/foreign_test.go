@@ -133,6 +133,10 @@ func TestForeignVerdicts(t *testing.T) {
 			reports.Inconclusive, "no file matches"},
 		{"fault points", "good", "", "  - start: {faults: ['prefill.embed=err(x)']}\n", "  - outcome: recovered\n",
 			reports.Skipped, "this server does not offer: fault points (start.faults)"},
+		{"bad way", "good", "", killAndAsk + "  - chat: {as: cut, same: first, stream: true, via: {cut_after: 1}, retries: 1}\n",
+			sameAgain + "  - retries: {chat: cut, exactly: 1}\n", reports.Pass, ""},
+		{"a way without harm", "good", "", killAndAsk + "  - chat: {as: cut, same: first, stream: true, via: {reset_after: 9}}\n",
+			sameAgain, reports.Inconclusive, "nothing happened on the bad way of chat cut (reset after 9 events)"},
 		{"its log", "dead at start", "", "  - start: {}\n", "  - log: {matches: such}\n", reports.Fail, "no such model"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

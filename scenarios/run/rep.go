@@ -48,8 +48,9 @@ type rep struct {
 	foreign   *scenarios.Foreign // the server, if it is not ds4
 	byTime    bool               // reuse is judged by time
 	keeps     map[string]string
-	pass      pass // what is judged together: a pass of a sweep, or the whole
-	firedPass bool // some rule fired in the last pass
+	unhurt    []string // chats on whose bad way nothing happened
+	pass      pass     // what is judged together: a pass of a sweep, or the whole
+	firedPass bool     // some rule fired in the last pass
 
 	mu         sync.Mutex
 	answers    map[string]*answer
