@@ -220,6 +220,8 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		return checkRules(st.Fault.Rules, at)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return c.hostStep(st, fail)
+	case st.PowerCut != nil, st.Memory != nil:
+		return c.rootStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)

@@ -111,7 +111,7 @@ func (v *needs) targetStep(st *Step) {
 	case st.Wait != nil && !st.Wait.Chats, st.Signal != nil, st.Stop != nil, st.SwapModel != nil, st.Fault != nil:
 		v.add("a process of its own", kind)
 	case st.Corrupt != nil, st.Plant != nil, st.Fill != nil, st.Keep != nil, st.PutBack != nil, st.RemoveDir != nil,
-		st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil:
+		st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.PowerCut != nil, st.Memory != nil:
 		v.add("the files of the server", kind)
 	case st.Chat != nil && st.Chat.Abandon != nil && st.Chat.Abandon.Log != "":
 		v.add("the log of the server", "chat.abandon.log")

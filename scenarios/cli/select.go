@@ -47,7 +47,7 @@ func laneNames() string {
 // hostLanes lists the lanes that this program has. Where a host does not allow
 // what a scenario of one needs, the run says so.
 func hostLanes() []scenarios.Lane {
-	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits}
+	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits, scenarios.LaneRoot}
 }
 
 // explicit says that scenarios were asked for, and not just all that there are.

@@ -98,6 +98,9 @@ func (p *rep) run(ctx context.Context) (err error) {
 	if err := p.endPass(ctx); err != nil {
 		return err
 	}
+	if err := p.checkMemory(); err != nil {
+		return err
+	}
 	for i := range p.s.Expect {
 		p.expect(ctx, &p.s.Expect[i])
 	}

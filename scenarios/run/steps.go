@@ -67,6 +67,10 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		return p.swapModel(st.SwapModel)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return p.hostStep(st)
+	case st.PowerCut != nil:
+		return p.powerCut(ctx)
+	case st.Memory != nil:
+		return p.capMemory(st.Memory)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
