@@ -68,7 +68,7 @@ func (s *Scenario) Check() error {
 		return err
 	}
 	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}, marks: map[string]bool{}}
-	if err := checkArgs(s.Server.Args); err != nil {
+	if err := s.checkServer(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if err := c.steps(s.Steps, nil, 0, "steps"); err != nil {
@@ -227,6 +227,8 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 			return fail("want as, and a pass of 1 to %d or none", maxRepeat)
 		}
 		c.marks[st.Mark.As] = true
+	case st.PowerCut != nil, st.Memory != nil:
+		return c.rootStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)
@@ -280,6 +282,15 @@ func (c *checker) chat(ch *Chat, fail func(string, ...any) error) error {
 	if ch.Abandon != nil {
 		if _, err := regexp.Compile(ch.Abandon.Log); err != nil {
 			return fail("abandon: %w", err)
+		}
+	}
+	if ch.Via != nil {
+		rule, err := ch.Via.Rule()
+		if err != nil {
+			return fail("via: %w", err)
+		}
+		if rule.Events() && !ch.Stream {
+			return fail("via: events are those of a stream: want stream: true")
 		}
 	}
 	if ch.As != "" {

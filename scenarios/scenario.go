@@ -44,13 +44,19 @@ type Scenario struct {
 	Steps    []Step   `json:"steps,omitempty"`
 	Expect   []Expect `json:"expect"`
 	Measure  []string `json:"measure,omitempty"`
+	// Builtin says that the file is of the library, and speaks of ds4's own names.
+	Builtin bool `json:"-"`
 }
 
-// Server says how the server under test is started.
+// Server says how the server under test is started: ds4, or with a command
+// another one.
 type Server struct {
+	Foreign `yaml:",inline"`
+
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
-	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lanes limits and root: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	FS    string         `json:"fs,omitempty" jsonschema:"lane root: what the disk has on it: ext4 (default) or xfs, which needs 300MiB"`
 }
 
 // Memory describes a run of the store on a crashable file system.
@@ -80,6 +86,8 @@ type Step struct {
 	FreeDisk   *struct{}  `json:"free-disk,omitempty" jsonschema:"lane limits: gives it back"`
 	Limit      *Limit     `json:"limit,omitempty" jsonschema:"lane limits: limits of the running server"`
 	Access     *Access    `json:"access,omitempty" jsonschema:"lane limits: who may use the cache directory"`
+	PowerCut   *struct{}  `json:"power-cut,omitempty" jsonschema:"lane root: the disk of the server loses its power, the server ends, and the disk is mounted again"`
+	Memory     *MemoryCap `json:"memory,omitempty" jsonschema:"lane root: the running server may take only so much more memory; beyond it the kernel kills"`
 	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
@@ -139,6 +147,7 @@ type Chat struct {
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
+	Via        *Via     `json:"via,omitempty" jsonschema:"the way to the server is bad"`
 	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 2m if absent"`
 }
 

@@ -133,6 +133,7 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
 		Version: versionText(), CORS: s.server.CORS, Keys: s.keys, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Unsafe: server.UnsafeOf(s.faults.Has),
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store

@@ -73,6 +73,7 @@ type Config struct {
 	WriteStall       time.Duration // a client that takes nothing for so long is gone, default DefaultWriteStall
 	Log              func(format string, args ...any)
 	Now              func() time.Time
+	Unsafe           Unsafe
 }
 
 // Server answers HTTP requests. Make it with New.
@@ -103,6 +104,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Keepalive <= 0 {
 		cfg.Keepalive = DefaultKeepalive
+	}
+	if cfg.Unsafe.NoKeepalive {
+		cfg.Keepalive = noKeepalive
 	}
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
@@ -184,7 +188,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
 	begin := s.cfg.Now()
-	route, err := s.route(rec, r)
+	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
 		s.answerError(rec, err)
 	}

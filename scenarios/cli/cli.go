@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/faults/disk"
+	"ds4/faults/root"
 	"ds4/scenarios"
 )
 
@@ -66,7 +67,8 @@ func infrastructure(err error) error { return &exitError{ExitInconclusive, err} 
 // Main runs ds4bench with the arguments after the program's name and returns the
 // exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	disk.Main(args) // does not return when this program was started to do a part of its own work
+	disk.Main(args) // neither returns when this program was started to do a part of its own work
+	root.Main(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal ends the work in good order. Default handling returns with

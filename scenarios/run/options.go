@@ -23,6 +23,11 @@ type Options struct {
 	Server string
 	Target string
 
+	// Foreign is a server that is not ds4, instead of Server, for the scenarios
+	// that bring none of their own. API is how a target is asked.
+	Foreign *scenarios.Foreign
+	API     string
+
 	Scenarios []*scenarios.Scenario
 	Repeat    int    // repetitions of each scenario; 0 means what its file says
 	Seed      uint64 // of the first repetition

@@ -67,6 +67,10 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		return p.swapModel(st.SwapModel)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return p.hostStep(st)
+	case st.PowerCut != nil:
+		return p.powerCut(ctx)
+	case st.Memory != nil:
+		return p.capMemory(st.Memory)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
@@ -143,6 +147,25 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 
 // launch starts a process under supervision.
 func (p *rep) launch(info startInfo, restarts int) error {
+	cfg, err := p.serverConfig(info)
+	if err != nil {
+		return err
+	}
+	cfg.Env = append(cfg.Env, p.r.opt.ServerEnv...)
+	cfg.Log, cfg.Attr = p.log, p.host.attr
+	s, err := proc.Supervise(cfg, restarts)
+	if err != nil {
+		return err
+	}
+	p.server.Store(s)
+	return nil
+}
+
+// serverConfig is the command line of the server under test.
+func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
+	if p.foreign != nil {
+		return foreignConfig(p.foreign, p.lookup(nil), p.r.opt.ServerArgs)
+	}
 	args := []string{"serve", "--host", "127.0.0.1", "--port", "0"}
 	if p.model != "" {
 		args = append(args, "--model", p.model)
@@ -157,7 +180,7 @@ func (p *rep) launch(info startInfo, restarts int) error {
 		case string:
 			v, err := scenarios.ExpandString(v, p.lookup(nil))
 			if err != nil {
-				return err
+				return proc.Config{}, err
 			}
 			args = append(args, "--"+k, v)
 		default:
@@ -167,18 +190,11 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	for _, f := range info.faults {
 		args = append(args, "--fault", f)
 	}
-	env := append([]string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}, p.r.opt.ServerEnv...)
+	env := []string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}
 	if len(info.faults) > 0 {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
-	s, err := proc.Supervise(proc.Config{
-		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
-	}, restarts)
-	if err != nil {
-		return err
-	}
-	p.server.Store(s)
-	return nil
+	return proc.Config{Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env}, nil
 }
 
 // reap forgets a server that has ended, and counts the deaths that nobody asked for.
@@ -232,7 +248,7 @@ func (p *rep) terminate(ctx context.Context, timeout time.Duration) error {
 	if err := p.waitExit(sctx); err != nil {
 		return err
 	}
-	if e := p.lastExit.exit; e.Code != 0 {
+	if e := p.lastExit.exit; !p.endedAsTold(e) {
 		p.fail("%s: the server ended with %s after SIGTERM", reports.CheckProcess, e)
 	}
 	return nil
@@ -309,7 +325,7 @@ func (p *rep) parallel(ctx context.Context, steps []scenarios.Step, vars map[str
 }
 
 func (p *rep) corrupt(c *scenarios.Corrupt) error {
-	files, err := corrupt.Pick(p.kv, c.File)
+	files, err := p.pick(c.File)
 	if err != nil {
 		return inconclusive("%w", err)
 	}
