@@ -5,6 +5,8 @@ package syscalls
 import (
 	"context"
 	"errors"
+	"os"
+	"os/exec"
 )
 
 var errLinux = errors.New("needs Linux")
@@ -32,6 +34,11 @@ func New(Config) (*Supervisor, error) { return nil, unavailable(Notify, errLinux
 
 // Command changes nothing on this system.
 func (s *Supervisor) Command(path string, args []string) (string, []string) { return path, args }
+
+// Run fails on this system.
+func (s *Supervisor) Run(*exec.Cmd, <-chan os.Signal) (*os.ProcessState, error) {
+	return nil, unavailable(Notify, errLinux)
+}
 
 // Status has nothing to report on this system.
 func (s *Supervisor) Status() []Status { return nil }
