@@ -29,6 +29,8 @@ func (r *runner) lacks(ctx context.Context, s *scenarios.Scenario) string {
 	switch s.Lane {
 	case scenarios.LaneProcess:
 		return ""
+	case scenarios.LaneSyscalls:
+		return r.lacksCalls(ctx)
 	case scenarios.LaneLimits:
 	default:
 		return fmt.Sprintf("lane %s is not available", s.Lane)

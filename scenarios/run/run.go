@@ -11,6 +11,7 @@ import (
 
 	"ds4/faults"
 	"ds4/faults/disk"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/scenarios"
 )
@@ -26,6 +27,7 @@ type runner struct {
 	oracle  oracle
 	fills   map[string]fillEntry
 	host    map[disk.Ability]error // what was probed
+	calls   map[syscalls.Ability]error
 }
 
 // Run executes the scenarios one after the other and judges each repetition. The
@@ -38,7 +40,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 	if opt.Repeat < 0 {
 		return sum, fmt.Errorf("%w: repeat %d", ErrOptions, opt.Repeat)
 	}
-	r := &runner{opt: opt, fills: map[string]fillEntry{}, host: map[disk.Ability]error{}}
+	r := &runner{opt: opt, fills: map[string]fillEntry{}, host: map[disk.Ability]error{}, calls: map[syscalls.Ability]error{}}
 	if r.tmp, err = os.MkdirTemp(opt.WorkDir, "ds4bench-"); err != nil {
 		return sum, fmt.Errorf("run: working directory: %w", err)
 	}
@@ -161,7 +163,7 @@ func needsProcess(steps []scenarios.Step) bool {
 		switch {
 		case s.Signal != nil, s.Stop != nil, s.Corrupt != nil, s.Fill != nil, s.Keep != nil, s.PutBack != nil,
 			s.Fault != nil, s.SwapModel != nil, s.FillDisk != nil, s.FreeDisk != nil, s.Limit != nil, s.Access != nil, s.RemoveDir != nil, s.Wait != nil && !s.Wait.Chats,
-			s.Chat != nil && s.Chat.Abandon != nil && s.Chat.Abandon.Log != "", s.Start != nil && (len(s.Start.Faults)+len(s.Start.Args) > 0):
+			s.Chat != nil && s.Chat.Abandon != nil && s.Chat.Abandon.Log != "", s.Start != nil && (len(s.Start.Faults)+len(s.Start.Syscalls)+len(s.Start.Args) > 0):
 			return true
 		case s.Sweep != nil && needsProcess(s.Sweep.Steps), s.Repeat != nil && needsProcess(s.Repeat.Steps), needsProcess(s.Parallel):
 			return true

@@ -109,20 +109,17 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	maps.Copy(info.args, p.s.Server.Args)
 	maps.Copy(info.args, st.Args)
 	info.faults = append(slices.Clone(p.rules), st.Faults...)
+	info.calls = st.Syscalls
 	old := p.temps()
 	began := time.Now()
 	p.logStart = p.log.Len()
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	p.event(reports.EventStart, strings.Join(info.faults, " "))
+	p.event(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
 	if !st.MayNotFire {
-		for _, text := range info.faults {
-			rule, err := faults.ParseRule(text)
-			if err != nil {
-				return inconclusive("%w", err)
-			}
-			p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+		if err := p.want(info); err != nil {
+			return inconclusive("%w", err)
 		}
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
@@ -171,14 +168,35 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	if len(info.faults) > 0 {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
-	s, err := proc.Supervise(proc.Config{
+	cfg := proc.Config{
 		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
-	}, restarts)
+	}
+	if err := p.superviseCalls(&cfg, info.calls); err != nil {
+		return err
+	}
+	s, err := proc.Supervise(cfg, restarts)
 	if err != nil {
+		p.endCalls()
 		return err
 	}
 	p.server.Store(s)
 	return nil
+}
+
+// want notes that the rules of a start have to fire.
+func (p *rep) want(info startInfo) error {
+	for _, text := range info.faults {
+		rule, err := faults.ParseRule(text)
+		if err != nil {
+			return err
+		}
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+	}
+	rules, err := callRules(info.calls)
+	for _, r := range rules {
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: r.String(), log: p.logStart})
+	}
+	return err
 }
 
 // reap forgets a server that has ended, and counts the deaths that nobody asked for.
@@ -188,6 +206,7 @@ func (p *rep) reap() {
 		return
 	}
 	srv.Close()
+	p.endCalls()
 	p.pass.deaths += len(srv.Deaths())
 	p.server.Store(nil)
 }
