@@ -42,7 +42,7 @@ func (p *rep) sweep(ctx context.Context, s *scenarios.Sweep, vars map[string]str
 			return err
 		}
 		if passes == 1 {
-			return inconclusive("sweep %s: no call was a %s", s.Var, op)
+			p.fail("sweep %s: the server made no call that is a %s", s.Var, op)
 		}
 	}
 	return nil
