@@ -149,10 +149,24 @@ func (c *checker) sweep(s *Sweep, vars map[string]string, depth int, at string) 
 		return fmt.Errorf("%w: %s: want until: unfired, with a limit", ErrInvalid, at)
 	case s.Until != "":
 		values = []string{"1"}
-		c.passes += s.Limit
+		c.passes += s.Limit * max(len(s.Op), 1)
 	case len(s.Steps) == 0:
 		return fmt.Errorf("%w: %s: no steps", ErrInvalid, at)
 	}
+	ops, err := c.sweptOps(s, at)
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if err := c.sweepValues(s, values, s.withOp(vars, op), depth, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepValues checks the steps with each value of the variable.
+func (c *checker) sweepValues(s *Sweep, values []string, vars map[string]string, depth int, at string) error {
 	for _, v := range values {
 		if c.passes++; c.passes > maxPasses {
 			return fmt.Errorf("%w: %s: more than %d passes in all", ErrInvalid, at, maxPasses)
@@ -181,6 +195,9 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 		if err := checkArgs(st.Start.Args); err != nil {
 			return fail("%w", err)
+		}
+		if err := c.callRules(st.Start.Syscalls, fail); err != nil {
+			return err
 		}
 		return checkRules(st.Start.Faults, at)
 	case st.Wait != nil:

@@ -12,13 +12,13 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Syscalls and Root are reserved words: files may name them, and a
-// runner without them reports the scenario as inconclusive.
+// The lanes. Root is a reserved word: files may name it, and a runner without it
+// reports the scenario as inconclusive.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
 	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
-	LaneSyscalls Lane = "syscalls" // seccomp user notification
+	LaneSyscalls Lane = "syscalls" // system calls that fail by rules; see package faults/syscalls
 	LaneRoot     Lane = "root"     // loop devices, cgroups
 )
 
@@ -99,6 +99,7 @@ type Step struct {
 // Start starts the server on the scenario's cache directory.
 type Start struct {
 	Faults     []string       `json:"faults,omitempty" jsonschema:"fault rules, POINT=ACTION[:KEY=VALUE...]"`
+	Syscalls   []string       `json:"syscalls,omitempty" jsonschema:"lane syscalls: rules for system calls on files of the cache directory, OP{:KEY=VALUE}:ACTION"`
 	Args       map[string]any `json:"args,omitempty" jsonschema:"flags for this start, over those of server"`
 	Supervised int            `json:"supervised,omitempty" jsonschema:"start again after a death that no step commanded, at most so often"`
 	NoCache    bool           `json:"no_cache,omitempty" jsonschema:"start without a cache directory"`
@@ -233,6 +234,7 @@ func ModelKinds() []string { return []string{"weights", "tokenizer", "more-layer
 type Sweep struct {
 	Var   string   `json:"var" jsonschema:"name of the variable, used as $NAME"`
 	Over  []string `json:"over,omitempty" jsonschema:"the values"`
+	Op    []string `json:"op,omitempty" jsonschema:"lane syscalls: with until, these operations one after the other, used as $op; each must occur"`
 	Until string   `json:"until,omitempty" jsonschema:"unfired: values 1, 2, 3 ... until the rules of a pass do not fire"`
 	Limit int      `json:"limit,omitempty" jsonschema:"passes that until may take; more is a failure"`
 	Steps []Step   `json:"steps"`

@@ -106,7 +106,7 @@ func (v *needs) sweep(s *Sweep) {
 func (v *needs) targetStep(st *Step) {
 	kind := st.Kinds()[0]
 	switch {
-	case st.Start != nil && len(st.Start.Faults)+len(st.Start.Args) > 0, st.Start != nil && st.Start.NoCache:
+	case st.Start != nil && len(st.Start.Faults)+len(st.Start.Syscalls)+len(st.Start.Args) > 0, st.Start != nil && st.Start.NoCache:
 		v.add("a process of its own", "start with faults or flags")
 	case st.Wait != nil && !st.Wait.Chats, st.Signal != nil, st.Stop != nil, st.SwapModel != nil, st.Fault != nil:
 		v.add("a process of its own", kind)

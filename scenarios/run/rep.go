@@ -14,6 +14,7 @@ import (
 	"ds4/faults"
 	"ds4/faults/corrupt"
 	"ds4/faults/proc"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -35,6 +36,7 @@ type rep struct {
 	kv      string // cache directory, as we reach it
 	kvArg   string // the same, as the server does
 	host    host
+	calls   *syscalls.Supervisor // of the present server's system calls; nil without rules
 	log     *proc.Log
 	logFile *os.File
 
@@ -78,6 +80,7 @@ type pass struct {
 type startInfo struct {
 	args   map[string]any
 	faults []string
+	calls  []string // rules for system calls
 	cache  bool
 }
 
@@ -146,6 +149,7 @@ func (p *rep) cleanUp() {
 		srv.Close()
 		p.server.Store(nil)
 	}
+	p.endCalls()
 	p.background.Wait()
 	p.cleanUpHost()
 	_ = p.logFile.Close()

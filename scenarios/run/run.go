@@ -13,6 +13,7 @@ import (
 	"ds4/faults"
 	"ds4/faults/disk"
 	"ds4/faults/root"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/scenarios"
 )
@@ -35,6 +36,7 @@ type runner struct {
 	fills     map[string]fillEntry
 	host      map[disk.Ability]error // what was probed
 	root      map[root.Ability]error // the same, of what needs root
+	calls     map[syscalls.Ability]error
 }
 
 // Run executes the scenarios one after the other and judges each repetition. The
@@ -48,6 +50,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		return sum, fmt.Errorf("%w: repeat %d", ErrOptions, opt.Repeat)
 	}
 	r := &runner{opt: opt, fills: map[string]fillEntry{}, host: map[disk.Ability]error{}, root: map[root.Ability]error{},
+		calls:    map[syscalls.Ability]error{},
 		controls: foreignControls{known: map[string]string{}, exact: map[string]error{}}}
 	if r.tmp, err = os.MkdirTemp(opt.WorkDir, "ds4bench-"); err != nil {
 		return sum, fmt.Errorf("run: working directory: %w", err)

@@ -111,20 +111,17 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	maps.Copy(info.args, p.s.Server.Args)
 	maps.Copy(info.args, st.Args)
 	info.faults = append(slices.Clone(p.rules), st.Faults...)
+	info.calls = st.Syscalls
 	old := p.temps()
 	began := time.Now()
 	p.logStart = p.log.Len()
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	ended := p.span(reports.EventStart, strings.Join(info.faults, " "))
+	ended := p.span(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
 	if !st.MayNotFire {
-		for _, text := range info.faults {
-			rule, err := faults.ParseRule(text)
-			if err != nil {
-				return inconclusive("%w", err)
-			}
-			p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+		if err := p.want(info); err != nil {
+			return inconclusive("%w", err)
 		}
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
@@ -153,8 +150,12 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	}
 	cfg.Env = append(cfg.Env, p.r.opt.ServerEnv...)
 	cfg.Log, cfg.Attr = p.log, p.host.attr
+	if err := p.superviseCalls(&cfg, info.calls); err != nil {
+		return err
+	}
 	s, err := proc.Supervise(cfg, restarts)
 	if err != nil {
+		p.endCalls()
 		return err
 	}
 	p.server.Store(s)
@@ -197,6 +198,22 @@ func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
 	return proc.Config{Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env}, nil
 }
 
+// want notes that the rules of a start have to fire.
+func (p *rep) want(info startInfo) error {
+	for _, text := range info.faults {
+		rule, err := faults.ParseRule(text)
+		if err != nil {
+			return err
+		}
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+	}
+	rules, err := callRules(info.calls)
+	for _, r := range rules {
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: r.String(), log: p.logStart})
+	}
+	return err
+}
+
 // reap forgets a server that has ended, and counts the deaths that nobody asked for.
 func (p *rep) reap() {
 	srv := p.server.Load()
@@ -208,6 +225,7 @@ func (p *rep) reap() {
 	for _, d := range deaths {
 		p.eventAt(d.At, reports.EventDied, d.String())
 	}
+	p.endCalls()
 	p.pass.deaths += len(deaths)
 	p.server.Store(nil)
 }
