@@ -38,6 +38,7 @@ type run struct {
 	turn   *turn
 	events <-chan scheduler.Event
 	calls  []string // ids, by index
+	memory CallMemory
 }
 
 // turnEvent is one step of a run. The kinds are the scheduler's: reasoning, text, the
@@ -74,7 +75,7 @@ func (s *Server) submit(ctx context.Context, t *turn) (*run, error) {
 	if err != nil {
 		return nil, t.blame(err)
 	}
-	return &run{turn: t, events: events}, nil
+	return &run{turn: t, events: events, memory: s.cfg.Calls}, nil
 }
 
 // blame names the field of the request that an error of the scheduler is about.
@@ -93,6 +94,9 @@ func (s *Server) prompt(t *turn) (chat.Prompt, error) {
 	opt := chat.Options{
 		Thinking: t.thinking, ContextTokens: s.cfg.Model.ContextTokens, MaxPrefix: s.cfg.Model.MaxPrefix,
 		Tools: t.offered(),
+	}
+	if s.cfg.Calls != nil {
+		opt.Replay = s.cfg.Calls.Lookup
 	}
 	prompt, err := chat.Render(t.messages, opt)
 	if err != nil {
@@ -159,6 +163,9 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 	case scheduler.EventArguments, scheduler.EventCallEnd:
 		out.CallID = r.calls[e.Index]
 	case scheduler.EventDone:
+		if e.Result.Block.Good && r.memory != nil {
+			r.memory.Remember(r.calls, e.Result.Block.Cache)
+		}
 		if e.Result.Problem != scheduler.ProblemMalformed {
 			break
 		}
