@@ -153,7 +153,7 @@ func (w *whole) eventually(what string, ok func(scheduler.Stats) bool) {
 func TestWholeAnswers(t *testing.T) {
 	w := newWhole(t, "", nil)
 	cold := w.full(12, "Who are you?")
-	if got := cold.Choices[0]; !strings.HasPrefix(got.Message.Content, "I am ds4-tiny") || got.FinishReason != "length" {
+	if got := cold.Choices[0]; !strings.HasPrefix(*got.Message.Content, "I am ds4-tiny") || got.FinishReason != "length" {
 		t.Errorf("got %+v", got)
 	}
 	n := cold.Timings
@@ -176,7 +176,7 @@ func TestWholeAnswers(t *testing.T) {
 		}
 		text.WriteString(last.Choices[0].Delta.Content)
 	}
-	if status != http.StatusOK || text.String() != cold.Choices[0].Message.Content {
+	if status != http.StatusOK || text.String() != *cold.Choices[0].Message.Content {
 		t.Errorf("%d, streamed %q", status, text.String())
 	}
 	if n = last.Timings; n == nil || n.Source == scheduler.SourceCold || n.CachedTokens+n.EvaluatedTokens != n.PromptTokens {
@@ -229,7 +229,7 @@ func TestWholeDisconnect(t *testing.T) {
 	if st.PrefillTokens > 500 || st.MaxStreak != 0 || st.Failures["device"] != 0 {
 		t.Errorf("after two disconnects: %+v", st)
 	}
-	if got := w.full(4, "Who are you?").Choices[0].Message.Content; got == "" || !strings.HasPrefix("I am ds4-tiny", got) {
+	if got := *w.full(4, "Who are you?").Choices[0].Message.Content; got == "" || !strings.HasPrefix("I am ds4-tiny", got) {
 		t.Errorf("afterwards: %q", got)
 	}
 }
