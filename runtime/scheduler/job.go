@@ -138,6 +138,7 @@ func (j *job) logSource() string {
 func (j *job) result(finish string) *Result {
 	return &Result{
 		Finish:           finish,
+		StopString:       j.answer.stop.found,
 		Problem:          j.problem,
 		Block:            j.block,
 		PromptTokens:     j.total(),

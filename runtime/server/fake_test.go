@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -37,6 +38,9 @@ func (f *fakeScheduler) Health() scheduler.Health {
 	}
 	return f.health
 }
+
+// CountTokens counts what stands between control tokens.
+func (f *fakeScheduler) CountTokens(p chat.Prompt) int { return len(p.Pieces) }
 
 func (f *fakeScheduler) Stats() scheduler.Stats { return f.stats }
 

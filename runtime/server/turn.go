@@ -38,6 +38,8 @@ type run struct {
 	turn   *turn
 	events <-chan scheduler.Event
 	calls  []string // ids, by index
+	// What is known of the prompt while it is evaluated; the result has the last word.
+	prompt, cached int // tokens
 }
 
 // turnEvent is one step of a run. The kinds are the scheduler's: reasoning, text, the
@@ -150,6 +152,7 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 	out := turnEvent{Event: e}
 	switch e.Kind {
 	case scheduler.EventPrefill:
+		r.prompt, r.cached = e.Cached+e.Total, e.Cached
 		return nil
 	case scheduler.EventCall:
 		for len(r.calls) <= e.Index {
