@@ -38,7 +38,7 @@ func (s *Server) handleMessages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if full.result.Finish == scheduler.FinishError {
+	if broken(full.result) {
 		return errors.New(string(full.result.Problem))
 	}
 	full.replay(p.say)
@@ -107,11 +107,11 @@ func (p *anthropicSpeaker) done(res *scheduler.Result) {
 	var reason string
 	var sequence *string
 	switch {
-	case res.Finish == scheduler.FinishError:
+	case broken(res):
 		// There is no reason for this, and the calls so far must not be made.
 		p.buf = p.fail(p.buf, &apiError{status: http.StatusInternalServerError, Type: typeServer, Message: string(res.Problem)})
 		return
-	case res.Finish == scheduler.FinishLength:
+	case res.Short:
 		reason = stopMaxTokens
 	case res.Finish == scheduler.FinishToolCalls:
 		reason = stopToolUse

@@ -159,7 +159,7 @@ func (a *anthropicAnswer) stop() {
 		b.Thinking, b.Signature = &text, &sign
 		a.emit(anthropicEvent{Type: "content_block_delta", Index: &i, Delta: &anthropicDelta{Type: "signature_delta", Signature: &sign}})
 	case blockToolUse:
-		if input := json.RawMessage(text); text != "" {
+		if input := json.RawMessage(text); json.Valid(input) { // else it was cut
 			b.Input = &input
 		}
 	}

@@ -103,7 +103,7 @@ func failed(err error) scheduler.Event {
 
 func done(finish string) scheduler.Event {
 	return scheduler.Event{Kind: scheduler.EventDone, Result: &scheduler.Result{
-		Finish: finish, PromptTokens: 12, CachedTokens: 8, EvaluatedTokens: 4, CompletionTokens: 3,
+		Finish: finish, Short: finish == scheduler.FinishLength, PromptTokens: 12, CachedTokens: 8, EvaluatedTokens: 4, CompletionTokens: 3,
 		Source: scheduler.SourceDisk, RestoredTokens: 8, Attempts: 1,
 		Queue: time.Millisecond, RestoreTime: 2 * time.Millisecond,
 		Prefill: 3500 * time.Microsecond, Decode: 4 * time.Millisecond,

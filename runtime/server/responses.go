@@ -96,11 +96,11 @@ func (p *responsesSpeaker) done(res *scheduler.Result) {
 		OutputTokens: res.CompletionTokens,
 		TotalTokens:  res.PromptTokens + res.CompletionTokens,
 	}
-	if res.Finish == scheduler.FinishError {
+	if broken(res) {
 		p.failed(&apiError{Message: string(res.Problem)})
 		return
 	}
-	p.finish(res.Finish == scheduler.FinishLength)
+	p.finish(res.Short)
 }
 
 // fail ends the stream with the state that this API has for it.

@@ -247,8 +247,9 @@ func (a *responsesAnswer) stop(status string) {
 		a.about(responsesEvent{Type: "response.custom_tool_call_input.delta", Delta: &input})
 		a.about(responsesEvent{Type: "response.custom_tool_call_input.done", Input: &input})
 	case itemToolSearchCall:
-		arguments := json.RawMessage(text)
-		it.Arguments = &arguments
+		if arguments := json.RawMessage(text); json.Valid(arguments) { // else it was cut
+			it.Arguments = &arguments
+		}
 	}
 	i := len(a.response.Output)
 	a.emit(responsesEvent{Type: "response.output_item.done", OutputIndex: &i, Item: it})

@@ -21,3 +21,10 @@ func (w *wholeAnswer) replay(say func(turnEvent)) {
 	}
 	say(turnEvent{Event: scheduler.Event{Kind: scheduler.EventDone, Result: w.result}})
 }
+
+// broken reports whether a model spoilt its tool calls, so that nothing can be made of
+// the answer. Calls that the limit of tokens cut are no such case: protocols that say
+// so by another reason than "error" use it.
+func broken(res *scheduler.Result) bool {
+	return res.Finish == scheduler.FinishError && !res.Short
+}
