@@ -120,7 +120,7 @@ func watchSignals(end context.CancelCauseFunc) (stop func()) {
 // listenAndServe binds the address, serves until ctx ends, and shuts down.
 func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
 	cfg := server.Config{
-		Scheduler: st.sched, CacheProblem: st.cacheProblem,
+		Scheduler: st.sched, CacheProblem: st.cacheProblem, Calls: st.calls,
 		Model: server.ModelInfo{
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,

@@ -222,12 +222,18 @@ func (a *responsesAnswer) callArguments(fragment string) {
 	}
 }
 
-// stop closes the item that is open, with a status that says whether it is whole.
+// stop closes the item that is open, with a status that says whether it is whole. A
+// call that is not whole is never closed, and no part of the response: there are
+// clients that obey a call when its item is done, whatever the status.
 func (a *responsesAnswer) stop(status string) {
 	if a.open == nil {
 		return
 	}
 	it, text := a.open, string(a.text)
+	if status != statusCompleted && it.CallID != "" {
+		a.open, a.text = nil, nil
+		return
+	}
 	it.Status = status
 	switch it.Type {
 	case itemReasoning:

@@ -54,6 +54,14 @@ type Scheduler interface {
 	ClearKV(ctx context.Context) error
 }
 
+// CallMemory remembers the tool calls that were sampled, by the ids that clients got for
+// them. *replay.Memory is one.
+type CallMemory interface {
+	Lookup(id string) (block []byte, ok bool)
+	Remember(ids []string, block []byte)
+	Clear()
+}
+
 // Config of a server. Scheduler and Model are required.
 type Config struct {
 	Scheduler Scheduler
@@ -61,6 +69,7 @@ type Config struct {
 	// CacheProblem says why the disk cache that was asked for is not used; the
 	// server then reports itself as degraded.
 	CacheProblem string
+	Calls        CallMemory // nil: tool calls are not remembered
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server

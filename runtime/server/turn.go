@@ -40,6 +40,7 @@ type run struct {
 	calls  []string // ids, by index
 	// What is known of the prompt while it is evaluated; the result has the last word.
 	prompt, cached int // tokens
+	memory         CallMemory
 }
 
 // turnEvent is one step of a run. The kinds are the scheduler's: reasoning, text, the
@@ -76,7 +77,7 @@ func (s *Server) submit(ctx context.Context, t *turn) (*run, error) {
 	if err != nil {
 		return nil, t.blame(err)
 	}
-	return &run{turn: t, events: events}, nil
+	return &run{turn: t, events: events, memory: s.cfg.Calls}, nil
 }
 
 // blame names the field of the request that an error of the scheduler is about.
@@ -95,6 +96,9 @@ func (s *Server) prompt(t *turn) (chat.Prompt, error) {
 	opt := chat.Options{
 		Thinking: t.thinking, ContextTokens: s.cfg.Model.ContextTokens, MaxPrefix: s.cfg.Model.MaxPrefix,
 		Tools: t.offered(),
+	}
+	if s.cfg.Calls != nil {
+		opt.Replay = s.cfg.Calls.Lookup
 	}
 	prompt, err := chat.Render(t.messages, opt)
 	if err != nil {
@@ -162,6 +166,9 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 	case scheduler.EventArguments, scheduler.EventCallEnd:
 		out.CallID = r.calls[e.Index]
 	case scheduler.EventDone:
+		if e.Result.Block.Good && r.memory != nil {
+			r.memory.Remember(r.calls, e.Result.Block.Cache)
+		}
 		if e.Result.Problem != scheduler.ProblemMalformed {
 			break
 		}
