@@ -58,6 +58,7 @@ type job struct {
 	answer  *answer
 	block   chat.Block // of tool calls, at the end
 	problem Problem
+	short   bool  // the limit of tokens, or the context's room, ended it
 	next    int32 // sampled, not yet evaluated
 	sampled int
 	decode  time.Duration
@@ -138,6 +139,8 @@ func (j *job) logSource() string {
 func (j *job) result(finish string) *Result {
 	return &Result{
 		Finish:           finish,
+		StopString:       j.answer.stop.found,
+		Short:            j.short,
 		Problem:          j.problem,
 		Block:            j.block,
 		PromptTokens:     j.total(),

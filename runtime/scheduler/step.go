@@ -174,7 +174,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	s.proven(j)
 	done, all := pos-j.attempt.cached, j.total()-j.attempt.cached
 	s.logChunk(j, done, all, rate(n, took))
-	j.out.put(Event{Kind: EventPrefill, Done: done, Total: all})
+	j.out.put(Event{Kind: EventPrefill, Done: done, Total: all, Cached: j.attempt.cached})
 	s.saveSegment(j)
 	if pos < j.attempt.mark && s.rejoin(j) {
 		return

@@ -38,6 +38,9 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	return j.out.ch, nil
 }
 
+// CountTokens returns how many tokens a prompt has.
+func (s *Scheduler) CountTokens(p chat.Prompt) int { return len(chat.Tokens(s.tok, p)) }
+
 // enqueue puts j into the queue, and watches for its client to go.
 func (s *Scheduler) enqueue(j *job) error {
 	j.unwatch = context.AfterFunc(j.ctx, func() {

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -48,6 +49,7 @@ const (
 // Scheduler is what the server needs of *scheduler.Scheduler.
 type Scheduler interface {
 	Submit(ctx context.Context, r *scheduler.Request) (<-chan scheduler.Event, error)
+	CountTokens(p chat.Prompt) int
 	Shutdown(ctx context.Context) error
 	Health() scheduler.Health
 	Stats() scheduler.Stats
@@ -97,6 +99,7 @@ type Server struct {
 	stopping    atomic.Bool
 	bodies      bodyBudget
 	keys        keyring
+	random      func([]byte) // for ids
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -126,7 +129,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}, keys: newKeyring(cfg.Keys)}
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
+		keys: newKeyring(cfg.Keys), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -150,14 +154,18 @@ func (s *Server) table() map[string]map[string]handler {
 		return map[string]handler{http.MethodPost: h}
 	}
 	t := map[string]map[string]handler{
-		modelListPath:          get(s.handleModels),
-		"/v1/chat/completions": post(s.handleChat),
-		"/healthz":             get(s.handleHealth),
-		"/metrics":             get(s.metrics.handle),
-		"/v1/kv":               get(s.handleKV),
-		"/v1/kv/clear":         post(s.handleKVClear),
-		"/v1/kv/purge":         post(s.handleKVPurge),
-		"/v1/kv/restore":       post(s.handleKVRestore),
+		modelListPath:                  get(s.handleModels),
+		"/v1/chat/completions":         post(s.handleChat),
+		"/v1/completions":              post(s.handleCompletions),
+		"/v1/responses":                post(s.handleResponses),
+		messagesPath:                   post(s.handleMessages),
+		messagesPath + "/count_tokens": post(s.handleCountTokens),
+		"/healthz":                     get(s.handleHealth),
+		"/metrics":                     get(s.metrics.handle),
+		"/v1/kv":                       get(s.handleKV),
+		"/v1/kv/clear":                 post(s.handleKVClear),
+		"/v1/kv/purge":                 post(s.handleKVPurge),
+		"/v1/kv/restore":               post(s.handleKVRestore),
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
@@ -195,7 +203,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // serve routes one request and sends what went wrong.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, shape: errorShape(r.URL.Path)}
 	begin := s.cfg.Now()
 	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
