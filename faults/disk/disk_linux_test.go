@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -379,5 +380,59 @@ func TestProbe(t *testing.T) {
 	defer hasMain.Store(true)
 	if err := Probe(t.Context(), Volumes); !errors.Is(err, ErrNoMain) {
 		t.Errorf("without Main: %v", err)
+	}
+}
+
+// TestConnections: of the sockets of a process those count as passing that have
+// a peer, or had one, whichever side they are on.
+func TestConnections(t *testing.T) {
+	number := func(c syscall.Conn) (n int) {
+		raw, err := c.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { n = int(fd) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	here, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	fds := []int{number(l.(syscall.Conn)), number(here.(syscall.Conn)), number(there.(syscall.Conn))}
+	for _, step := range []string{"connected", "reset"} {
+		got, err := connections(os.Getpid(), fds)
+		if err != nil || got[fds[0]] || !got[fds[1]] || !got[fds[2]] {
+			t.Errorf("%s: of listener %d, client %d and server %d these are connections: %v %v", step, fds[0], fds[1], fds[2], got, err)
+		}
+		if step == "connected" {
+			must(t, there.(*net.TCPConn).SetLinger(0))
+			_, _ = here.Write([]byte("x"))
+			must(t, there.Close())
+			_, err := here.Read(make([]byte, 1)) // comes back when the reset has arrived
+			if !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("read from a connection that was reset: %v", err)
+			}
+			fds[2] = fds[1]
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -3,10 +3,12 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,9 @@ func LimitFileSize(pid int, bytes int64) error {
 }
 
 // LimitFiles lets a running process open so many files more than it has now;
-// what it closes it may open again. Less than zero lifts the limit.
+// what it closes it may open again. Less than zero lifts the limit. Connections
+// do not count as open: they end when their peers like, and each would leave room
+// for one more file or not, depending on when one looks.
 func LimitFiles(pid, more int) error {
 	if more < 0 {
 		return setLimit(pid, unix.RLIMIT_NOFILE, -1)
@@ -30,6 +34,11 @@ func LimitFiles(pid, more int) error {
 	if err != nil {
 		return err
 	}
+	passing, err := connections(pid, used)
+	if err != nil {
+		return err
+	}
+	used = slices.DeleteFunc(used, func(fd int) bool { return passing[fd] })
 	// Descriptors are numbers below the limit, and new ones take the lowest.
 	limit := 0
 	for free := 0; free <= more && limit < maxDescriptors; limit++ {
@@ -54,6 +63,53 @@ func Descriptors(pid int) ([]int, error) {
 	}
 	slices.Sort(used)
 	return used, nil
+}
+
+// maxSocketTable bounds what is read of a table of sockets.
+const maxSocketTable = 16 << 20
+
+// connections returns those of a process's descriptors that are sockets and do
+// not listen, and those that have just been closed. A socket that was reset is in
+// no table any more, and still open.
+func connections(pid int, fds []int) (map[int]bool, error) {
+	listen := map[string]bool{}
+	for _, table := range []struct {
+		name          string
+		column, inode int
+		value         string
+	}{
+		// sl local rem st queues timer retransmits uid timeout inode, see proc(5).
+		{"tcp", 3, 9, "0A"}, {"tcp6", 3, 9, "0A"},
+		// num refs protocol flags type st inode: __SO_ACCEPTCON
+		{"unix", 3, 6, "00010000"},
+	} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, table.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // no such protocol
+		}
+		if err != nil {
+			return nil, fmt.Errorf("disk: connections of process %d: %w", pid, err)
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxSocketTable))
+		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("disk: connections of process %d: %w", pid, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) > table.inode && f[table.column] == table.value {
+				listen["socket:["+f[table.inode]+"]"] = true
+			}
+		}
+	}
+	found := map[int]bool{}
+	for _, fd := range fds {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		gone := errors.Is(err, fs.ErrNotExist)
+		if gone || strings.HasPrefix(name, "socket:") && !listen[name] {
+			found[fd] = true
+		}
+	}
+	return found, nil
 }
 
 // setLimit changes the limit that counts. The other one, up to which a process

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"ds4/runtime/gguf"
 	"ds4/runtime/model"
@@ -92,6 +93,48 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
+// BenchmarkDecodeBatch times one token of each of several sessions: all in one
+// pass, and in passes of their own, in turn so that both see the same machine.
+func BenchmarkDecodeBatch(b *testing.B) {
+	const depth, most = 256, 64
+	for _, n := range []int{2, 4, 8} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
+			var batch []Sequence
+			var points []*Point
+			for i := range n {
+				s := newSession(b, e)
+				prefill(b, s, benchTokens(depth + i)[i:], e.ChunkTokens())
+				batch = append(batch, Sequence{Session: s, Tokens: []int32{int32(17 + i)}})
+				points = append(points, s.Keep())
+			}
+			forward := func(batch []Sequence) time.Duration {
+				start := time.Now()
+				if err := e.Forward(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(start)
+			}
+			var together, apart time.Duration
+			for b.Loop() {
+				if batch[0].Session.Len() >= depth+most {
+					for i, q := range batch {
+						if err := q.Session.Rewind(points[i]); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				together += forward(batch)
+				for i := range batch {
+					apart += forward(batch[i : i+1])
+				}
+			}
+			b.ReportMetric(float64(n*b.N)/together.Seconds(), "tokens/s")
+			b.ReportMetric(apart.Seconds()/together.Seconds(), "times")
 		})
 	}
 }
