@@ -98,13 +98,11 @@ func tablesAVX2(a *asm) {
 	same("oneBytes", 0x01010101)
 	same("half", 0x3f000000)
 	same("quarter", 0x3e800000)
-	same("signBits", 0x08040201, 0x80402010)
-	for p := range 4 { // byte p of a dword, four times
-		for i := range 8 {
-			a.p("DATA iq2Byte<>+%d(SB)/4, $0x%08x", 32*p+4*i, 0x01010101*uint32(4*(i%4)+p))
-		}
+	var bits []uint32
+	for g := range 8 {
+		bits = append(bits, 0x01010101<<g)
 	}
-	a.p("GLOBL iq2Byte<>(SB), RODATA|NOPTR, $128")
+	same("signBits", bits...)
 }
 
 // widen makes float32 of the bytes of eight rows, times a scale of F16 at d.
@@ -219,8 +217,8 @@ func iq2AVX2(a *asm, r, odd, t0, T int) {
 		a.p("VPSLLD $%d, Y%d, Y%d\nVPSRLD $24, Y%d, Y%d\nVPCMPEQD Y%d, Y%d, Y%d", 24-8*p, points, tmp, tmp, tmp, mask, mask, mask)
 		a.p("VPGATHERDD Y%d, %d(R14)(Y%d*8), Y%d", mask, 4*(g%2), tmp, grid)
 		// -1 for negative coordinates, else 1.
-		a.p("VPSHUFB iq2Byte<>+%d(SB), Y%d, Y%d\nVMOVDQU signBits<>+%d(SB), Y%d\nVPAND Y%d, Y%d, Y%d\nVPCMPEQB Y%d, Y%d, Y%d\nVPOR oneBytes<>(SB), Y%d, Y%d",
-			32*p, signs, mask, 32*(g%2), tmp, tmp, mask, mask, tmp, mask, mask, mask, mask)
+		a.p("VMOVDQU signBits<>+%d(SB), Y%d\nVPAND Y%d, Y%d, Y%d\nVPCMPEQB Y%d, Y%d, Y%d\nVPOR oneBytes<>(SB), Y%d, Y%d",
+			32*g, tmp, tmp, signs, mask, tmp, mask, mask, mask, mask)
 		for t := range T {
 			a.p("VPBROADCASTD %s, Y%d\nVPSIGNB Y%d, Y%d, Y%d\nVPMADDUBSW Y%d, Y%d, Y%d\nVPMADDWD oneWords<>(SB), Y%d, Y%d\nVPADDD Y%d, Y%d, Y%d",
 				in(t0+t, actCodes+4*g), tmp, mask, tmp, tmp, tmp, grid, tmp, tmp, tmp, tmp, yAcc+t, yAcc+t)
