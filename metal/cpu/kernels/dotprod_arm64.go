@@ -48,3 +48,23 @@ func attendSumDotProd(p *float32, rows *unsafe.Pointer, out *float32, inv *float
 //
 //go:noescape
 func indexAddDotProd(dst *float32, s *float32, w *float32, heads int)
+
+// gemmQ4KDotProd multiplies a packed K-quant.
+//
+//go:noescape
+func gemmQ4KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+
+// expandQ4KDotProd makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandQ4KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+
+// gemmQ2KDotProd multiplies a packed K-quant.
+//
+//go:noescape
+func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+
+// expandQ2KDotProd makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)

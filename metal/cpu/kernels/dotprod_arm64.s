@@ -3364,3 +3364,3363 @@ WORD $0x3d801405 // str q5, [R0, #80]
 WORD $0x3d801806 // str q6, [R0, #96]
 WORD $0x3d801c07 // str q7, [R0, #112]
 RET
+
+// func gemmQ4KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+TEXT ·gemmQ4KDotProd(SB), NOSPLIT, $0-32
+WORD $0x4f00e5f8 // movi.16b v24, #15
+WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair52:
+CMP $2, R12
+BLT single53
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop55:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop56:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc05010 // ldr q16, [R0, #320]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc07010 // ldr q16, [R0, #448]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4000da // ldr d26, [R6, #0]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc05410 // ldr q16, [R0, #336]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc07410 // ldr q16, [R0, #464]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4004da // ldr d26, [R6, #8]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc05810 // ldr q16, [R0, #352]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc07810 // ldr q16, [R0, #480]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4008da // ldr d26, [R6, #16]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc05c10 // ldr q16, [R0, #368]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc07c10 // ldr q16, [R0, #496]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd400cda // ldr d26, [R6, #24]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+ADD $576, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+SUBS $1, R10, R10
+BNE loop56
+SUBS $1, R2, R2
+BNE loop55
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+MOVD 56(R1), R5
+WORD $0x3d8000ac // str q12, [R5, #0]
+WORD $0x3d8004ad // str q13, [R5, #16]
+WORD $0x3d8008ae // str q14, [R5, #32]
+WORD $0x3d800caf // str q15, [R5, #48]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair52
+single53:
+CBZ R12, done54
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop57:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop58:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc05010 // ldr q16, [R0, #320]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc07010 // ldr q16, [R0, #448]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4000da // ldr d26, [R6, #0]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc05410 // ldr q16, [R0, #336]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc07410 // ldr q16, [R0, #464]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4004da // ldr d26, [R6, #8]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc05810 // ldr q16, [R0, #352]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc07810 // ldr q16, [R0, #480]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4008da // ldr d26, [R6, #16]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc05c10 // ldr q16, [R0, #368]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc07c10 // ldr q16, [R0, #496]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd400cda // ldr d26, [R6, #24]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+ADD $576, R0, R0
+ADD $48, R3, R3
+SUBS $1, R10, R10
+BNE loop58
+SUBS $1, R2, R2
+BNE loop57
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+done54:
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair59:
+CMP $2, R12
+BLT single60
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop62:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop63:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc06010 // ldr q16, [R0, #384]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc08010 // ldr q16, [R0, #512]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4010da // ldr d26, [R6, #32]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc06410 // ldr q16, [R0, #400]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc08410 // ldr q16, [R0, #528]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4014da // ldr d26, [R6, #40]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc06810 // ldr q16, [R0, #416]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc08810 // ldr q16, [R0, #544]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4018da // ldr d26, [R6, #48]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x4fb7e201 // sdot.4s v1, v16, v23[1]
+WORD $0x3dc06c10 // ldr q16, [R0, #432]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x3dc08c10 // ldr q16, [R0, #560]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0x4fb7ea01 // sdot.4s v1, v16, v23[3]
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd401cda // ldr d26, [R6, #56]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+ADD $576, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+SUBS $1, R10, R10
+BNE loop63
+SUBS $1, R2, R2
+BNE loop62
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+MOVD 56(R1), R5
+WORD $0x3d8010ac // str q12, [R5, #64]
+WORD $0x3d8014ad // str q13, [R5, #80]
+WORD $0x3d8018ae // str q14, [R5, #96]
+WORD $0x3d801caf // str q15, [R5, #112]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair59
+single60:
+CBZ R12, done61
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop64:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop65:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc06010 // ldr q16, [R0, #384]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc08010 // ldr q16, [R0, #512]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4010da // ldr d26, [R6, #32]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc06410 // ldr q16, [R0, #400]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc08410 // ldr q16, [R0, #528]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4014da // ldr d26, [R6, #40]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc06810 // ldr q16, [R0, #416]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc08810 // ldr q16, [R0, #544]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4018da // ldr d26, [R6, #48]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5e200 // sdot.4s v0, v16, v21[1]
+WORD $0x3dc06c10 // ldr q16, [R0, #432]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x3dc08c10 // ldr q16, [R0, #560]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4fb5ea00 // sdot.4s v0, v16, v21[3]
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd401cda // ldr d26, [R6, #56]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+ADD $576, R0, R0
+ADD $48, R3, R3
+SUBS $1, R10, R10
+BNE loop65
+SUBS $1, R2, R2
+BNE loop64
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+done61:
+RET
+
+// func expandQ4KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+TEXT ·expandQ4KDotProd(SB), NOSPLIT, $0-24
+WORD $0x4f00e5f8 // movi.16b v24, #15
+WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD dst+0(FP), R7
+MOVD src+8(FP), R0
+MOVD supers+16(FP), R2
+loop66:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop67:
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8060f1 // str q17, [R7, #384]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80e0f0 // str q16, [R7, #896]
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8080f1 // str q17, [R7, #512]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8100f0 // str q16, [R7, #1024]
+WORD $0x3dc05010 // ldr q16, [R0, #320]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a0f1 // str q17, [R7, #640]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8120f0 // str q16, [R7, #1152]
+WORD $0x3dc07010 // ldr q16, [R0, #448]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c0f1 // str q17, [R7, #768]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8140f0 // str q16, [R7, #1280]
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4000da // ldr d26, [R6, #0]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8000f9 // str q25, [R7, #0]
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8020f2 // str q18, [R7, #128]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8040f2 // str q18, [R7, #256]
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8064f1 // str q17, [R7, #400]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80e4f0 // str q16, [R7, #912]
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8084f1 // str q17, [R7, #528]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8104f0 // str q16, [R7, #1040]
+WORD $0x3dc05410 // ldr q16, [R0, #336]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a4f1 // str q17, [R7, #656]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8124f0 // str q16, [R7, #1168]
+WORD $0x3dc07410 // ldr q16, [R0, #464]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c4f1 // str q17, [R7, #784]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8144f0 // str q16, [R7, #1296]
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4004da // ldr d26, [R6, #8]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8004f9 // str q25, [R7, #16]
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8024f2 // str q18, [R7, #144]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8044f2 // str q18, [R7, #272]
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8068f1 // str q17, [R7, #416]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80e8f0 // str q16, [R7, #928]
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8088f1 // str q17, [R7, #544]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8108f0 // str q16, [R7, #1056]
+WORD $0x3dc05810 // ldr q16, [R0, #352]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a8f1 // str q17, [R7, #672]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8128f0 // str q16, [R7, #1184]
+WORD $0x3dc07810 // ldr q16, [R0, #480]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c8f1 // str q17, [R7, #800]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8148f0 // str q16, [R7, #1312]
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4008da // ldr d26, [R6, #16]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8008f9 // str q25, [R7, #32]
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8028f2 // str q18, [R7, #160]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8048f2 // str q18, [R7, #288]
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d806cf1 // str q17, [R7, #432]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80ecf0 // str q16, [R7, #944]
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d808cf1 // str q17, [R7, #560]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d810cf0 // str q16, [R7, #1072]
+WORD $0x3dc05c10 // ldr q16, [R0, #368]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80acf1 // str q17, [R7, #688]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d812cf0 // str q16, [R7, #1200]
+WORD $0x3dc07c10 // ldr q16, [R0, #496]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80ccf1 // str q17, [R7, #816]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d814cf0 // str q16, [R7, #1328]
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd400cda // ldr d26, [R6, #24]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d800cf9 // str q25, [R7, #48]
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d802cf2 // str q18, [R7, #176]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d804cf2 // str q18, [R7, #304]
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8070f1 // str q17, [R7, #448]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80f0f0 // str q16, [R7, #960]
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8090f1 // str q17, [R7, #576]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8110f0 // str q16, [R7, #1088]
+WORD $0x3dc06010 // ldr q16, [R0, #384]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b0f1 // str q17, [R7, #704]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8130f0 // str q16, [R7, #1216]
+WORD $0x3dc08010 // ldr q16, [R0, #512]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d0f1 // str q17, [R7, #832]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8150f0 // str q16, [R7, #1344]
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4010da // ldr d26, [R6, #32]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8010f9 // str q25, [R7, #64]
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8030f2 // str q18, [R7, #192]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8050f2 // str q18, [R7, #320]
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8074f1 // str q17, [R7, #464]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80f4f0 // str q16, [R7, #976]
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8094f1 // str q17, [R7, #592]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8114f0 // str q16, [R7, #1104]
+WORD $0x3dc06410 // ldr q16, [R0, #400]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b4f1 // str q17, [R7, #720]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8134f0 // str q16, [R7, #1232]
+WORD $0x3dc08410 // ldr q16, [R0, #528]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d4f1 // str q17, [R7, #848]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8154f0 // str q16, [R7, #1360]
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4014da // ldr d26, [R6, #40]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8014f9 // str q25, [R7, #80]
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8034f2 // str q18, [R7, #208]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8054f2 // str q18, [R7, #336]
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8078f1 // str q17, [R7, #480]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80f8f0 // str q16, [R7, #992]
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8098f1 // str q17, [R7, #608]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8118f0 // str q16, [R7, #1120]
+WORD $0x3dc06810 // ldr q16, [R0, #416]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b8f1 // str q17, [R7, #736]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8138f0 // str q16, [R7, #1248]
+WORD $0x3dc08810 // ldr q16, [R0, #544]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d8f1 // str q17, [R7, #864]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d8158f0 // str q16, [R7, #1376]
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4018da // ldr d26, [R6, #48]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d8018f9 // str q25, [R7, #96]
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8038f2 // str q18, [R7, #224]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8058f2 // str q18, [R7, #352]
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d807cf1 // str q17, [R7, #496]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d80fcf0 // str q16, [R7, #1008]
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d809cf1 // str q17, [R7, #624]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d811cf0 // str q16, [R7, #1136]
+WORD $0x3dc06c10 // ldr q16, [R0, #432]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80bcf1 // str q17, [R7, #752]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d813cf0 // str q16, [R7, #1264]
+WORD $0x3dc08c10 // ldr q16, [R0, #560]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80dcf1 // str q17, [R7, #880]
+WORD $0x6f0c0610 // ushr.16b v16, v16, #4
+WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x3d815cf0 // str q16, [R7, #1392]
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd401cda // ldr d26, [R6, #56]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x3d801cf9 // str q25, [R7, #112]
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d803cf2 // str q18, [R7, #240]
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d805cf2 // str q18, [R7, #368]
+ADD $576, R0, R0
+ADD $1408, R7, R7
+SUBS $1, R10, R10
+BNE loop67
+SUBS $1, R2, R2
+BNE loop66
+RET
+
+// func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+TEXT ·gemmQ2KDotProd(SB), NOSPLIT, $0-32
+WORD $0x4f00e478 // movi.16b v24, #3
+WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair68:
+CMP $2, R12
+BLT single69
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop71:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop72:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4000d9 // ldr d25, [R6, #0]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce48 // fmla.4s v8, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4c // fmla.4s v12, v18, v3
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4004d9 // ldr d25, [R6, #8]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce49 // fmla.4s v9, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4d // fmla.4s v13, v18, v3
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4008d9 // ldr d25, [R6, #16]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4a // fmla.4s v10, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4e // fmla.4s v14, v18, v3
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd400cd9 // ldr d25, [R6, #24]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4b // fmla.4s v11, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4f // fmla.4s v15, v18, v3
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+ADD $320, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+SUBS $1, R10, R10
+BNE loop72
+SUBS $1, R2, R2
+BNE loop71
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+MOVD 56(R1), R5
+WORD $0x3d8000ac // str q12, [R5, #0]
+WORD $0x3d8004ad // str q13, [R5, #16]
+WORD $0x3d8008ae // str q14, [R5, #32]
+WORD $0x3d800caf // str q15, [R5, #48]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair68
+single69:
+CBZ R12, done70
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop73:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop74:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4000d9 // ldr d25, [R6, #0]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce48 // fmla.4s v8, v18, v2
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4004d9 // ldr d25, [R6, #8]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce49 // fmla.4s v9, v18, v2
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4008d9 // ldr d25, [R6, #16]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4a // fmla.4s v10, v18, v2
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd400cd9 // ldr d25, [R6, #24]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4b // fmla.4s v11, v18, v2
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+ADD $320, R0, R0
+ADD $48, R3, R3
+SUBS $1, R10, R10
+BNE loop74
+SUBS $1, R2, R2
+BNE loop73
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+done70:
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair75:
+CMP $2, R12
+BLT single76
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop78:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop79:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4010d9 // ldr d25, [R6, #32]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce48 // fmla.4s v8, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4c // fmla.4s v12, v18, v3
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532c // fmls.4s v12, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4014d9 // ldr d25, [R6, #40]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce49 // fmla.4s v9, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4d // fmla.4s v13, v18, v3
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532d // fmls.4s v13, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd4018d9 // ldr d25, [R6, #48]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4a // fmla.4s v10, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4e // fmla.4s v14, v18, v3
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532e // fmls.4s v14, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x4f96e221 // sdot.4s v1, v17, v22[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x4f96ea21 // sdot.4s v1, v17, v22[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x4f97e221 // sdot.4s v1, v17, v23[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x4f97ea21 // sdot.4s v1, v17, v23[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x4eb99423 // mla.4s v3, v1, v25
+WORD $0xfd401cd9 // ldr d25, [R6, #56]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4b // fmla.4s v11, v18, v2
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d863 // scvtf.4s v3, v3
+WORD $0x4e23ce4f // fmla.4s v15, v18, v3
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
+ADD $320, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+SUBS $1, R10, R10
+BNE loop79
+SUBS $1, R2, R2
+BNE loop78
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+MOVD 56(R1), R5
+WORD $0x3d8010ac // str q12, [R5, #64]
+WORD $0x3d8014ad // str q13, [R5, #80]
+WORD $0x3d8018ae // str q14, [R5, #96]
+WORD $0x3d801caf // str q15, [R5, #112]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair75
+single76:
+CBZ R12, done77
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop80:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop81:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4010d9 // ldr d25, [R6, #32]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce48 // fmla.4s v8, v18, v2
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5328 // fmls.4s v8, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4014d9 // ldr d25, [R6, #40]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce49 // fmla.4s v9, v18, v2
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d5329 // fmls.4s v9, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd4018d9 // ldr d25, [R6, #48]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4a // fmla.4s v10, v18, v2
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532a // fmls.4s v10, v25, v29[0]
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94e220 // sdot.4s v0, v17, v20[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f94ea20 // sdot.4s v0, v17, v20[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95e220 // sdot.4s v0, v17, v21[0]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4f95ea20 // sdot.4s v0, v17, v21[2]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4eb99402 // mla.4s v2, v0, v25
+WORD $0xfd401cd9 // ldr d25, [R6, #56]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d842 // scvtf.4s v2, v2
+WORD $0x4e22ce4b // fmla.4s v11, v18, v2
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
+ADD $320, R0, R0
+ADD $48, R3, R3
+SUBS $1, R10, R10
+BNE loop81
+SUBS $1, R2, R2
+BNE loop80
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+done77:
+RET
+
+// func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+TEXT ·expandQ2KDotProd(SB), NOSPLIT, $0-24
+WORD $0x4f00e478 // movi.16b v24, #3
+WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD dst+0(FP), R7
+MOVD src+8(FP), R0
+MOVD supers+16(FP), R2
+loop82:
+MOVD R0, R6
+ADD $128, R0, R0
+MOVD $8, R10
+loop83:
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc01010 // ldr q16, [R0, #64]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8060f1 // str q17, [R7, #384]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8080f1 // str q17, [R7, #512]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a0f1 // str q17, [R7, #640]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c0f1 // str q17, [R7, #768]
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc03010 // ldr q16, [R0, #192]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80e0f1 // str q17, [R7, #896]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8100f1 // str q17, [R7, #1024]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8120f1 // str q17, [R7, #1152]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8140f1 // str q17, [R7, #1280]
+WORD $0xfd4000d9 // ldr d25, [R6, #0]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8000f9 // str q25, [R7, #0]
+WORD $0xbd400019 // ldr s25, [R0, #0]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8020f2 // str q18, [R7, #128]
+WORD $0xbd402019 // ldr s25, [R0, #32]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4020da // ldr d26, [R6, #64]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8040f2 // str q18, [R7, #256]
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc01410 // ldr q16, [R0, #80]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8064f1 // str q17, [R7, #400]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8084f1 // str q17, [R7, #528]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a4f1 // str q17, [R7, #656]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c4f1 // str q17, [R7, #784]
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc03410 // ldr q16, [R0, #208]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80e4f1 // str q17, [R7, #912]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8104f1 // str q17, [R7, #1040]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8124f1 // str q17, [R7, #1168]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8144f1 // str q17, [R7, #1296]
+WORD $0xfd4004d9 // ldr d25, [R6, #8]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8004f9 // str q25, [R7, #16]
+WORD $0xbd400419 // ldr s25, [R0, #4]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8024f2 // str q18, [R7, #144]
+WORD $0xbd402419 // ldr s25, [R0, #36]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4024da // ldr d26, [R6, #72]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8044f2 // str q18, [R7, #272]
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc01810 // ldr q16, [R0, #96]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8068f1 // str q17, [R7, #416]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8088f1 // str q17, [R7, #544]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80a8f1 // str q17, [R7, #672]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80c8f1 // str q17, [R7, #800]
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc03810 // ldr q16, [R0, #224]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80e8f1 // str q17, [R7, #928]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8108f1 // str q17, [R7, #1056]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8128f1 // str q17, [R7, #1184]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8148f1 // str q17, [R7, #1312]
+WORD $0xfd4008d9 // ldr d25, [R6, #16]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8008f9 // str q25, [R7, #32]
+WORD $0xbd400819 // ldr s25, [R0, #8]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8028f2 // str q18, [R7, #160]
+WORD $0xbd402819 // ldr s25, [R0, #40]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4028da // ldr d26, [R6, #80]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8048f2 // str q18, [R7, #288]
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc01c10 // ldr q16, [R0, #112]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d806cf1 // str q17, [R7, #432]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d808cf1 // str q17, [R7, #560]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80acf1 // str q17, [R7, #688]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80ccf1 // str q17, [R7, #816]
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc03c10 // ldr q16, [R0, #240]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80ecf1 // str q17, [R7, #944]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d810cf1 // str q17, [R7, #1072]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d812cf1 // str q17, [R7, #1200]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d814cf1 // str q17, [R7, #1328]
+WORD $0xfd400cd9 // ldr d25, [R6, #24]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d800cf9 // str q25, [R7, #48]
+WORD $0xbd400c19 // ldr s25, [R0, #12]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d802cf2 // str q18, [R7, #176]
+WORD $0xbd402c19 // ldr s25, [R0, #44]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd402cda // ldr d26, [R6, #88]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d804cf2 // str q18, [R7, #304]
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc02010 // ldr q16, [R0, #128]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8070f1 // str q17, [R7, #448]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8090f1 // str q17, [R7, #576]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b0f1 // str q17, [R7, #704]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d0f1 // str q17, [R7, #832]
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc04010 // ldr q16, [R0, #256]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80f0f1 // str q17, [R7, #960]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8110f1 // str q17, [R7, #1088]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8130f1 // str q17, [R7, #1216]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8150f1 // str q17, [R7, #1344]
+WORD $0xfd4010d9 // ldr d25, [R6, #32]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8010f9 // str q25, [R7, #64]
+WORD $0xbd401019 // ldr s25, [R0, #16]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8030f2 // str q18, [R7, #192]
+WORD $0xbd403019 // ldr s25, [R0, #48]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4030da // ldr d26, [R6, #96]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8050f2 // str q18, [R7, #320]
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc02410 // ldr q16, [R0, #144]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8074f1 // str q17, [R7, #464]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8094f1 // str q17, [R7, #592]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b4f1 // str q17, [R7, #720]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d4f1 // str q17, [R7, #848]
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc04410 // ldr q16, [R0, #272]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80f4f1 // str q17, [R7, #976]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8114f1 // str q17, [R7, #1104]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8134f1 // str q17, [R7, #1232]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8154f1 // str q17, [R7, #1360]
+WORD $0xfd4014d9 // ldr d25, [R6, #40]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8014f9 // str q25, [R7, #80]
+WORD $0xbd401419 // ldr s25, [R0, #20]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8034f2 // str q18, [R7, #208]
+WORD $0xbd403419 // ldr s25, [R0, #52]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4034da // ldr d26, [R6, #104]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8054f2 // str q18, [R7, #336]
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc02810 // ldr q16, [R0, #160]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8078f1 // str q17, [R7, #480]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8098f1 // str q17, [R7, #608]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80b8f1 // str q17, [R7, #736]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80d8f1 // str q17, [R7, #864]
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc04810 // ldr q16, [R0, #288]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80f8f1 // str q17, [R7, #992]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8118f1 // str q17, [R7, #1120]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8138f1 // str q17, [R7, #1248]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d8158f1 // str q17, [R7, #1376]
+WORD $0xfd4018d9 // ldr d25, [R6, #48]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d8018f9 // str q25, [R7, #96]
+WORD $0xbd401819 // ldr s25, [R0, #24]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8038f2 // str q18, [R7, #224]
+WORD $0xbd403819 // ldr s25, [R0, #56]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd4038da // ldr d26, [R6, #112]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d8058f2 // str q18, [R7, #352]
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc02c10 // ldr q16, [R0, #176]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d807cf1 // str q17, [R7, #496]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d809cf1 // str q17, [R7, #624]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80bcf1 // str q17, [R7, #752]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80dcf1 // str q17, [R7, #880]
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4f28573a // shl.4s v26, v25, #8
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x4f30573a // shl.4s v26, v25, #16
+WORD $0x4eba1f39 // orr.16b v25, v25, v26
+WORD $0x3dc04c10 // ldr q16, [R0, #304]
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d80fcf1 // str q17, [R7, #1008]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d811cf1 // str q17, [R7, #1136]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d813cf1 // str q17, [R7, #1264]
+WORD $0x6f0e0610 // ushr.16b v16, v16, #2
+WORD $0x4e381e11 // and.16b v17, v16, v24
+WORD $0x4e399e31 // mul.16b v17, v17, v25
+WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x3d815cf1 // str q17, [R7, #1392]
+WORD $0xfd401cd9 // ldr d25, [R6, #56]
+WORD $0x0e217b39 // fcvtl.4s v25, v25
+WORD $0x3d801cf9 // str q25, [R7, #112]
+WORD $0xbd401c19 // ldr s25, [R0, #28]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d803cf2 // str q18, [R7, #240]
+WORD $0xbd403c19 // ldr s25, [R0, #60]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0xfd403cda // ldr d26, [R6, #120]
+WORD $0x0e217b5a // fcvtl.4s v26, v26
+WORD $0x6e3adf39 // fmul.4s v25, v25, v26
+WORD $0x6ea0fb32 // fneg.4s v18, v25
+WORD $0x3d805cf2 // str q18, [R7, #368]
+ADD $320, R0, R0
+ADD $1408, R7, R7
+SUBS $1, R10, R10
+BNE loop83
+SUBS $1, R2, R2
+BNE loop82
+RET

@@ -20,6 +20,11 @@ var dotprodSet = func() Set {
 		s.gemmF16[n] = func(w unsafe.Pointer, t *Tile, cols int) { gemmF16DotProd(w, t, cols, n) }
 		s.gemmBF16[n] = func(w unsafe.Pointer, t *Tile, cols int) { gemmBF16DotProd(w, t, cols, n) }
 	}
+	for n := 1; n <= DirectTokens; n++ {
+		s.gemmQ4K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ4KDotProd(w, t, supers, n) }
+		s.gemmQ2K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ2KDotProd(w, t, supers, n) }
+	}
+	s.expandQ4K, s.expandQ2K = expandQ4KDotProd, expandQ2KDotProd
 	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
 	return s
 }()

@@ -83,6 +83,8 @@ func dotprod() *asm {
 	a.scores()
 	a.sumRows()
 	a.indexAdd()
+	a.q4K()
+	a.q2K()
 	return b
 }
 
