@@ -68,3 +68,13 @@ func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
 //
 //go:noescape
 func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+
+// gemmIQ2DotProd multiplies a packed K-quant.
+//
+//go:noescape
+func gemmIQ2DotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+
+// expandIQ2DotProd makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandIQ2DotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)

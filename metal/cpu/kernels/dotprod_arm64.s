@@ -3368,7 +3368,7 @@ RET
 // func gemmQ4KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
 TEXT ·gemmQ4KDotProd(SB), NOSPLIT, $0-32
 WORD $0x4f00e5f8 // movi.16b v24, #15
-WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
@@ -3389,6 +3389,7 @@ WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
 loop55:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop56:
@@ -3639,6 +3640,7 @@ WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
 ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $48, R4, R4
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop56
 SUBS $1, R2, R2
@@ -3667,6 +3669,7 @@ WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
 loop57:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop58:
@@ -3846,6 +3849,7 @@ WORD $0xbd400c7d // ldr s29, [R3, #12]
 WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
 ADD $576, R0, R0
 ADD $48, R3, R3
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop58
 SUBS $1, R2, R2
@@ -3875,6 +3879,7 @@ WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
 loop62:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop63:
@@ -4125,6 +4130,7 @@ WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
 ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $48, R4, R4
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop63
 SUBS $1, R2, R2
@@ -4153,6 +4159,7 @@ WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
 loop64:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop65:
@@ -4332,6 +4339,7 @@ WORD $0xbd400c7d // ldr s29, [R3, #12]
 WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
 ADD $576, R0, R0
 ADD $48, R3, R3
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop65
 SUBS $1, R2, R2
@@ -4347,43 +4355,44 @@ RET
 // func expandQ4KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
 TEXT ·expandQ4KDotProd(SB), NOSPLIT, $0-24
 WORD $0x4f00e5f8 // movi.16b v24, #15
-WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
 loop66:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop67:
 WORD $0x3dc01010 // ldr q16, [R0, #64]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8060f1 // str q17, [R7, #384]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80e0f0 // str q16, [R7, #896]
 WORD $0x3dc03010 // ldr q16, [R0, #192]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8080f1 // str q17, [R7, #512]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8100f0 // str q16, [R7, #1024]
 WORD $0x3dc05010 // ldr q16, [R0, #320]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a0f1 // str q17, [R7, #640]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8120f0 // str q16, [R7, #1152]
 WORD $0x3dc07010 // ldr q16, [R0, #448]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c0f1 // str q17, [R7, #768]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8140f0 // str q16, [R7, #1280]
 WORD $0xbd400019 // ldr s25, [R0, #0]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4406,31 +4415,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8040f2 // str q18, [R7, #256]
 WORD $0x3dc01410 // ldr q16, [R0, #80]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8064f1 // str q17, [R7, #400]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80e4f0 // str q16, [R7, #912]
 WORD $0x3dc03410 // ldr q16, [R0, #208]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8084f1 // str q17, [R7, #528]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8104f0 // str q16, [R7, #1040]
 WORD $0x3dc05410 // ldr q16, [R0, #336]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a4f1 // str q17, [R7, #656]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8124f0 // str q16, [R7, #1168]
 WORD $0x3dc07410 // ldr q16, [R0, #464]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c4f1 // str q17, [R7, #784]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8144f0 // str q16, [R7, #1296]
 WORD $0xbd400419 // ldr s25, [R0, #4]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4453,31 +4462,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8044f2 // str q18, [R7, #272]
 WORD $0x3dc01810 // ldr q16, [R0, #96]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8068f1 // str q17, [R7, #416]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80e8f0 // str q16, [R7, #928]
 WORD $0x3dc03810 // ldr q16, [R0, #224]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8088f1 // str q17, [R7, #544]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8108f0 // str q16, [R7, #1056]
 WORD $0x3dc05810 // ldr q16, [R0, #352]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a8f1 // str q17, [R7, #672]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8128f0 // str q16, [R7, #1184]
 WORD $0x3dc07810 // ldr q16, [R0, #480]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c8f1 // str q17, [R7, #800]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8148f0 // str q16, [R7, #1312]
 WORD $0xbd400819 // ldr s25, [R0, #8]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4500,31 +4509,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8048f2 // str q18, [R7, #288]
 WORD $0x3dc01c10 // ldr q16, [R0, #112]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d806cf1 // str q17, [R7, #432]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80ecf0 // str q16, [R7, #944]
 WORD $0x3dc03c10 // ldr q16, [R0, #240]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d808cf1 // str q17, [R7, #560]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d810cf0 // str q16, [R7, #1072]
 WORD $0x3dc05c10 // ldr q16, [R0, #368]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80acf1 // str q17, [R7, #688]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d812cf0 // str q16, [R7, #1200]
 WORD $0x3dc07c10 // ldr q16, [R0, #496]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80ccf1 // str q17, [R7, #816]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d814cf0 // str q16, [R7, #1328]
 WORD $0xbd400c19 // ldr s25, [R0, #12]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4547,31 +4556,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d804cf2 // str q18, [R7, #304]
 WORD $0x3dc02010 // ldr q16, [R0, #128]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8070f1 // str q17, [R7, #448]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80f0f0 // str q16, [R7, #960]
 WORD $0x3dc04010 // ldr q16, [R0, #256]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8090f1 // str q17, [R7, #576]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8110f0 // str q16, [R7, #1088]
 WORD $0x3dc06010 // ldr q16, [R0, #384]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b0f1 // str q17, [R7, #704]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8130f0 // str q16, [R7, #1216]
 WORD $0x3dc08010 // ldr q16, [R0, #512]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d0f1 // str q17, [R7, #832]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8150f0 // str q16, [R7, #1344]
 WORD $0xbd401019 // ldr s25, [R0, #16]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4594,31 +4603,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8050f2 // str q18, [R7, #320]
 WORD $0x3dc02410 // ldr q16, [R0, #144]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8074f1 // str q17, [R7, #464]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80f4f0 // str q16, [R7, #976]
 WORD $0x3dc04410 // ldr q16, [R0, #272]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8094f1 // str q17, [R7, #592]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8114f0 // str q16, [R7, #1104]
 WORD $0x3dc06410 // ldr q16, [R0, #400]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b4f1 // str q17, [R7, #720]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8134f0 // str q16, [R7, #1232]
 WORD $0x3dc08410 // ldr q16, [R0, #528]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d4f1 // str q17, [R7, #848]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8154f0 // str q16, [R7, #1360]
 WORD $0xbd401419 // ldr s25, [R0, #20]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4641,31 +4650,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8054f2 // str q18, [R7, #336]
 WORD $0x3dc02810 // ldr q16, [R0, #160]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8078f1 // str q17, [R7, #480]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80f8f0 // str q16, [R7, #992]
 WORD $0x3dc04810 // ldr q16, [R0, #288]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8098f1 // str q17, [R7, #608]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8118f0 // str q16, [R7, #1120]
 WORD $0x3dc06810 // ldr q16, [R0, #416]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b8f1 // str q17, [R7, #736]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8138f0 // str q16, [R7, #1248]
 WORD $0x3dc08810 // ldr q16, [R0, #544]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d8f1 // str q17, [R7, #864]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d8158f0 // str q16, [R7, #1376]
 WORD $0xbd401819 // ldr s25, [R0, #24]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4688,31 +4697,31 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d8058f2 // str q18, [R7, #352]
 WORD $0x3dc02c10 // ldr q16, [R0, #176]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d807cf1 // str q17, [R7, #496]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d80fcf0 // str q16, [R7, #1008]
 WORD $0x3dc04c10 // ldr q16, [R0, #304]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d809cf1 // str q17, [R7, #624]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d811cf0 // str q16, [R7, #1136]
 WORD $0x3dc06c10 // ldr q16, [R0, #432]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80bcf1 // str q17, [R7, #752]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d813cf0 // str q16, [R7, #1264]
 WORD $0x3dc08c10 // ldr q16, [R0, #560]
 WORD $0x4e381e11 // and.16b v17, v16, v24
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80dcf1 // str q17, [R7, #880]
 WORD $0x6f0c0610 // ushr.16b v16, v16, #4
-WORD $0x4ebe1e10 // orr.16b v16, v16, v30
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
 WORD $0x3d815cf0 // str q16, [R7, #1392]
 WORD $0xbd401c19 // ldr s25, [R0, #28]
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -4735,6 +4744,7 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d805cf2 // str q18, [R7, #368]
 ADD $576, R0, R0
 ADD $1408, R7, R7
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop67
 SUBS $1, R2, R2
@@ -4744,7 +4754,7 @@ RET
 // func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
 TEXT ·gemmQ2KDotProd(SB), NOSPLIT, $0-32
 WORD $0x4f00e478 // movi.16b v24, #3
-WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
@@ -4765,6 +4775,7 @@ WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
 loop71:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop72:
@@ -5111,6 +5122,7 @@ WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
 ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $48, R4, R4
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop72
 SUBS $1, R2, R2
@@ -5139,6 +5151,7 @@ WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
 loop73:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop74:
@@ -5398,6 +5411,7 @@ WORD $0xbd400c7d // ldr s29, [R3, #12]
 WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
 ADD $320, R0, R0
 ADD $48, R3, R3
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop74
 SUBS $1, R2, R2
@@ -5427,6 +5441,7 @@ WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
 loop78:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop79:
@@ -5773,6 +5788,7 @@ WORD $0x4f9d532f // fmls.4s v15, v25, v29[0]
 ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $48, R4, R4
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop79
 SUBS $1, R2, R2
@@ -5801,6 +5817,7 @@ WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
 loop80:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop81:
@@ -6060,6 +6077,7 @@ WORD $0xbd400c7d // ldr s29, [R3, #12]
 WORD $0x4f9d532b // fmls.4s v11, v25, v29[0]
 ADD $320, R0, R0
 ADD $48, R3, R3
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop81
 SUBS $1, R2, R2
@@ -6075,13 +6093,14 @@ RET
 // func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
 TEXT ·expandQ2KDotProd(SB), NOSPLIT, $0-24
 WORD $0x4f00e478 // movi.16b v24, #3
-WORD $0x4f04e41e // movi.16b v30, #0x80
+WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
 loop82:
 MOVD R0, R6
+MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
 loop83:
@@ -6096,22 +6115,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc01010 // ldr q16, [R0, #64]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8060f1 // str q17, [R7, #384]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8080f1 // str q17, [R7, #512]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a0f1 // str q17, [R7, #640]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c0f1 // str q17, [R7, #768]
 WORD $0xbd402019 // ldr s25, [R0, #32]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6124,22 +6143,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc03010 // ldr q16, [R0, #192]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80e0f1 // str q17, [R7, #896]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8100f1 // str q17, [R7, #1024]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8120f1 // str q17, [R7, #1152]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8140f1 // str q17, [R7, #1280]
 WORD $0xfd4000d9 // ldr d25, [R6, #0]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6175,22 +6194,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc01410 // ldr q16, [R0, #80]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8064f1 // str q17, [R7, #400]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8084f1 // str q17, [R7, #528]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a4f1 // str q17, [R7, #656]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c4f1 // str q17, [R7, #784]
 WORD $0xbd402419 // ldr s25, [R0, #36]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6203,22 +6222,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc03410 // ldr q16, [R0, #208]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80e4f1 // str q17, [R7, #912]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8104f1 // str q17, [R7, #1040]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8124f1 // str q17, [R7, #1168]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8144f1 // str q17, [R7, #1296]
 WORD $0xfd4004d9 // ldr d25, [R6, #8]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6254,22 +6273,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc01810 // ldr q16, [R0, #96]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8068f1 // str q17, [R7, #416]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8088f1 // str q17, [R7, #544]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80a8f1 // str q17, [R7, #672]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80c8f1 // str q17, [R7, #800]
 WORD $0xbd402819 // ldr s25, [R0, #40]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6282,22 +6301,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc03810 // ldr q16, [R0, #224]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80e8f1 // str q17, [R7, #928]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8108f1 // str q17, [R7, #1056]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8128f1 // str q17, [R7, #1184]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8148f1 // str q17, [R7, #1312]
 WORD $0xfd4008d9 // ldr d25, [R6, #16]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6333,22 +6352,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc01c10 // ldr q16, [R0, #112]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d806cf1 // str q17, [R7, #432]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d808cf1 // str q17, [R7, #560]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80acf1 // str q17, [R7, #688]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80ccf1 // str q17, [R7, #816]
 WORD $0xbd402c19 // ldr s25, [R0, #44]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6361,22 +6380,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc03c10 // ldr q16, [R0, #240]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80ecf1 // str q17, [R7, #944]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d810cf1 // str q17, [R7, #1072]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d812cf1 // str q17, [R7, #1200]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d814cf1 // str q17, [R7, #1328]
 WORD $0xfd400cd9 // ldr d25, [R6, #24]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6412,22 +6431,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc02010 // ldr q16, [R0, #128]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8070f1 // str q17, [R7, #448]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8090f1 // str q17, [R7, #576]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b0f1 // str q17, [R7, #704]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d0f1 // str q17, [R7, #832]
 WORD $0xbd403019 // ldr s25, [R0, #48]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6440,22 +6459,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc04010 // ldr q16, [R0, #256]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80f0f1 // str q17, [R7, #960]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8110f1 // str q17, [R7, #1088]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8130f1 // str q17, [R7, #1216]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8150f1 // str q17, [R7, #1344]
 WORD $0xfd4010d9 // ldr d25, [R6, #32]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6491,22 +6510,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc02410 // ldr q16, [R0, #144]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8074f1 // str q17, [R7, #464]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8094f1 // str q17, [R7, #592]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b4f1 // str q17, [R7, #720]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d4f1 // str q17, [R7, #848]
 WORD $0xbd403419 // ldr s25, [R0, #52]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6519,22 +6538,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc04410 // ldr q16, [R0, #272]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80f4f1 // str q17, [R7, #976]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8114f1 // str q17, [R7, #1104]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8134f1 // str q17, [R7, #1232]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8154f1 // str q17, [R7, #1360]
 WORD $0xfd4014d9 // ldr d25, [R6, #40]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6570,22 +6589,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc02810 // ldr q16, [R0, #160]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8078f1 // str q17, [R7, #480]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8098f1 // str q17, [R7, #608]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80b8f1 // str q17, [R7, #736]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80d8f1 // str q17, [R7, #864]
 WORD $0xbd403819 // ldr s25, [R0, #56]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6598,22 +6617,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc04810 // ldr q16, [R0, #288]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80f8f1 // str q17, [R7, #992]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8118f1 // str q17, [R7, #1120]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8138f1 // str q17, [R7, #1248]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d8158f1 // str q17, [R7, #1376]
 WORD $0xfd4018d9 // ldr d25, [R6, #48]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6649,22 +6668,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc02c10 // ldr q16, [R0, #176]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d807cf1 // str q17, [R7, #496]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d809cf1 // str q17, [R7, #624]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80bcf1 // str q17, [R7, #752]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80dcf1 // str q17, [R7, #880]
 WORD $0xbd403c19 // ldr s25, [R0, #60]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
@@ -6677,22 +6696,22 @@ WORD $0x4eba1f39 // orr.16b v25, v25, v26
 WORD $0x3dc04c10 // ldr q16, [R0, #304]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d80fcf1 // str q17, [R7, #1008]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d811cf1 // str q17, [R7, #1136]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d813cf1 // str q17, [R7, #1264]
 WORD $0x6f0e0610 // ushr.16b v16, v16, #2
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x4e399e31 // mul.16b v17, v17, v25
-WORD $0x4ebe1e31 // orr.16b v17, v17, v30
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
 WORD $0x3d815cf1 // str q17, [R7, #1392]
 WORD $0xfd401cd9 // ldr d25, [R6, #56]
 WORD $0x0e217b39 // fcvtl.4s v25, v25
@@ -6719,8 +6738,6261 @@ WORD $0x6ea0fb32 // fneg.4s v18, v25
 WORD $0x3d805cf2 // str q18, [R7, #368]
 ADD $320, R0, R0
 ADD $1408, R7, R7
+ADD $32, R11, R11
 SUBS $1, R10, R10
 BNE loop83
 SUBS $1, R2, R2
 BNE loop82
+RET
+
+// func gemmIQ2DotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
+TEXT ·gemmIQ2DotProd(SB), NOSPLIT, $0-32
+WORD $0x4f00e5f8 // movi.16b v24, #15
+WORD $0x4f04e41e // movi.16b v30, #128
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD $·gridWords(SB), R9
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair84:
+CMP $2, R12
+BLT single85
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop87:
+MOVD R0, R6
+MOVD R0, R11
+ADD $192, R0, R0
+MOVD $4, R10
+loop88:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+ADD $32, R11, R11
+SUBS $1, R10, R10
+BNE loop88
+SUBS $1, R2, R2
+BNE loop87
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+MOVD 56(R1), R5
+WORD $0x3d8000ac // str q12, [R5, #0]
+WORD $0x3d8004ad // str q13, [R5, #16]
+WORD $0x3d8008ae // str q14, [R5, #32]
+WORD $0x3d800caf // str q15, [R5, #48]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair84
+single85:
+CBZ R12, done86
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop89:
+MOVD R0, R6
+MOVD R0, R11
+ADD $192, R0, R0
+MOVD $4, R10
+loop90:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $32, R11, R11
+SUBS $1, R10, R10
+BNE loop90
+SUBS $1, R2, R2
+BNE loop89
+MOVD 48(R1), R5
+WORD $0x3d8000a8 // str q8, [R5, #0]
+WORD $0x3d8004a9 // str q9, [R5, #16]
+WORD $0x3d8008aa // str q10, [R5, #32]
+WORD $0x3d800cab // str q11, [R5, #48]
+done86:
+MOVD t+8(FP), R1
+MOVD tokens+24(FP), R12
+pair91:
+CMP $2, R12
+BLT single92
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+MOVD 8(R1), R4
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop94:
+MOVD R0, R6
+MOVD R0, R11
+ADD $192, R0, R0
+MOVD $4, R10
+loop95:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x3dc00496 // ldr q22, [R4, #16]
+WORD $0x3dc00897 // ldr q23, [R4, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4c // fmla.4s v12, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136c // fmla.4s v12, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4d // fmla.4s v13, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136d // fmla.4s v13, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4e // fmla.4s v14, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136e // fmla.4s v14, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f96e201 // sdot.4s v1, v16, v22[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+WORD $0x4fb6e221 // sdot.4s v1, v17, v22[1]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f96ea01 // sdot.4s v1, v16, v22[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+WORD $0x4fb6ea21 // sdot.4s v1, v17, v22[3]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f97e201 // sdot.4s v1, v16, v23[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+WORD $0x4fb7e221 // sdot.4s v1, v17, v23[1]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f97ea01 // sdot.4s v1, v16, v23[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0x4fb7ea21 // sdot.4s v1, v17, v23[3]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0xbd40009d // ldr s29, [R4, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d821 // scvtf.4s v1, v1
+WORD $0x4e21ce4f // fmla.4s v15, v18, v1
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd40089d // ldr s29, [R4, #8]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c9d // ldr s29, [R4, #12]
+WORD $0x4f9d136f // fmla.4s v15, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $48, R4, R4
+ADD $32, R11, R11
+SUBS $1, R10, R10
+BNE loop95
+SUBS $1, R2, R2
+BNE loop94
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+MOVD 56(R1), R5
+WORD $0x3d8010ac // str q12, [R5, #64]
+WORD $0x3d8014ad // str q13, [R5, #80]
+WORD $0x3d8018ae // str q14, [R5, #96]
+WORD $0x3d801caf // str q15, [R5, #112]
+ADD $16, R1, R1
+SUB $2, R12, R12
+B pair91
+single92:
+CBZ R12, done93
+MOVD w+0(FP), R0
+MOVD supers+16(FP), R2
+MOVD 0(R1), R3
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+loop96:
+MOVD R0, R6
+MOVD R0, R11
+ADD $192, R0, R0
+MOVD $4, R10
+loop97:
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+WORD $0x3dc00474 // ldr q20, [R3, #16]
+WORD $0x3dc00875 // ldr q21, [R3, #32]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce48 // fmla.4s v8, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1368 // fmla.4s v8, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce49 // fmla.4s v9, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d1369 // fmla.4s v9, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4a // fmla.4s v10, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136a // fmla.4s v10, v27, v29[0]
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94e200 // sdot.4s v0, v16, v20[0]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4e220 // sdot.4s v0, v17, v20[1]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f94ea00 // sdot.4s v0, v16, v20[2]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb4ea20 // sdot.4s v0, v17, v20[3]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95e200 // sdot.4s v0, v16, v21[0]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5e220 // sdot.4s v0, v17, v21[1]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x4f95ea00 // sdot.4s v0, v16, v21[2]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x4fb5ea20 // sdot.4s v0, v17, v21[3]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0xbd40007d // ldr s29, [R3, #0]
+WORD $0x4f9d9332 // fmul.4s v18, v25, v29[0]
+WORD $0x4e21d800 // scvtf.4s v0, v0
+WORD $0x4e20ce4b // fmla.4s v11, v18, v0
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0xbd40087d // ldr s29, [R3, #8]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+WORD $0xbd400c7d // ldr s29, [R3, #12]
+WORD $0x4f9d136b // fmla.4s v11, v27, v29[0]
+ADD $256, R0, R0
+ADD $48, R3, R3
+ADD $32, R11, R11
+SUBS $1, R10, R10
+BNE loop97
+SUBS $1, R2, R2
+BNE loop96
+MOVD 48(R1), R5
+WORD $0x3d8010a8 // str q8, [R5, #64]
+WORD $0x3d8014a9 // str q9, [R5, #80]
+WORD $0x3d8018aa // str q10, [R5, #96]
+WORD $0x3d801cab // str q11, [R5, #112]
+done93:
+RET
+
+// func expandIQ2DotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+TEXT ·expandIQ2DotProd(SB), NOSPLIT, $0-24
+WORD $0x4f00e5f8 // movi.16b v24, #15
+WORD $0x4f04e41e // movi.16b v30, #128
+WORD $0x4f00e5ff // movi.16b v31, #15
+MOVD $·gridWords(SB), R9
+MOVD dst+0(FP), R7
+MOVD src+8(FP), R0
+MOVD supers+16(FP), R2
+loop98:
+MOVD R0, R6
+MOVD R0, R11
+ADD $192, R0, R0
+MOVD $4, R10
+loop99:
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8060f0 // str q16, [R7, #384]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8080f1 // str q17, [R7, #512]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a0f0 // str q16, [R7, #640]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c0f1 // str q17, [R7, #768]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e0f0 // str q16, [R7, #896]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8100f1 // str q17, [R7, #1024]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8120f0 // str q16, [R7, #1152]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8140f1 // str q17, [R7, #1280]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8000f9 // str q25, [R7, #0]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8020fb // str q27, [R7, #128]
+WORD $0x3d8040fb // str q27, [R7, #256]
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8064f0 // str q16, [R7, #400]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8084f1 // str q17, [R7, #528]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a4f0 // str q16, [R7, #656]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c4f1 // str q17, [R7, #784]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e4f0 // str q16, [R7, #912]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8104f1 // str q17, [R7, #1040]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8124f0 // str q16, [R7, #1168]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8144f1 // str q17, [R7, #1296]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8004f9 // str q25, [R7, #16]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8024fb // str q27, [R7, #144]
+WORD $0x3d8044fb // str q27, [R7, #272]
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8068f0 // str q16, [R7, #416]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8088f1 // str q17, [R7, #544]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a8f0 // str q16, [R7, #672]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c8f1 // str q17, [R7, #800]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e8f0 // str q16, [R7, #928]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8108f1 // str q17, [R7, #1056]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8128f0 // str q16, [R7, #1184]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8148f1 // str q17, [R7, #1312]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8008f9 // str q25, [R7, #32]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8028fb // str q27, [R7, #160]
+WORD $0x3d8048fb // str q27, [R7, #288]
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d806cf0 // str q16, [R7, #432]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d808cf1 // str q17, [R7, #560]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80acf0 // str q16, [R7, #688]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80ccf1 // str q17, [R7, #816]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80ecf0 // str q16, [R7, #944]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d810cf1 // str q17, [R7, #1072]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d812cf0 // str q16, [R7, #1200]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d814cf1 // str q17, [R7, #1328]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d800cf9 // str q25, [R7, #48]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d802cfb // str q27, [R7, #176]
+WORD $0x3d804cfb // str q27, [R7, #304]
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8070f0 // str q16, [R7, #448]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8090f1 // str q17, [R7, #576]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b0f0 // str q16, [R7, #704]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d0f1 // str q17, [R7, #832]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f0f0 // str q16, [R7, #960]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8110f1 // str q17, [R7, #1088]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8130f0 // str q16, [R7, #1216]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8150f1 // str q17, [R7, #1344]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8010f9 // str q25, [R7, #64]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8030fb // str q27, [R7, #192]
+WORD $0x3d8050fb // str q27, [R7, #320]
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8074f0 // str q16, [R7, #464]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8094f1 // str q17, [R7, #592]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b4f0 // str q16, [R7, #720]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d4f1 // str q17, [R7, #848]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f4f0 // str q16, [R7, #976]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8114f1 // str q17, [R7, #1104]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8134f0 // str q16, [R7, #1232]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8154f1 // str q17, [R7, #1360]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8014f9 // str q25, [R7, #80]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8034fb // str q27, [R7, #208]
+WORD $0x3d8054fb // str q27, [R7, #336]
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8078f0 // str q16, [R7, #480]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8098f1 // str q17, [R7, #608]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b8f0 // str q16, [R7, #736]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d8f1 // str q17, [R7, #864]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f8f0 // str q16, [R7, #992]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8118f1 // str q17, [R7, #1120]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8138f0 // str q16, [R7, #1248]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8158f1 // str q17, [R7, #1376]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8018f9 // str q25, [R7, #96]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8038fb // str q27, [R7, #224]
+WORD $0x3d8058fb // str q27, [R7, #352]
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d807cf0 // str q16, [R7, #496]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d809cf1 // str q17, [R7, #624]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80bcf0 // str q16, [R7, #752]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80dcf1 // str q17, [R7, #880]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80fcf0 // str q16, [R7, #1008]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d811cf1 // str q17, [R7, #1136]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d813cf0 // str q16, [R7, #1264]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d815cf1 // str q17, [R7, #1392]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d801cf9 // str q25, [R7, #112]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d803cfb // str q27, [R7, #240]
+WORD $0x3d805cfb // str q27, [R7, #368]
+ADD $256, R0, R0
+ADD $1408, R7, R7
+WORD $0x3dc0201a // ldr q26, [R0, #128]
+MOVBU 0(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 4(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 8(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 12(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8060f0 // str q16, [R7, #384]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8080f1 // str q17, [R7, #512]
+MOVBU 1(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 5(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 9(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 13(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a0f0 // str q16, [R7, #640]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c0f1 // str q17, [R7, #768]
+MOVBU 2(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 6(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 10(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 14(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e0f0 // str q16, [R7, #896]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8100f1 // str q17, [R7, #1024]
+MOVBU 3(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 7(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 11(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 15(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8120f0 // str q16, [R7, #1152]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8140f1 // str q17, [R7, #1280]
+WORD $0xbd404179 // ldr s25, [R11, #64]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4000db // ldr d27, [R6, #0]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8000f9 // str q25, [R7, #0]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8020fb // str q27, [R7, #128]
+WORD $0x3d8040fb // str q27, [R7, #256]
+WORD $0x3dc0241a // ldr q26, [R0, #144]
+MOVBU 16(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 20(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 24(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 28(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8064f0 // str q16, [R7, #400]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8084f1 // str q17, [R7, #528]
+MOVBU 17(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 21(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 25(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 29(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a4f0 // str q16, [R7, #656]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c4f1 // str q17, [R7, #784]
+MOVBU 18(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 22(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 26(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 30(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e4f0 // str q16, [R7, #912]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8104f1 // str q17, [R7, #1040]
+MOVBU 19(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 23(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 27(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 31(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8124f0 // str q16, [R7, #1168]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8144f1 // str q17, [R7, #1296]
+WORD $0xbd404579 // ldr s25, [R11, #68]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4004db // ldr d27, [R6, #8]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8004f9 // str q25, [R7, #16]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8024fb // str q27, [R7, #144]
+WORD $0x3d8044fb // str q27, [R7, #272]
+WORD $0x3dc0281a // ldr q26, [R0, #160]
+MOVBU 32(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 36(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 40(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 44(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8068f0 // str q16, [R7, #416]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8088f1 // str q17, [R7, #544]
+MOVBU 33(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 37(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 41(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 45(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80a8f0 // str q16, [R7, #672]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80c8f1 // str q17, [R7, #800]
+MOVBU 34(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 38(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 42(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 46(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80e8f0 // str q16, [R7, #928]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8108f1 // str q17, [R7, #1056]
+MOVBU 35(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 39(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 43(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 47(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8128f0 // str q16, [R7, #1184]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8148f1 // str q17, [R7, #1312]
+WORD $0xbd404979 // ldr s25, [R11, #72]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4008db // ldr d27, [R6, #16]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8008f9 // str q25, [R7, #32]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8028fb // str q27, [R7, #160]
+WORD $0x3d8048fb // str q27, [R7, #288]
+WORD $0x3dc02c1a // ldr q26, [R0, #176]
+MOVBU 48(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 52(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 56(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 60(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d806cf0 // str q16, [R7, #432]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d808cf1 // str q17, [R7, #560]
+MOVBU 49(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 53(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 57(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 61(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80acf0 // str q16, [R7, #688]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80ccf1 // str q17, [R7, #816]
+MOVBU 50(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 54(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 58(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 62(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80ecf0 // str q16, [R7, #944]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d810cf1 // str q17, [R7, #1072]
+MOVBU 51(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 55(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 59(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 63(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d812cf0 // str q16, [R7, #1200]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d814cf1 // str q17, [R7, #1328]
+WORD $0xbd404d79 // ldr s25, [R11, #76]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd400cdb // ldr d27, [R6, #24]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d800cf9 // str q25, [R7, #48]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d802cfb // str q27, [R7, #176]
+WORD $0x3d804cfb // str q27, [R7, #304]
+WORD $0x3dc0301a // ldr q26, [R0, #192]
+MOVBU 64(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 68(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 72(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 76(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8070f0 // str q16, [R7, #448]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8090f1 // str q17, [R7, #576]
+MOVBU 65(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 69(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 73(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 77(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b0f0 // str q16, [R7, #704]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d0f1 // str q17, [R7, #832]
+MOVBU 66(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 70(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 74(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 78(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f0f0 // str q16, [R7, #960]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8110f1 // str q17, [R7, #1088]
+MOVBU 67(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 71(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 75(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 79(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8130f0 // str q16, [R7, #1216]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8150f1 // str q17, [R7, #1344]
+WORD $0xbd405179 // ldr s25, [R11, #80]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4010db // ldr d27, [R6, #32]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8010f9 // str q25, [R7, #64]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8030fb // str q27, [R7, #192]
+WORD $0x3d8050fb // str q27, [R7, #320]
+WORD $0x3dc0341a // ldr q26, [R0, #208]
+MOVBU 80(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 84(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 88(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 92(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8074f0 // str q16, [R7, #464]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8094f1 // str q17, [R7, #592]
+MOVBU 81(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 85(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 89(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 93(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b4f0 // str q16, [R7, #720]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d4f1 // str q17, [R7, #848]
+MOVBU 82(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 86(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 90(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 94(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f4f0 // str q16, [R7, #976]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8114f1 // str q17, [R7, #1104]
+MOVBU 83(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 87(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 91(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 95(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8134f0 // str q16, [R7, #1232]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8154f1 // str q17, [R7, #1360]
+WORD $0xbd405579 // ldr s25, [R11, #84]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4014db // ldr d27, [R6, #40]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8014f9 // str q25, [R7, #80]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8034fb // str q27, [R7, #208]
+WORD $0x3d8054fb // str q27, [R7, #336]
+WORD $0x3dc0381a // ldr q26, [R0, #224]
+MOVBU 96(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 100(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 104(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 108(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8078f0 // str q16, [R7, #480]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8098f1 // str q17, [R7, #608]
+MOVBU 97(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 101(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 105(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 109(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80b8f0 // str q16, [R7, #736]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80d8f1 // str q17, [R7, #864]
+MOVBU 98(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 102(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 106(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 110(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80f8f0 // str q16, [R7, #992]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8118f1 // str q17, [R7, #1120]
+MOVBU 99(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 103(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 107(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 111(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d8138f0 // str q16, [R7, #1248]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d8158f1 // str q17, [R7, #1376]
+WORD $0xbd405979 // ldr s25, [R11, #88]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd4018db // ldr d27, [R6, #48]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d8018f9 // str q25, [R7, #96]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d8038fb // str q27, [R7, #224]
+WORD $0x3d8058fb // str q27, [R7, #352]
+WORD $0x3dc03c1a // ldr q26, [R0, #240]
+MOVBU 112(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 116(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 120(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 124(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e43b // movi.16b v27, #1
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d807cf0 // str q16, [R7, #496]
+WORD $0x4f00e45b // movi.16b v27, #2
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d809cf1 // str q17, [R7, #624]
+MOVBU 113(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 117(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 121(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 125(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e49b // movi.16b v27, #4
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80bcf0 // str q16, [R7, #752]
+WORD $0x4f00e51b // movi.16b v27, #8
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d80dcf1 // str q17, [R7, #880]
+MOVBU 114(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 118(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 122(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 126(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f00e61b // movi.16b v27, #16
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d80fcf0 // str q16, [R7, #1008]
+WORD $0x4f01e41b // movi.16b v27, #32
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d811cf1 // str q17, [R7, #1136]
+MOVBU 115(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400102 // ldr d2, [R8, #0]
+MOVBU 119(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408502 // ld1 v2.d[1], [R8]
+MOVBU 123(R0), R8
+ADD R8<<3, R9, R8
+WORD $0xfd400103 // ldr d3, [R8, #0]
+MOVBU 127(R0), R8
+ADD R8<<3, R9, R8
+WORD $0x4d408503 // ld1 v3.d[1], [R8]
+WORD $0x4e831850 // uzp1.4s v16, v2, v3
+WORD $0x4e835851 // uzp2.4s v17, v2, v3
+WORD $0x4f02e41b // movi.16b v27, #64
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e10 // eor.16b v16, v16, v28
+WORD $0x6e3c8610 // sub.16b v16, v16, v28
+WORD $0x6e3e1e10 // eor.16b v16, v16, v30
+WORD $0x3d813cf0 // str q16, [R7, #1264]
+WORD $0x4f04e41b // movi.16b v27, #128
+WORD $0x4e3b8f5c // cmtst.16b v28, v26, v27
+WORD $0x6e3c1e31 // eor.16b v17, v17, v28
+WORD $0x6e3c8631 // sub.16b v17, v17, v28
+WORD $0x6e3e1e31 // eor.16b v17, v17, v30
+WORD $0x3d815cf1 // str q17, [R7, #1392]
+WORD $0xbd405d79 // ldr s25, [R11, #92]
+WORD $0x6f0c0739 // ushr.16b v25, v25, #4
+WORD $0x4e3f1f39 // and.16b v25, v25, v31
+WORD $0x2f08a739 // uxtl.8h v25, v25
+WORD $0x2f10a739 // uxtl.4s v25, v25
+WORD $0x4e21db39 // scvtf.4s v25, v25
+WORD $0x4f03f41b // fmov.4s v27, #0.5
+WORD $0x4e39d779 // fadd.4s v25, v27, v25
+WORD $0xfd401cdb // ldr d27, [R6, #56]
+WORD $0x0e217b7b // fcvtl.4s v27, v27
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x4f02f61b // fmov.4s v27, #0.25
+WORD $0x6e39df79 // fmul.4s v25, v27, v25
+WORD $0x3d801cf9 // str q25, [R7, #112]
+WORD $0x6e3b1f7b // eor.16b v27, v27, v27
+WORD $0x3d803cfb // str q27, [R7, #240]
+WORD $0x3d805cfb // str q27, [R7, #368]
+ADD $256, R0, R0
+ADD $1408, R7, R7
+ADD $32, R11, R11
+SUBS $1, R10, R10
+BNE loop99
+SUBS $1, R2, R2
+BNE loop98
 RET

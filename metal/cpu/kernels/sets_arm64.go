@@ -23,8 +23,9 @@ var dotprodSet = func() Set {
 	for n := 1; n <= DirectTokens; n++ {
 		s.gemmQ4K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ4KDotProd(w, t, supers, n) }
 		s.gemmQ2K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ2KDotProd(w, t, supers, n) }
+		s.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2DotProd(w, t, supers, n) }
 	}
-	s.expandQ4K, s.expandQ2K = expandQ4KDotProd, expandQ2KDotProd
+	s.expandQ4K, s.expandQ2K, s.expandIQ2 = expandQ4KDotProd, expandQ2KDotProd, expandIQ2DotProd
 	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
 	return s
 }()

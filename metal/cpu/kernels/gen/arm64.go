@@ -85,6 +85,7 @@ func dotprod() *asm {
 	a.indexAdd()
 	a.q4K()
 	a.q2K()
+	a.iq2()
 	return b
 }
 
