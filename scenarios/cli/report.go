@@ -136,10 +136,12 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 		if len(part.results) == 0 {
 			continue
 		}
-		if err := errors.Join(part.write(w, style, part.results), table.Details(w, part.results)); err != nil {
-			return err
+		if len(part.results) < len(joined(runs)) { // there is something above
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
 		}
-		if _, err := fmt.Fprintln(w); err != nil {
+		if err := errors.Join(part.write(w, style, part.results), table.Details(w, part.results)); err != nil {
 			return err
 		}
 	}
