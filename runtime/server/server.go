@@ -62,6 +62,7 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	NoUI         bool   // no page at GET /
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -82,6 +83,7 @@ type Server struct {
 	completions atomic.Uint64
 	stopping    atomic.Bool
 	bodies      bodyBudget
+	jail        jail
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -136,6 +138,7 @@ func (s *Server) table() map[string]map[string]handler {
 		"/v1/chat/completions": post(s.handleChat),
 		"/healthz":             get(s.handleHealth),
 		"/metrics":             get(s.metrics.handle),
+		"/v1/sessions":         get(s.handleSessions),
 		"/v1/kv":               get(s.handleKV),
 		"/v1/kv/clear":         post(s.handleKVClear),
 		"/v1/kv/purge":         post(s.handleKVPurge),
@@ -143,6 +146,9 @@ func (s *Server) table() map[string]map[string]handler {
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
+	}
+	if !s.cfg.NoUI {
+		t["/"] = get(handlePage)
 	}
 	return t
 }
