@@ -30,9 +30,9 @@ type Server struct {
 	Port            int // 0: any free one
 	CORS            bool
 	NoUI            bool // no page at GET /
-	Sessions        int // live sessions
-	Queue           int // waiting requests
-	Tokens          int // output cap when the request has none
+	Sessions        int  // live sessions
+	Queue           int  // waiting requests
+	Tokens          int  // output cap when the request has none
 	ShutdownTimeout time.Duration
 	// ThinkingSampling honours a request's sampling parameters in thinking mode too.
 	ThinkingSampling bool

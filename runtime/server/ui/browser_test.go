@@ -37,8 +37,10 @@ var program = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := program(); os.Getenv(browser.Variable) != "" && err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if os.Getenv(browser.Variable) != "" {
+		if path, err := program(); err == nil {
+			os.RemoveAll(filepath.Dir(path))
+		}
 	}
 	os.Exit(code)
 }

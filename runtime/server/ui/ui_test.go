@@ -28,7 +28,7 @@ func TestPolicy(t *testing.T) {
 	}
 	csp := w.Header().Get("Content-Security-Policy")
 	for _, part := range []struct{ directive, element string }{{"script-src", "script"}, {"style-src", "style"}} {
-		m := regexp.MustCompile(`(?s)<` + part.element + `>(.*?)</` + part.element + `>`).FindAllStringSubmatch(page, -1)
+		m := regexp.MustCompile(`(?s)<`+part.element+`>(.*?)</`+part.element+`>`).FindAllStringSubmatch(page, -1)
 		if len(m) != 1 || len(m[0][1]) < 1000 {
 			t.Fatalf("%d elements %s", len(m), part.element)
 		}
