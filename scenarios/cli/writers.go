@@ -114,7 +114,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return err
+		return writeInPlace(path, write) // a file in a directory that takes no other
 	}
 	buf := bufio.NewWriter(f)
 	const mode = 0o644
@@ -130,7 +130,8 @@ func writeFile(path string, write func(io.Writer) error) error {
 }
 
 func writeInPlace(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	const mode = 0o644
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
