@@ -40,7 +40,10 @@ type Objective struct {
 // Machine is what the computer did while a result was measured. What is not
 // known is 0; doubts that follow from it are in the warnings of the result.
 type Machine struct {
-	OthersPercent   float64 `json:"others_percent,omitempty"`    // of the CPU time of all cores, used by neither server nor harness
+	OthersPercent float64 `json:"others_percent,omitempty"` // of the CPU time of all cores, used by neither server nor harness
+	// WaitPercent is how long the threads of the server were ready to run and had no
+	// core, all together, in percent of the time that passed.
+	WaitPercent     float64 `json:"wait_percent,omitempty"`
 	FrequencyLowMHz float64 `json:"frequency_low_mhz,omitempty"` // the slowest core, lowest and highest of what was seen
 	FrequencyTopMHz float64 `json:"frequency_top_mhz,omitempty"`
 	// ReadBPS is the read bandwidth of the memory that all cores reach together,
@@ -87,7 +90,7 @@ func (m *Machine) validate() error {
 	if m == nil {
 		return nil
 	}
-	for _, v := range []float64{m.OthersPercent, m.FrequencyLowMHz, m.FrequencyTopMHz, m.ReadBPS} {
+	for _, v := range []float64{m.OthersPercent, m.WaitPercent, m.FrequencyLowMHz, m.FrequencyTopMHz, m.ReadBPS} {
 		if bad(v) {
 			return fmt.Errorf("machine: %v is no share, frequency or rate: %w", v, ErrFormat)
 		}

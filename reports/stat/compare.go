@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 
 	"github.com/montanaflynn/stats"
@@ -42,17 +43,19 @@ type CompareOptions struct {
 
 // Compare sets two measurements side by side. The rules, for rates and times:
 //
-// A sample is one repetition. The change of B against A is a ratio with an
+// A sample is one repetition; those in which others had the cores that the server
+// wanted are left out, as long as there are enough others. The change of B against A is a ratio with an
 // interval: of measurements in turns the median of the ratios of neighbours with
 // its order statistics, else the Hodges-Lehmann shift of the logarithms. Below
 // EnoughSamples there is none, and nothing can be told. An interval within the
-// margin is "same", whatever a test says of so small a difference. One that does
-// not contain "no change" is "faster" or "slower"; of separate runs the
+// margin is "same", whatever a test says of so small a difference. "Faster" and
+// "slower" need more: the level is divided by the number of rows, and at the level
+// that is left the interval must not contain "no change"; of separate runs the
 // Mann-Whitney U test must agree. Everything else cannot be told.
 //
-// Of identical servers at most one comparison in twenty can thus come out faster
-// or slower, and they come out the same if there are enough samples for an
-// interval within the margin.
+// So of twenty comparisons of identical servers at most one, on average, calls any
+// row faster or slower, however many rows there are, and a row is "same" if there
+// are enough samples for an interval within the margin.
 //
 // Counts must be equal, repetition by repetition.
 func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) {
@@ -78,8 +81,15 @@ func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) 
 	}
 	c.Warnings = append(c.Warnings, doubts("A", a.Results)...)
 	c.Warnings = append(c.Warnings, doubts("B", b.Results)...)
-	for _, key := range sortedSeries(as) {
-		c.Rows = append(c.Rows, compareSeries(key, as[key], bs[key], opt))
+	keys := sortedSeries(as)
+	judged := 0 // rows that can be faster or slower
+	for _, key := range keys {
+		if bs[key] != nil && !reports.Exact(as[key].unit) {
+			judged++
+		}
+	}
+	for _, key := range keys {
+		c.Rows = append(c.Rows, compareSeries(key, as[key], bs[key], opt, judged))
 	}
 	onlyB := 0
 	for key := range bs {
@@ -113,24 +123,34 @@ func hostsDiffer(a, b reports.Host) string {
 	return ""
 }
 
-// doubts counts equal warnings of repetitions, so that they are not lost.
+// doubts counts the warnings of repetitions, so that they are not lost. Those that
+// differ in numbers only count as one, with the first as the example.
 func doubts(side string, results []reports.Result) []string {
-	counts := make(map[string]int)
+	counts, example := make(map[string]int), make(map[string]string)
 	for _, r := range results {
 		for _, text := range r.Warnings {
-			counts[text]++
+			kind := digits.ReplaceAllString(text, "0")
+			if counts[kind]++; counts[kind] == 1 {
+				example[kind] = text
+			}
 		}
 	}
 	const most = 10
 	var out []string
-	for _, text := range sortedKeys(counts) {
+	for _, kind := range sortedKeys(counts) {
 		if len(out) == most {
 			return append(out, fmt.Sprintf("%s: and %d other warnings", side, len(counts)-most))
 		}
-		out = append(out, fmt.Sprintf("%s: %s (%d of %d repetitions)", side, text, counts[text], len(results)))
+		text, n := example[kind], counts[kind]
+		if n > 1 && kind != text {
+			text += ", and the like"
+		}
+		out = append(out, fmt.Sprintf("%s: %s (%d of %d repetitions)", side, text, n, len(results)))
 	}
 	return out
 }
+
+var digits = regexp.MustCompile(`[0-9]+([.][0-9]+)?`)
 
 func sortedSeries(m map[seriesKey]*series) []seriesKey {
 	keys := make([]seriesKey, 0, len(m))
@@ -142,7 +162,7 @@ func sortedSeries(m map[seriesKey]*series) []seriesKey {
 }
 
 // compareSeries makes the row of one metric; b is nil if B did not measure it.
-func compareSeries(key seriesKey, a, b *series, opt CompareOptions) reports.ComparisonRow {
+func compareSeries(key seriesKey, a, b *series, opt CompareOptions, judged int) reports.ComparisonRow {
 	row := reports.ComparisonRow{
 		Scenario: key.scenario, Workload: key.workload, Concurrency: key.concurrency, FrontierTokens: key.frontier,
 		Metric: key.metric, Unit: a.unit, Verdict: reports.CannotTell, Regression: reports.PossibleRegression,
@@ -161,8 +181,8 @@ func compareSeries(key seriesKey, a, b *series, opt CompareOptions) reports.Comp
 		judgeCounts(&row, a, b)
 		return row
 	}
-	measureChange(&row, a, b, opt)
-	judge(&row, opt)
+	apart := measureChange(&row, a, b, opt, alpha/float64(judged))
+	judge(&row, apart, opt)
 	return row
 }
 
@@ -172,7 +192,7 @@ func estimate(side string, s *series, warnings []string) (reports.Estimate, []st
 		warnings = append(warnings, fmt.Sprintf("%s: the first %d of %d repetitions count", side, maxCompared, n))
 		s.points = s.points[:maxCompared]
 	}
-	samples := s.medians()
+	samples := medians(s.points)
 	e := reports.Estimate{Samples: samples}
 	sum, err := Summarize(samples)
 	if err != nil {
@@ -180,8 +200,8 @@ func estimate(side string, s *series, warnings []string) (reports.Estimate, []st
 	}
 	e.Median, e.Lo, e.Hi, e.HasInterval = sum.Median, sum.Lo, sum.Hi, sum.HasInterval
 	if !reports.Exact(s.unit) {
-		for _, text := range sum.Warnings {
-			warnings = append(warnings, side+": "+text)
+		if sum.N < EnoughSamples {
+			warnings = append(warnings, fmt.Sprintf("%s: %d samples, an interval of the median needs %d", side, sum.N, EnoughSamples))
 		}
 	}
 	return e, warnings
@@ -218,12 +238,23 @@ func judgeCounts(row *reports.ComparisonRow, a, b *series) {
 	}
 }
 
-// measureChange computes the change with its interval, and the U test.
-func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions) {
-	x, y := row.A.Samples, row.B.Samples
+// measureChange computes the change with its interval, and the U test. It reports
+// whether the sides are apart at the given level.
+func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions, level float64) (apart bool) {
+	x, leftA := a.calm()
+	y, leftB := b.calm()
 	row.P, row.HasP = mannWhitney(x, y)
+	interval, left := shift, leftA+leftB
 	if opt.Paired {
-		x, y = pairs(a, b)
+		x, y, left = pairs(a, b)
+		interval = pairedShift
+	}
+	if left > 0 {
+		what := "repetitions"
+		if opt.Paired {
+			what = "pairs"
+		}
+		row.Warnings = append(row.Warnings, fmt.Sprintf("%d %s do not count: others had the cores that the server wanted", left, what))
 	}
 	if n := min(len(x), len(y)); n < EnoughSamples {
 		row.Warnings = append(row.Warnings, fmt.Sprintf("%d samples, an interval of the change needs %d", n, EnoughSamples))
@@ -231,32 +262,17 @@ func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions)
 	u, v, percent := logs(x, y)
 	if percent == nil {
 		row.Warnings = append(row.Warnings, "the median of A is zero: no ratio")
-		return
+		return false
 	}
 	var center, lo, hi float64
-	if opt.Paired {
-		center, lo, hi, row.HasInterval = pairedShift(u, v)
-	} else {
-		center, lo, hi, row.HasInterval = shift(u, v)
-	}
+	center, lo, hi, row.HasInterval = interval(u, v, Confidence)
 	if !row.HasInterval {
 		row.ChangePercent = 100 * (row.B.Median/row.A.Median - 1)
-		return
+		return false
 	}
 	row.ChangePercent, row.ChangeLoPercent, row.ChangeHiPercent = percent(center), percent(lo), percent(hi)
-}
-
-// pairedShift is the median difference of neighbours with its interval.
-func pairedShift(a, b []float64) (center, lo, hi float64, ok bool) {
-	differences := make([]float64, len(a))
-	for i := range a {
-		differences[i] = b[i] - a[i]
-	}
-	s, err := Summarize(differences)
-	if err != nil {
-		return 0, 0, 0, false
-	}
-	return s.Median, s.Lo, s.Hi, s.HasInterval
+	_, lo, hi, ok := interval(u, v, 1-level)
+	return ok && (lo > 0 || hi < 0) && (opt.Paired || row.HasP && row.P < level)
 }
 
 // logs puts both sides on a scale on which equal changes are equal differences,
@@ -287,11 +303,11 @@ func logs(a, b []float64) (as, bs []float64, percent func(float64) float64) {
 	return as, bs, percent
 }
 
-// alpha is the level of the U test.
+// alpha is the share of comparisons of equal servers that may find a difference.
 const alpha = 1 - Confidence
 
 // judge turns the change of a rate or a time into verdicts.
-func judge(row *reports.ComparisonRow, opt CompareOptions) {
+func judge(row *reports.ComparisonRow, apart bool, opt CompareOptions) {
 	if !row.HasInterval {
 		return
 	}
@@ -300,14 +316,16 @@ func judge(row *reports.ComparisonRow, opt CompareOptions) {
 	if reports.Better(row.Unit) == reports.LowerIsBetter {
 		gain, worst = -row.ChangePercent, hi
 	}
-	agrees := opt.Paired || row.HasP && row.P < alpha
 	switch {
 	case max(-lo, hi) <= opt.MarginPercent:
 		row.Verdict = reports.Same
-	case (lo > 0 || hi < 0) && agrees && gain > 0:
+	case apart && gain > 0:
 		row.Verdict = reports.Faster
-	case (lo > 0 || hi < 0) && agrees:
+	case apart:
 		row.Verdict = reports.Slower
+	}
+	if wide := max(-lo, hi); row.Verdict == reports.CannotTell {
+		row.Warnings = append(row.Warnings, fmt.Sprintf("the change may be up to %.0f %%: more samples, or a quieter machine, would tell", wide))
 	}
 	switch {
 	case row.Verdict == reports.Slower && -gain > opt.MaxRegressionPercent:

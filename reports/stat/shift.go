@@ -25,10 +25,9 @@ func mannWhitney(a, b []float64) (p float64, ok bool) {
 
 // shift is the Hodges-Lehmann estimate of b minus a, the median of all
 // differences, with the interval that belongs to the U test: the shifts that the
-// test does not reject at the level Confidence. It assumes nothing of the
-// distributions but that they have the same shape. ok is false if there are too
-// few samples for an interval.
-func shift(a, b []float64) (center, lo, hi float64, ok bool) {
+// test does not reject. It assumes nothing of the distributions but that they have
+// the same shape. ok is false if there are too few samples for an interval.
+func shift(a, b []float64, confidence float64) (center, lo, hi float64, ok bool) {
 	if len(a) < EnoughSamples || len(b) < EnoughSamples {
 		return 0, 0, 0, false
 	}
@@ -41,16 +40,33 @@ func shift(a, b []float64) (center, lo, hi float64, ok bool) {
 	slices.Sort(differences)
 	n := len(differences)
 	center = (differences[(n-1)/2] + differences[n/2]) / 2
-	k := uRank(len(a), len(b), (1-Confidence)/2)
+	k := uRank(len(a), len(b), (1-confidence)/2)
 	if k < 1 {
 		return center, 0, 0, false
 	}
 	return center, differences[k-1], differences[n-k], true
 }
 
+// pairedShift is the median of b minus a over neighbours, with its order
+// statistics. ok is false if there are too few pairs for an interval.
+func pairedShift(a, b []float64, confidence float64) (center, lo, hi float64, ok bool) {
+	differences := make([]float64, len(a))
+	for i := range a {
+		differences[i] = b[i] - a[i]
+	}
+	if check(differences, EnoughSamples) != nil {
+		return 0, 0, 0, false
+	}
+	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(differences, &benchmath.DefaultThresholds), confidence)
+	return s.Center, s.Lo, s.Hi, !math.IsInf(s.Lo, 0) && !math.IsInf(s.Hi, 0)
+}
+
+// exact is the number of samples up to which orders are counted. Above, the normal
+// approximation is good enough.
+const exact = 50
+
 // uRank is the largest k with P(U < k) <= tail for samples of m and n.
 func uRank(m, n int, tail float64) int {
-	const exact = 50 // above, the normal approximation is off by less than one rank
 	if m > exact || n > exact {
 		mean := float64(m) * float64(n) / 2
 		sigma := math.Sqrt(mean * float64(m+n+1) / 6)

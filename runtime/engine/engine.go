@@ -74,6 +74,7 @@ type Engine struct {
 	layout    stateLayout
 	enc       encoder
 	labels    []string // of the layers' command buffers
+	traffic   traffic
 
 	owned []metal.Buffer
 	stuck metal.CommandBuffer // abandoned by its waiter, perhaps still running
@@ -85,7 +86,7 @@ func New(m *model.Model, dev metal.Device, opt Options) (*Engine, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{model: m, dev: dev, opt: opt, layout: newStateLayout(m, opt)}
+	e := &Engine{model: m, dev: dev, opt: opt, layout: newStateLayout(m, opt), traffic: newTraffic(m)}
 	for i := range m.Layer {
 		e.labels = append(e.labels, fmt.Sprintf("graph layer %d", i))
 	}

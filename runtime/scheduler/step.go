@@ -186,7 +186,9 @@ func (s *Scheduler) account(b batch, took time.Duration) {
 	if b.prefill != nil {
 		b.prefill.attempt.prefill += prefill
 	}
+	read := s.decodeBytes(b.decodes)
 	s.count.add(func(st *Stats) {
+		st.DecodeReadBytes += read
 		st.PrefillTokens += uint64(b.chunk)
 		st.PrefillTime += prefill
 		st.DecodeTokens += uint64(n)
@@ -195,6 +197,20 @@ func (s *Scheduler) account(b batch, took time.Duration) {
 			st.PrefillChunks++
 		}
 	})
+}
+
+// decodeBytes is what the decoding sequences of a pass made the device read.
+func (s *Scheduler) decodeBytes(decodes []*job) (n uint64) {
+	if len(decodes) == 0 {
+		return 0
+	}
+	longest := 0
+	for _, j := range decodes {
+		pos := j.slot.sess.Len() - 1
+		longest = max(longest, pos)
+		n += s.eng.DecodeRowBytes(pos)
+	}
+	return n + s.eng.DecodeWeightBytes(len(decodes), longest)
 }
 
 // proven records that a request's state took a pass: the marker of its restore

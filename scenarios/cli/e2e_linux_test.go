@@ -22,6 +22,7 @@ func TestPrograms(t *testing.T) {
 	bench, ds4 := built(t)
 	for name, test := range map[string]func(t *testing.T, bench, ds4 string){
 		"run": runsAndReports, "speed": measuresSpeed, "interrupt": stopsOnInterrupt, "killed": killedLeavesNothing,
+		"serve-speed": servesAndStops, "compare": comparesInTurns, "shards": joinsShards,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, bench, ds4)

@@ -29,6 +29,9 @@ type runFlags struct {
 	seed    uint64
 	keep    bool
 	timeout time.Duration
+	part    string         // --shard
+	shard   *reports.Shard // nil without
+	mine    map[unit]bool  // the repetitions of the shard
 }
 
 func newRun(invocation []string) *cobra.Command {
@@ -61,6 +64,7 @@ as JSON lines while running; ds4bench report renders them later.`,
 	cmd.Flags().IntVar(&f.repeat, "repeat", 0, "repetitions of each scenario (default: what its file says)")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of the first repetition; each later one has its own")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the working directory of every repetition: cache, logs, damaged files")
+	cmd.Flags().StringVar(&f.part, "shard", "", "`i/n`: only the i-th of n parts, for n machines; ds4bench merge joins their results")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none; scenarios have deadlines of their own)")
 	return cmd
 }
@@ -88,6 +92,9 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.deal(cmd, list, serverArgs); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
@@ -109,6 +116,25 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	return f.finish(ctx, cmd, style, out, runErr)
 }
 
+// deal finds the repetitions of this shard, if there are shards.
+func (f *runFlags) deal(cmd *cobra.Command, list []chosen, serverArgs []string) error {
+	if f.part == "" {
+		return nil
+	}
+	index, count, err := parseShard(f.part)
+	if err != nil {
+		return usagef(cmd, "--shard: %v", err)
+	}
+	all := units(list, f.repeat)
+	plan, err := planHash(list, f.repeat, f.seed, serverArgs)
+	if err != nil {
+		return infrastructure(err)
+	}
+	f.mine = shardOf(all, index, count)
+	f.shard = &reports.Shard{Index: index, Count: count, Plan: plan, Units: len(f.mine), Total: len(all)}
+	return nil
+}
+
 // replay runs the scenarios; results go to out as they come.
 func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, serverArgs []string, out *results, p *progress) error {
 	paths := make(map[string]string)
@@ -122,6 +148,9 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 			p.finished(r)
 			return out.add(r)
 		},
+	}
+	if f.shard != nil {
+		opt.Only = func(id string, repetition int) bool { return f.mine[unit{id, repetition}] }
 	}
 	for _, c := range list {
 		opt.Scenarios = append(opt.Scenarios, c.scenario)
@@ -147,6 +176,8 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 	}
 	err := errors.Join(runErr, closeErr)
 	switch {
+	case err == nil && f.shard != nil && f.shard.Units == 0: // more machines than work
+		return nil
 	case err == nil:
 		return verdictExit(rs)
 	case reports.Worst(rs) == reports.Fail: // what was proven stays proven
@@ -160,6 +191,7 @@ func (f *runFlags) record(ctx context.Context, srv server, serverArgs []string) 
 	return reports.Run{
 		Command: "run", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
 		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(ctx, "", serverArgs),
+		Shard: f.shard,
 	}
 }
 

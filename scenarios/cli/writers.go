@@ -47,14 +47,34 @@ var writers = []struct {
 	write writer
 }{
 	{formatText, func(w io.Writer, runs []reports.Log, _ baseline) error { return renderTables(w, table.Text, runs) }},
-	{formatMarkdown, func(w io.Writer, runs []reports.Log, _ baseline) error { return markdown.Write(w, runs) }},
-	{formatHTML, func(w io.Writer, runs []reports.Log, base baseline) error {
-		return html.Write(w, runs, html.Options{Baseline: base.runs, Comparison: base.comparison})
+	{formatMarkdown, func(w io.Writer, runs []reports.Log, _ baseline) error {
+		turns, err := turnComparisons(runs)
+		if err != nil {
+			return err
+		}
+		return markdown.Write(w, runs, turns)
 	}},
+	{formatHTML, writePage},
 	{formatCSV, func(w io.Writer, runs []reports.Log, _ baseline) error { return csv.Write(w, joined(runs)) }},
 	{formatJUnit, func(w io.Writer, runs []reports.Log, _ baseline) error { return junit.Write(w, runs) }},
 	{formatProm, func(w io.Writer, runs []reports.Log, _ baseline) error { return prom.Write(w, runs) }},
 	{formatBenchfmt, func(w io.Writer, runs []reports.Log, _ baseline) error { return benchfmt.Write(w, runs) }},
+}
+
+// writePage writes the HTML page. A run that measured two servers in turns needs no
+// baseline: one of them is the other's.
+func writePage(w io.Writer, runs []reports.Log, base baseline) error {
+	opt := html.Options{Baseline: base.runs, Comparison: base.comparison}
+	if opt.Comparison == nil {
+		turns, err := turnComparisons(runs)
+		if err != nil {
+			return err
+		}
+		if len(turns) > 0 {
+			opt.Comparison = turns[0]
+		}
+	}
+	return html.Write(w, runs, opt)
 }
 
 // formats lists the names, for help and errors.

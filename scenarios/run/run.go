@@ -62,6 +62,9 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err())
 			}
+			if opt.Only != nil && !opt.Only(s.ID, rep) {
+				continue
+			}
 			res := r.one(ctx, s, i, rep)
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err()) // interrupted: no verdict
