@@ -75,6 +75,7 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	NoUI         bool   // no page at GET /
 	// Keys are the API keys that are allowed in; without any, everybody is.
 	Keys []string
 	// ThinkingSampling honours temperature and the like in thinking mode too;
@@ -100,6 +101,7 @@ type Server struct {
 	bodies      bodyBudget
 	keys        keyring
 	random      func([]byte) // for ids
+	jail        jail
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -162,6 +164,7 @@ func (s *Server) table() map[string]map[string]handler {
 		messagesPath + "/count_tokens": post(s.handleCountTokens),
 		"/healthz":                     get(s.handleHealth),
 		"/metrics":                     get(s.metrics.handle),
+		"/v1/sessions":                 get(s.handleSessions),
 		"/v1/kv":                       get(s.handleKV),
 		"/v1/kv/clear":                 post(s.handleKVClear),
 		"/v1/kv/purge":                 post(s.handleKVPurge),
@@ -169,6 +172,9 @@ func (s *Server) table() map[string]map[string]handler {
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
+	}
+	if !s.cfg.NoUI {
+		t["/"] = get(handlePage)
 	}
 	return t
 }
