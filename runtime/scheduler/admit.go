@@ -167,7 +167,7 @@ func (s *Scheduler) bind(j *job, sl *slot) {
 // claim gives j an empty session: one that is free, a new one, or that of the
 // conversation unused for longest, whose end is saved before.
 func (s *Scheduler) claim(j *job) error {
-	sl := pickSlot(s.slots, s.uses)
+	sl := s.victim(s.slots)
 	if sl.sess == nil {
 		if err := s.allocate(sl); err != nil {
 			if sl = s.pickAllocated(); sl == nil {
@@ -206,7 +206,7 @@ func (s *Scheduler) pickAllocated() *slot {
 			list = append(list, sl)
 		}
 	}
-	return pickSlot(list, s.uses)
+	return s.victim(list)
 }
 
 // evict saves what a slot holds and empties it.

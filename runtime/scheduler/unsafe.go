@@ -18,6 +18,7 @@ type Unsafe struct {
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
 	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+	OldestSession  bool // the session unused for longest makes room, whatever it holds
 	LeakGoroutines bool // that of a request whose client has gone stays
 	LeakMemory     bool // places to come back to are never dropped
 }
@@ -46,7 +47,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
-		LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
+		OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -84,6 +85,24 @@ func (s *Scheduler) keep(sl *slot) {
 	if s.cfg.Unsafe.LeakMemory {
 		s.leaked = append(s.leaked, sl.points[len(sl.points)-1])
 	}
+}
+
+// victim is pickSlot, unless it is to look at nothing but age.
+func (s *Scheduler) victim(slots []*slot) *slot {
+	if s.cfg.Unsafe.OldestSession {
+		return oldestSlot(slots)
+	}
+	return pickSlot(slots, s.uses)
+}
+
+func oldestSlot(slots []*slot) *slot {
+	var best *slot
+	for _, sl := range slots {
+		if sl.idle() && (best == nil || sl.cost() < best.cost() || sl.cost() == best.cost() && sl.used < best.used) {
+			best = sl
+		}
+	}
+	return best
 }
 
 // claimLive gives j a session that holds a conversation, as it is.
