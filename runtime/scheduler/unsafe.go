@@ -18,6 +18,7 @@ type Unsafe struct {
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
 	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+	BlameAll       bool // who shares a failed pass is guilty of it
 	OldestSession  bool // the session unused for longest makes room, whatever it holds
 	LeakGoroutines bool // that of a request whose client has gone stays
 	LeakMemory     bool // places to come back to are never dropped
@@ -47,7 +48,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
-		OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
+		BlameAll: set("blame-all"), OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -84,6 +85,16 @@ func (s *Scheduler) keep(sl *slot) {
 	sl.keep()
 	if s.cfg.Unsafe.LeakMemory {
 		s.leaked = append(s.leaked, sl.points[len(sl.points)-1])
+	}
+}
+
+// blameAll fails every request of a pass.
+func (s *Scheduler) blameAll(b *batch, err error) {
+	for _, j := range b.decodes {
+		s.jobFailed(j, stageDecode, err)
+	}
+	if b.prefill != nil {
+		s.jobFailed(b.prefill, stagePrefill, err)
 	}
 }
 
