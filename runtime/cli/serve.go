@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -152,6 +153,9 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 		st.store.Announce("http://" + localAddress(s.server.Host, port))
 	}
 	s.warnOfStrangers(logger)
+	if files := server.OpenFileLimit(); server.ConnectionLimit(files) < server.ConnectionLimit(math.MaxUint64) {
+		logger.Printf("at most %d connections at a time: the process may open %d files", server.ConnectionLimit(files), files)
+	}
 	logger.Printf("listening on http://%s", net.JoinHostPort(s.server.Host, strconv.Itoa(port)))
 
 	failed := make(chan error, 1)
