@@ -11,12 +11,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ds4/faults/disk"
+	"ds4/faults/proc"
 	"ds4/faults/root"
 )
 
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
 	root.Main(os.Args[1:])
+	proc.Main(os.Args[1:])
 	testscript.Main(m, map[string]func(){
 		"ds4bench": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})

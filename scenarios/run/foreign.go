@@ -133,6 +133,7 @@ func foreignConfig(f *scenarios.Foreign, lookup func(string) (string, bool), mor
 		cfg.Env = append(cfg.Env, name+"="+expand(v))
 	}
 	cfg.Path, cfg.Args = words[0], append(words[1:], more...)
+	cfg.Group = true // often a script around the server
 	cfg.URL = "http://" + net.JoinHostPort(loopback, strconv.Itoa(port))
 	switch ready := expand(f.Ready); {
 	case strings.HasPrefix(ready, "/"):
