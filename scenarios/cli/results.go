@@ -40,6 +40,8 @@ type results struct {
 	w     *reports.Writer
 	log   reports.Log
 	start time.Time
+	warn  io.Writer // told at once if the file cannot be written any more; may be nil
+	moved error     // why results went on in another file
 }
 
 // openResults creates the results file and writes the run record. The file is
@@ -118,10 +120,10 @@ const runRecordStart = `{"run":{"format":"ds4bench/`
 
 // add appends one result.
 func (r *results) add(res *reports.Result) error {
-	if err := r.w.Result(res); err != nil {
-		return infrastructure(err)
-	}
 	r.log.Results = append(r.log.Results, *res)
+	if err := r.w.Result(res); err != nil {
+		return r.rescue(err)
+	}
 	return nil
 }
 
@@ -129,7 +131,11 @@ func (r *results) add(res *reports.Result) error {
 func (r *results) close(f outputFlags, interrupted bool) error {
 	end := reports.End{Time: time.Now(), DurationMS: reports.Milliseconds(time.Since(r.start)), Interrupted: interrupted}
 	r.log.End = &end
-	err := errors.Join(r.w.End(end), r.file.Close())
+	err := r.w.End(end)
+	if err != nil && r.moved == nil && r.rescue(err) == nil {
+		err = r.w.End(end)
+	}
+	err = errors.Join(r.moved, err, r.file.Close())
 	if f.junit != "" {
 		err = errors.Join(err, writeFile(f.junit, func(w io.Writer) error { return junit.Write(w, []reports.Log{r.log}) }))
 	}
@@ -138,6 +144,28 @@ func (r *results) close(f outputFlags, interrupted bool) error {
 	}
 	if err != nil {
 		return infrastructure(err)
+	}
+	return nil
+}
+
+// writable finds out early whether a file can be written that is needed at the
+// end: nobody wants to learn that after an hour. What is in the file stays.
+func (f outputFlags) writable() error {
+	for _, o := range []struct{ flag, path string }{{"--junit", f.junit}, {"--csv", f.csv}} {
+		if o.path == "" {
+			continue
+		}
+		_, statErr := os.Stat(o.path)
+		file, err := os.OpenFile(o.path, os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			err = file.Close()
+		}
+		if err != nil {
+			return badFile(fmt.Errorf("%s: %w", o.flag, err))
+		}
+		if errors.Is(statErr, fs.ErrNotExist) {
+			_ = os.Remove(o.path)
+		}
 	}
 	return nil
 }

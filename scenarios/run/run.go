@@ -130,6 +130,12 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 		},
 	}
 	why := r.cannot(s)
+	if why == "" && r.opt.Target != "" {
+		if err := r.reachTarget(ctx); err != nil {
+			p.res.Verdict, p.res.Reason, p.res.Outcome = reports.Inconclusive, err.Error(), string(faults.Inconclusive)
+			return p.res
+		}
+	}
 	if why == "" {
 		why = r.lacks(ctx, s)
 	}
