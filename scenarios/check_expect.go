@@ -49,6 +49,10 @@ func (c *checker) expect(e *Expect) error {
 		}
 	case e.Metric != nil:
 		bounds = &e.Metric.Bounds
+	case e.Growth != nil:
+		if e.Growth.Name == "" || !c.marks[e.Growth.Since] {
+			return fmt.Errorf("%w: want a name, and since a mark made before: %q", ErrInvalid, e.Growth.Since)
+		}
 	case e.Page != nil:
 		if _, err := regexp.Compile(e.Page.Matches); err != nil || e.Page.Matches == "" || !strings.HasPrefix(e.Page.Path, "/") {
 			return fmt.Errorf("%w: path %q, matches %q: want a path and a regular expression", ErrInvalid, e.Page.Path, e.Page.Matches)

@@ -39,6 +39,7 @@ type Expect struct {
 	Faster      *Faster       `json:"faster,omitempty" jsonschema:"one chat's time to its first token is shorter than another's"`
 	DiskBytes   *Bounds       `json:"disk_bytes,omitempty" jsonschema:"everything under the cache directory"`
 	Page        *PageMatch    `json:"page,omitempty" jsonschema:"what a page of the server says"`
+	Growth      *Growth       `json:"growth,omitempty" jsonschema:"how much a sample of /metrics has grown since a mark, in the same process"`
 	Health      string        `json:"health,omitempty" jsonschema:"the status that /healthz reports"`
 }
 
@@ -80,6 +81,15 @@ type MetricBounds struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Bounds `yaml:",inline"`
+}
+
+// Growth bounds the growth of a number of the running process. Garbage and
+// connections that end take a while to go, so it is looked at again for some time.
+type Growth struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Since  string            `json:"since" jsonschema:"name of a mark"`
+	AtMost Bytes             `json:"at_most" jsonschema:"the slack, such as 20 or 64MiB"`
 }
 
 // ErrorMatch describes an error answer; empty fields match anything.

@@ -106,7 +106,7 @@ func (v *needs) sweep(s *Sweep) {
 func (v *needs) targetStep(st *Step) {
 	kind := st.Kinds()[0]
 	switch {
-	case st.Start != nil && len(st.Start.Faults)+len(st.Start.Args) > 0, st.Start != nil && st.Start.NoCache:
+	case st.Start != nil && len(st.Start.Faults)+len(st.Start.Syscalls)+len(st.Start.Args) > 0, st.Start != nil && st.Start.NoCache:
 		v.add("a process of its own", "start with faults or flags")
 	case st.Wait != nil && !st.Wait.Chats, st.Signal != nil, st.Stop != nil, st.SwapModel != nil, st.Fault != nil:
 		v.add("a process of its own", kind)
@@ -130,6 +130,8 @@ func (v *needs) foreignStep(st *Step) {
 		v.flags(st.Start.Args, "start.args")
 	case st.Fault != nil:
 		v.add("fault points", "fault")
+	case st.Mark != nil && v.builtin:
+		v.add("log and pages of ds4", "mark")
 	case st.SwapModel != nil:
 		v.add("models that are made for ds4", "swap-model")
 	case st.Wait != nil && st.Wait.Segments > 0:
@@ -178,7 +180,7 @@ func (v *needs) expects(list []Expect) {
 		case v.on == SubjectTarget && (e.Log != nil || e.Deaths != nil || e.Exit != nil):
 			v.add("a process of its own", "expect."+kind)
 		case v.on == SubjectTarget: // may well be a ds4
-		case v.builtin && (e.Log != nil || e.Metric != nil || e.Page != nil || e.Health != ""):
+		case v.builtin && (e.Log != nil || e.Metric != nil || e.Page != nil || e.Growth != nil || e.Health != ""):
 			v.add("log and pages of ds4", "expect."+kind)
 		case v.builtin && e.Error != nil && e.Error.Code != "":
 			v.add("error codes of ds4", "expect."+kind)

@@ -69,6 +69,7 @@ type Request struct {
 	Seed        uint64 // 0: none sent
 	Thinking    bool
 	Stream      bool
+	IgnoreEOS   bool // an extension for measurements: answers of MaxTokens exactly
 	// Completions asks /v1/completions, with the texts of the messages as the prompt.
 	Completions bool
 	// Standard leaves out what only some servers know, such as Thinking: strict
@@ -83,6 +84,7 @@ type Request struct {
 type Event struct {
 	At      time.Duration // since the request was sent
 	Text    string        // visible text, may be empty
+	Hidden  string        // reasoning
 	Comment bool          // a keepalive comment
 }
 
@@ -121,6 +123,7 @@ type wireRequest struct {
 	Seed          uint64         `json:"seed,omitempty"`
 	Thinking      *bool          `json:"think,omitempty"`
 	Stream        bool           `json:"stream,omitempty"`
+	IgnoreEOS     bool           `json:"ignore_eos,omitempty"`
 	StreamOptions *streamOptions `json:"stream_options,omitempty"`
 }
 
@@ -157,7 +160,7 @@ type wireError struct {
 // encode returns the path and the body of a request.
 func (r *Request) encode() (path string, body []byte, err error) {
 	w := wireRequest{Model: r.Model, Messages: r.Messages, MaxTokens: r.MaxTokens,
-		Temperature: r.Temperature, Seed: r.Seed, Stream: r.Stream}
+		Temperature: r.Temperature, Seed: r.Seed, Stream: r.Stream, IgnoreEOS: r.IgnoreEOS}
 	if w.Model == "" {
 		w.Model = "default"
 	}
@@ -288,23 +291,23 @@ func (c *Client) readStream(body io.Reader, start time.Time, onEvent func(Event)
 		if w.Usage != nil {
 			ans.Usage, ans.HasUsage = *w.Usage, true
 		}
-		piece := ""
+		piece, hidden := "", ""
 		if len(w.Choices) > 0 {
 			d := w.Choices[0]
-			piece = d.Delta.Content + d.Text
+			piece, hidden = d.Delta.Content+d.Text, d.Delta.Reasoning
 			text.WriteString(piece)
-			reasoning.WriteString(d.Delta.Reasoning)
+			reasoning.WriteString(hidden)
 			if d.Finish != "" {
 				ans.Finish = d.Finish
 			}
-			if ans.FirstToken == 0 && (piece != "" || d.Delta.Reasoning != "") {
+			if ans.FirstToken == 0 && (piece != "" || hidden != "") {
 				ans.FirstToken = at
 			}
 		}
 		if text.Len()+reasoning.Len() > maxBodyBytes {
 			return fmt.Errorf("%w of %d bytes", ErrTooLarge, maxBodyBytes)
 		}
-		if onEvent != nil && !onEvent(Event{At: at, Text: piece}) {
+		if onEvent != nil && !onEvent(Event{At: at, Text: piece, Hidden: hidden}) {
 			return ErrAbandoned
 		}
 	}

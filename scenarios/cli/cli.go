@@ -21,6 +21,7 @@ import (
 	"ds4/faults/disk"
 	"ds4/faults/proc"
 	"ds4/faults/root"
+	"ds4/faults/syscalls"
 	"ds4/scenarios"
 )
 
@@ -72,6 +73,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	disk.Main(args)
 	root.Main(args)
 	proc.Main(args)
+	syscalls.Main(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal ends the work in good order. Default handling returns with
@@ -111,7 +113,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport(), newSelftest(), newDoctor())
+	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(), newSelftest(), newInject(), newDoctor())
 	return root
 }
 

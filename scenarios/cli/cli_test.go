@@ -13,11 +13,13 @@ import (
 	"ds4/faults/disk"
 	"ds4/faults/proc"
 	"ds4/faults/root"
+	"ds4/faults/syscalls"
 )
 
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
 	root.Main(os.Args[1:])
+	syscalls.Main(os.Args[1:])
 	proc.Main(os.Args[1:])
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == otherWord:

@@ -14,6 +14,7 @@ import (
 
 	"ds4/faults/disk"
 	"ds4/faults/root"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/scenarios"
 	"ds4/scenarios/run"
@@ -38,6 +39,11 @@ func (f *doctorFlags) probes(cmd *cobra.Command, foreign *scenarios.Foreign) []p
 	for _, a := range disk.Abilities() {
 		list = append(list, probe{string(scenarios.LaneLimits), a.About(), func(ctx context.Context) (string, error) {
 			return "", reason(disk.Probe(ctx, a), a.About())
+		}})
+	}
+	for _, a := range syscalls.Abilities() {
+		list = append(list, probe{string(scenarios.LaneSyscalls), a.About(), func(ctx context.Context) (string, error) {
+			return "", reason(syscalls.Probe(ctx, a), a.About())
 		}})
 	}
 	for _, a := range root.Abilities() {

@@ -27,7 +27,7 @@ func (p *rep) fill(ctx context.Context, f *scenarios.Fill) error {
 	if p.running() {
 		return errors.New("the server is still running")
 	}
-	text, err := p.prompts().text(ctx, f.Prompt, p.seed)
+	text, err := p.text(ctx, f.Prompt)
 	if err != nil {
 		return inconclusive("%w", err)
 	}

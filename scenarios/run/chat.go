@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type answer struct {
 	attempts  int           // requests sent
 	errs      []error       // of the attempts that failed
 	asked     time.Duration // from the first request to the first good token
+	first     time.Time     // when the first token of the last attempt came
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
@@ -85,7 +87,7 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 			c.MaxTokens = before.spec.MaxTokens
 		}
 	} else {
-		text, err := p.prompts().text(ctx, c.Prompt, p.seed)
+		text, err := p.text(ctx, c.Prompt)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -117,7 +119,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
 	}
 	for i := range t.Users {
-		text, err := p.prompts().text(ctx, &t.Users[i], p.seed)
+		text, err := p.text(ctx, &t.Users[i])
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -148,7 +150,17 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 	start := time.Now()
 	for {
 		a.attempts++
+		end := p.span(reports.EventRequest, label(a))
+		sent := time.Now()
+		a.got = client.Answer{}
 		a.err = p.attempt(ctx, a)
+		end(outcomeOf(a.err))
+		if a.got.FirstToken > 0 {
+			a.first = sent.Add(a.got.FirstToken)
+			if a.spec.Stream { // else it came with all the others
+				p.eventAt(a.first, reports.EventFirstToken, label(a))
+			}
+		}
 		if errors.Is(a.err, client.ErrAbandoned) {
 			a.err, a.abandoned = nil, true
 			break
@@ -255,19 +267,15 @@ func (p *rep) again(ctx context.Context, a *answer) bool {
 
 // judge compares an answer with the right one and lowers the outcome accordingly.
 func (p *rep) judge(ctx context.Context, a *answer) error {
-	label := a.name
-	if label == "" {
-		label = "without a name"
-	}
+	label := label(a)
 	if a.abandoned {
-		p.event(reports.EventStep, "abandoned "+label)
 		return nil
 	}
 	if a.err != nil {
 		return p.judgeError(a, label)
 	}
 	if a.spec.NoControl {
-		p.event(reports.EventGoodToken, label)
+		p.eventAt(a.first, reports.EventGoodToken, label)
 		return nil
 	}
 	right, err := p.control(ctx, a)
@@ -289,9 +297,12 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 			reports.CheckControl, label, got, right)
 		return nil
 	}
-	p.event(reports.EventGoodToken, label)
+	p.eventAt(a.first, reports.EventGoodToken, label)
 	return nil
 }
+
+// label is what a chat is called where people read.
+func label(a *answer) string { return cmp.Or(a.name, "without a name") }
 
 func (p *rep) judgeError(a *answer, label string) error {
 	if a.spec.MayFail {

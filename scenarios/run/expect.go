@@ -45,7 +45,7 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 	case e.Keepalives != nil:
 		return p.checkChat(e.Keepalives, func(a *answer) (int64, bool) { return int64(a.got.Keepalives), a.spec.Stream })
 	case e.Fired != nil:
-		return hold(e.Fired.Bounds, countFired(p.log, p.pass.log, ruleOf(e.Fired.Fault)), "firings of "+e.Fired.Fault)
+		return p.checkFired(ctx, e.Fired)
 	case e.Quarantined != nil:
 		return p.checkFiles(*e.Quarantined, corrupt.Quarantined, "files in quarantine")
 	case e.Segments != nil:
@@ -74,6 +74,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkLog(e.Log)
 	case e.Metric != nil:
 		return p.checkMetric(ctx, e.Metric)
+	case e.Growth != nil:
+		return p.checkGrowth(ctx, e.Growth)
 	case e.Error != nil:
 		return p.checkError(e.Error)
 	case e.Exit != nil:
@@ -184,6 +186,22 @@ func (p *rep) checkFiles(b scenarios.Bounds, list func(string) ([]corrupt.File, 
 			return err
 		}
 		time.Sleep(pollEvery)
+	}
+}
+
+// checkFired looks again for as long as it takes a slow machine to write a segment
+// in the background: that is where rules of the store fire.
+func (p *rep) checkFired(ctx context.Context, f *scenarios.FiredBounds) error {
+	deadline := time.Now().Add(defaultWaitTimeout)
+	for {
+		n := countFired(p.log, p.pass.log, ruleOf(f.Fault))
+		err := hold(f.Bounds, n, "firings of "+f.Fault)
+		if err == nil || f.AtLeast == nil || n >= *f.AtLeast || time.Now().After(deadline) || !p.running() {
+			return err
+		}
+		if sleep(ctx, pollEvery) != nil {
+			return err
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ func (r *runner) lacks(ctx context.Context, s *scenarios.Scenario) string {
 	switch s.Lane {
 	case scenarios.LaneProcess:
 		return ""
+	case scenarios.LaneSyscalls:
+		return r.lacksCalls(ctx)
 	case scenarios.LaneLimits:
 	case scenarios.LaneRoot:
 		return r.lacksRoot(ctx, s)

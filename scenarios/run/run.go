@@ -13,6 +13,7 @@ import (
 	"ds4/faults"
 	"ds4/faults/disk"
 	"ds4/faults/root"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/scenarios"
 )
@@ -25,6 +26,9 @@ type runner struct {
 	opt     Options
 	tmp     string // root of all working directories
 	prompts prompts
+	end     time.Time     // of Options.For
+	until   time.Time     // of the present scenario's share of it; zero without
+	last    time.Duration // of a repetition
 	// uncounted are the prompts for servers whose tokenizer cannot be asked.
 	uncounted prompts
 	controls  foreignControls
@@ -32,6 +36,7 @@ type runner struct {
 	fills     map[string]fillEntry
 	host      map[disk.Ability]error // what was probed
 	root      map[root.Ability]error // the same, of what needs root
+	calls     map[syscalls.Ability]error
 }
 
 // Run executes the scenarios one after the other and judges each repetition. The
@@ -45,6 +50,7 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		return sum, fmt.Errorf("%w: repeat %d", ErrOptions, opt.Repeat)
 	}
 	r := &runner{opt: opt, fills: map[string]fillEntry{}, host: map[disk.Ability]error{}, root: map[root.Ability]error{},
+		calls:    map[syscalls.Ability]error{},
 		controls: foreignControls{known: map[string]string{}, exact: map[string]error{}}}
 	if r.tmp, err = os.MkdirTemp(opt.WorkDir, "ds4bench-"); err != nil {
 		return sum, fmt.Errorf("run: working directory: %w", err)
@@ -66,11 +72,17 @@ func Run(ctx context.Context, opt Options) (sum Summary, err error) {
 		if opt.Repeat > 0 {
 			n = opt.Repeat
 		}
-		for rep := 1; rep <= n; rep++ {
+		r.share(i)
+		for rep := 1; rep <= n || r.again(s); rep++ {
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err())
 			}
+			if opt.Only != nil && !opt.Only(s.ID, rep) {
+				continue
+			}
+			began := time.Now()
 			res := r.one(ctx, s, i, rep)
+			r.last = time.Since(began)
 			if ctx.Err() != nil {
 				return sum, fmt.Errorf("run: %w", ctx.Err()) // interrupted: no verdict
 			}
@@ -116,14 +128,14 @@ func (r *runner) sweepUp() error {
 // one runs one repetition and returns its result, whatever happens.
 func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) reports.Result {
 	seed := r.opt.Seed + uint64(n-1)
-	if s.Lane == scenarios.LaneMemory && r.opt.Memory != nil {
+	if s.Lane == scenarios.LaneMemory && r.opt.Memory != nil && r.subject(s) == scenarios.SubjectDS4 {
 		res := r.opt.Memory(ctx, s, seed)
 		res.Repetition, res.Seed, res.Rerun = n, seed, r.rerun(s, seed)
 		return res
 	}
 	p := &rep{
 		r: r, s: s, seed: seed, n: n, index: index, start: time.Now(),
-		answers: map[string]*answer{}, keeps: map[string]string{}, outcome: faults.Recovered,
+		answers: map[string]*answer{}, keeps: map[string]string{}, marks: map[string]mark{}, until: r.until, outcome: faults.Recovered,
 		res: reports.Result{
 			Scenario: s.ID, Title: s.Title, Origin: s.Origin, Lane: string(s.Lane), Tags: s.Tags,
 			Repetition: n, Seed: seed, Start: time.Now(), Verdict: reports.Pass, Rerun: r.rerun(s, seed),
@@ -146,7 +158,7 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 		}
 		return p.res
 	}
-	deadline := s.Deadline.Or(defaultDeadline)
+	deadline := s.Deadline.Or(defaultDeadline) + max(time.Until(r.until), 0)
 	rctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	err := p.run(rctx)
@@ -159,11 +171,11 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 
 // cannot says why this invocation cannot run a scenario, or "".
 func (r *runner) cannot(s *scenarios.Scenario) string {
-	if s.Lane == scenarios.LaneMemory {
-		return "this program was built without the store"
-	}
 	if list := s.Unavailable(r.subject(s)); len(list) > 0 {
 		return "this server does not offer: " + strings.Join(list, "; ")
+	}
+	if s.Lane == scenarios.LaneMemory {
+		return "this program was built without the store"
 	}
 	return ""
 }

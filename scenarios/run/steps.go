@@ -74,11 +74,9 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
-		for range st.Repeat.Times {
-			if err := p.steps(ctx, st.Repeat.Steps, vars); err != nil {
-				return err
-			}
-		}
+		return p.repeat(ctx, st.Repeat, vars)
+	case st.Mark != nil:
+		return p.mark(ctx, st.Mark)
 	case st.Expect != nil:
 		for i := range st.Expect {
 			p.expect(ctx, &st.Expect[i])
@@ -113,25 +111,24 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	maps.Copy(info.args, p.s.Server.Args)
 	maps.Copy(info.args, st.Args)
 	info.faults = append(slices.Clone(p.rules), st.Faults...)
+	info.calls = st.Syscalls
 	old := p.temps()
 	began := time.Now()
 	p.logStart = p.log.Len()
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	p.event(reports.EventStart, strings.Join(info.faults, " "))
+	ended := p.span(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
 	if !st.MayNotFire {
-		for _, text := range info.faults {
-			rule, err := faults.ParseRule(text)
-			if err != nil {
-				return inconclusive("%w", err)
-			}
-			p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+		if err := p.want(info); err != nil {
+			return inconclusive("%w", err)
 		}
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
 	defer cancel()
-	if _, err := p.server.Load().WaitReady(rctx); err != nil {
+	_, err := p.server.Load().WaitReady(rctx)
+	ended(outcomeOf(err))
+	if err != nil {
 		return stuck("%w", err)
 	}
 	p.event(reports.EventReady, "")
@@ -153,8 +150,12 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	}
 	cfg.Env = append(cfg.Env, p.r.opt.ServerEnv...)
 	cfg.Log, cfg.Attr = p.log, p.host.attr
+	if err := p.superviseCalls(&cfg, info.calls); err != nil {
+		return err
+	}
 	s, err := proc.Supervise(cfg, restarts)
 	if err != nil {
+		p.endCalls()
 		return err
 	}
 	p.server.Store(s)
@@ -197,6 +198,22 @@ func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
 	return proc.Config{Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env}, nil
 }
 
+// want notes that the rules of a start have to fire.
+func (p *rep) want(info startInfo) error {
+	for _, text := range info.faults {
+		rule, err := faults.ParseRule(text)
+		if err != nil {
+			return err
+		}
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+	}
+	rules, err := callRules(info.calls)
+	for _, r := range rules {
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: r.String(), log: p.logStart})
+	}
+	return err
+}
+
 // reap forgets a server that has ended, and counts the deaths that nobody asked for.
 func (p *rep) reap() {
 	srv := p.server.Load()
@@ -204,7 +221,12 @@ func (p *rep) reap() {
 		return
 	}
 	srv.Close()
-	p.pass.deaths += len(srv.Deaths())
+	deaths := srv.Deaths()
+	for _, d := range deaths {
+		p.eventAt(d.At, reports.EventDied, d.String())
+	}
+	p.endCalls()
+	p.pass.deaths += len(deaths)
 	p.server.Store(nil)
 }
 
