@@ -108,7 +108,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport(), newSelftest(), newInject())
+	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport(), newSelftest(), newInject(), newExplore())
 	return root
 }
 
