@@ -94,6 +94,8 @@ Start here:
   ds4bench list                       what there is
   ds4bench speed                      prefill and decode throughput
   ds4bench selftest                   proof that scenarios notice a broken server
+  ds4bench inject --rule RULE -- CMD  any program while its system calls fail
+  ds4bench explore                    every directory that a power cut may leave
 
 Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 3 inconclusive (a fault that never fired, no server, interrupted).`,

@@ -243,7 +243,7 @@ func (f *exploreFlags) try(ctx context.Context, log io.Writer, what subject, set
 		return func(done int, s *explore.State, err error) {
 			p.line(fmt.Sprintf("[%d/%d] after operation %d, %s", base+done, total, s.Point, s.After))
 			if err != nil {
-				p.say("bad     %s: %v", s, err)
+				p.say("bad     %s", s)
 			}
 		}
 	}
