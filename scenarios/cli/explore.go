@@ -101,8 +101,8 @@ wrong usage, 3 nothing could be tried.`,
 	return cmd
 }
 
-// validate checks the flags and makes the subject.
-func (f *exploreFlags) validate(cmd *cobra.Command, command []string) (subject, func(), error) {
+// validate checks the flags and makes what is explored.
+func (f *exploreFlags) validate(cmd *cobra.Command, command []string) (explorable, func(), error) {
 	nothing := func() {}
 	switch {
 	case f.max < 1 || f.max > maxStates:
@@ -205,8 +205,8 @@ func (f *exploreFlags) execute(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// record runs the subject once.
-func record(ctx context.Context, what subject, dir string) (*explore.History, error) {
+// record runs a program once.
+func record(ctx context.Context, what explorable, dir string) (*explore.History, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func record(ctx context.Context, what subject, dir string) (*explore.History, er
 
 // try checks the directories: first what the run left in good order, which says
 // what the others are compared with.
-func (f *exploreFlags) try(ctx context.Context, log io.Writer, what subject, set *explore.Set, work string) (explore.Tried, error) {
+func (f *exploreFlags) try(ctx context.Context, log io.Writer, what explorable, set *explore.Set, work string) (explore.Tried, error) {
 	if err := os.MkdirAll(f.keep, 0o700); err != nil {
 		return explore.Tried{}, err
 	}

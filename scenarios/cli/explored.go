@@ -20,8 +20,8 @@ import (
 	"ds4/scenarios/corpus"
 )
 
-// subject is a program that is explored.
-type subject interface {
+// explorable is a program that is explored.
+type explorable interface {
 	// run runs it once, to be recorded.
 	run(ctx context.Context, sup *syscalls.Supervisor, dir string) error
 	// judge says what is wrong with a directory.

@@ -113,3 +113,19 @@ func TestCallsNotAllowed(t *testing.T) {
 		t.Error("a server that runs already can be put under rules")
 	}
 }
+
+// A server that is not ours is put under rules as well.
+func TestCallsOfAnyServer(t *testing.T) {
+	needCalls(t)
+	text := other("good", "", `  - start: {syscalls: ["write:path=state.db:nth=2:part=50%:kill9"]}
+  - chat: {as: first, prompt: {text: "What is it?"}}
+  - chat: {as: victim, prompt: {text: "And that?"}, may_fail: true}
+  - wait: {exit: true}
+  - start: {}
+  - chat: {as: again, same: first}
+`, sameAgain+"  - fired: {fault: write, exactly: 1}\n")
+	res := replay(t, "", strings.Replace(text, "lane: process", "lane: syscalls", 1))
+	if res.Verdict != reports.Pass {
+		t.Errorf("%s %s %v", res.Verdict, res.Reason, res.Failures)
+	}
+}

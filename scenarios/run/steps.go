@@ -67,14 +67,16 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		return p.swapModel(st.SwapModel)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return p.hostStep(st)
+	case st.PowerCut != nil:
+		return p.powerCut(ctx)
+	case st.Memory != nil:
+		return p.capMemory(st.Memory)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
-		for range st.Repeat.Times {
-			if err := p.steps(ctx, st.Repeat.Steps, vars); err != nil {
-				return err
-			}
-		}
+		return p.repeat(ctx, st.Repeat, vars)
+	case st.Mark != nil:
+		return p.mark(ctx, st.Mark)
 	case st.Expect != nil:
 		for i := range st.Expect {
 			p.expect(ctx, &st.Expect[i])
@@ -116,7 +118,7 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	p.event(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
+	ended := p.span(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
 	if !st.MayNotFire {
 		if err := p.want(info); err != nil {
 			return inconclusive("%w", err)
@@ -124,7 +126,9 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
 	defer cancel()
-	if _, err := p.server.Load().WaitReady(rctx); err != nil {
+	_, err := p.server.Load().WaitReady(rctx)
+	ended(outcomeOf(err))
+	if err != nil {
 		return stuck("%w", err)
 	}
 	p.event(reports.EventReady, "")
@@ -140,6 +144,29 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 
 // launch starts a process under supervision.
 func (p *rep) launch(info startInfo, restarts int) error {
+	cfg, err := p.serverConfig(info)
+	if err != nil {
+		return err
+	}
+	cfg.Env = append(cfg.Env, p.r.opt.ServerEnv...)
+	cfg.Log, cfg.Attr = p.log, p.host.attr
+	if err := p.superviseCalls(&cfg, info.calls); err != nil {
+		return err
+	}
+	s, err := proc.Supervise(cfg, restarts)
+	if err != nil {
+		p.endCalls()
+		return err
+	}
+	p.server.Store(s)
+	return nil
+}
+
+// serverConfig is the command line of the server under test.
+func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
+	if p.foreign != nil {
+		return foreignConfig(p.foreign, p.lookup(nil), p.r.opt.ServerArgs)
+	}
 	args := []string{"serve", "--host", "127.0.0.1", "--port", "0"}
 	if p.model != "" {
 		args = append(args, "--model", p.model)
@@ -154,7 +181,7 @@ func (p *rep) launch(info startInfo, restarts int) error {
 		case string:
 			v, err := scenarios.ExpandString(v, p.lookup(nil))
 			if err != nil {
-				return err
+				return proc.Config{}, err
 			}
 			args = append(args, "--"+k, v)
 		default:
@@ -164,23 +191,11 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	for _, f := range info.faults {
 		args = append(args, "--fault", f)
 	}
-	env := append([]string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}, p.r.opt.ServerEnv...)
+	env := []string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}
 	if len(info.faults) > 0 {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
-	cfg := proc.Config{
-		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
-	}
-	if err := p.superviseCalls(&cfg, info.calls); err != nil {
-		return err
-	}
-	s, err := proc.Supervise(cfg, restarts)
-	if err != nil {
-		p.endCalls()
-		return err
-	}
-	p.server.Store(s)
-	return nil
+	return proc.Config{Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env}, nil
 }
 
 // want notes that the rules of a start have to fire.
@@ -206,8 +221,12 @@ func (p *rep) reap() {
 		return
 	}
 	srv.Close()
+	deaths := srv.Deaths()
+	for _, d := range deaths {
+		p.eventAt(d.At, reports.EventDied, d.String())
+	}
 	p.endCalls()
-	p.pass.deaths += len(srv.Deaths())
+	p.pass.deaths += len(deaths)
 	p.server.Store(nil)
 }
 
@@ -247,7 +266,7 @@ func (p *rep) terminate(ctx context.Context, timeout time.Duration) error {
 	if err := p.waitExit(sctx); err != nil {
 		return err
 	}
-	if e := p.lastExit.exit; e.Code != 0 {
+	if e := p.lastExit.exit; !p.endedAsTold(e) {
 		p.fail("%s: the server ended with %s after SIGTERM", reports.CheckProcess, e)
 	}
 	return nil
@@ -324,7 +343,7 @@ func (p *rep) parallel(ctx context.Context, steps []scenarios.Step, vars map[str
 }
 
 func (p *rep) corrupt(c *scenarios.Corrupt) error {
-	files, err := corrupt.Pick(p.kv, c.File)
+	files, err := p.pick(c.File)
 	if err != nil {
 		return inconclusive("%w", err)
 	}

@@ -101,6 +101,12 @@ func (p *rep) endPass(ctx context.Context) error {
 	if err := p.wait(ctx, &scenarios.Wait{Chats: true}); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	unhurt := p.unhurt
+	p.mu.Unlock()
+	if len(unhurt) > 0 {
+		return inconclusive("nothing happened on the bad way of chat %s: the answer ended before", strings.Join(unhurt, ", "))
+	}
 	for _, w := range p.pass.wanted {
 		same := func(rule string) bool { return rule == w.text }
 		if n := countFired(p.log, w.log, same); n == 0 {
