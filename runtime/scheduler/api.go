@@ -32,6 +32,7 @@ type Request struct {
 	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
 	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
 	Tools     bool     // tools were offered: blocks of calls in the answer become events and end it
+	ToolUse   ToolUse
 	// IgnoreEOS keeps decoding past the end of turn, for measurements only.
 	IgnoreEOS bool
 }

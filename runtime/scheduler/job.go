@@ -56,6 +56,7 @@ type job struct {
 
 	sampler *sample.Sampler
 	answer  *answer
+	forced  []int32    // tokens that come next, whatever the logits
 	block   chat.Block // of tool calls, at the end
 	problem Problem
 	next    int32 // sampled, not yet evaluated

@@ -46,6 +46,7 @@ type chatRequest struct {
 	effort       string
 	tools        []chat.Tool
 	toolChoice   chat.ToolChoice
+	parallel     *bool // parallel_tool_calls
 }
 
 // parseChatRequest reads and checks a request body. Errors are *apiError with
@@ -103,6 +104,8 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 		q.tools, err = readTools(r)
 	case "tool_choice":
 		q.toolChoice, err = readToolChoice(r)
+	case "parallel_tool_calls":
+		q.parallel, err = r.boolean(name)
 	default:
 		err = r.skip()
 	}
@@ -146,6 +149,7 @@ func (q *chatRequest) turn() (*turn, error) {
 	return &turn{
 		kind: "chat", param: "messages", messages: q.messages,
 		tools: q.tools, choice: q.toolChoice, idPrefix: "call_",
+		oneCall:  q.parallel != nil && !*q.parallel,
 		thinking: mode, sampling: q.params(), seed: q.seed, stop: q.stop, maxTokens: q.outputLimit(),
 		// For the time of a decode whose length must be known.
 		ignoreEOS: q.ignoreEOS != nil && *q.ignoreEOS,

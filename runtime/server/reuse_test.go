@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -197,5 +198,39 @@ func TestWholeToolDialogue(t *testing.T) {
 	}
 	if len(calls) != 1 || calls[0].Function != call.Function || calls[0].ID == call.ID || pieces < 4 || finish != "tool_calls" {
 		t.Errorf("streamed: %+v in %d pieces, %s", calls, pieces, finish)
+	}
+}
+
+// TestForcedCalls: a call that is required is made, of a tool that is there, whatever
+// the question, with and without reasoning; one call if more are not wanted.
+func TestForcedCalls(t *testing.T) {
+	w := newWhole(t, "", nil)
+	for _, c := range []struct {
+		name, fields string
+		want         []string
+	}{
+		{"required", `"thinking":false,"tool_choice":"required"`, []string{"get_weather", "add"}},
+		{"required, thinking", `"thinking":true,"tool_choice":"required"`, []string{"get_weather", "add"}},
+		{"named", `"thinking":false,"tool_choice":{"type":"function","function":{"name":"add"}}`, []string{"add"}},
+		{"named, thinking, one", `"thinking":true,"parallel_tool_calls":false,"tool_choice":{"type":"function","function":{"name":"add"}}`, []string{"add"}},
+	} {
+		var body map[string]any
+		text := fmt.Sprintf(`{"temperature":0,"max_tokens":200,"tools":%s,"messages":[{"role":"user","content":"Who are you?"}],%s}`, exampleTools, c.fields)
+		if err := json.Unmarshal([]byte(text), &body); err != nil {
+			t.Fatal(err)
+		}
+		got := w.post(t, body).Choices[0]
+		if len(got.Message.Calls) == 0 || got.FinishReason != "tool_calls" {
+			t.Errorf("%s: %+v", c.name, got)
+			continue
+		}
+		for _, call := range got.Message.Calls {
+			if !slices.Contains(c.want, call.Function.Name) || !json.Valid([]byte(call.Function.Arguments)) {
+				t.Errorf("%s: %+v", c.name, call)
+			}
+		}
+		if strings.Contains(c.name, "one") && len(got.Message.Calls) != 1 {
+			t.Errorf("%s: %d calls", c.name, len(got.Message.Calls))
+		}
 	}
 }

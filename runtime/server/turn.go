@@ -22,6 +22,7 @@ type turn struct {
 	messages []chat.Message
 	tools    []chat.Tool
 	choice   chat.ToolChoice
+	oneCall  bool   // the answer ends behind its first call
 	idPrefix string // of the ids of calls: "call_" or "toolu_"
 	thinking chat.Mode
 	sampling sample.Params // what the client asked for, defaults filled in; Seed is not used
@@ -113,6 +114,21 @@ func (t *turn) offered() []chat.Tool {
 	return t.tools
 }
 
+// toolUse is what the client wants of the tools, for the scheduler.
+func (t *turn) toolUse() scheduler.ToolUse {
+	use := scheduler.ToolUse{Single: t.oneCall}
+	switch t.choice.Kind {
+	case chat.ChoiceRequired:
+		use.Required = true
+		for _, tool := range t.tools {
+			use.Names = append(use.Names, tool.Name)
+		}
+	case chat.ChoiceNamed:
+		use.Required, use.Names = true, []string{t.choice.Name}
+	}
+	return use
+}
+
 // generation turns a turn into a request of the scheduler.
 func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 	prompt, err := s.prompt(t)
@@ -126,6 +142,7 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		Stop:      t.stop,
 		Thinking:  t.thinking != chat.None,
 		Tools:     len(t.offered()) > 0,
+		ToolUse:   t.toolUse(),
 		IgnoreEOS: t.ignoreEOS,
 	}
 	if req.Thinking && !s.cfg.ThinkingSampling {
