@@ -38,6 +38,7 @@ func (s *Scheduler) take(j *job, id int32) {
 	if j.answer.parts.Reasoning() {
 		j.slot.hidden = true
 	}
+	s.logprob(j, id)
 	events, stopped := j.answer.push(id)
 	s.emit(j, events)
 	if n := len(events); n > 0 && events[n-1].Kind == EventCallEnd && j.req.ToolUse.Single {
@@ -61,6 +62,7 @@ func (s *Scheduler) take(j *job, id int32) {
 }
 
 func (s *Scheduler) emit(j *job, events []Event) {
+	j.addLogprobs(events)
 	for _, e := range events {
 		j.out.put(e)
 	}

@@ -234,3 +234,31 @@ func TestForcedCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestLogprobs: the tokens of the text and nothing else, streamed and not; at temperature
+// 0 each is the most likely one.
+func TestLogprobs(t *testing.T) {
+	w := newWhole(t, "", nil)
+	body := map[string]any{"temperature": 0, "thinking": false, "max_tokens": 12, "logprobs": true, "top_logprobs": 3,
+		"messages": []any{userSays("Who are you?")}}
+	c := w.post(t, body).Choices[0]
+	if c.Logprobs == nil || len(c.Logprobs.Content) != 12 {
+		t.Fatalf("got %+v", c.Logprobs)
+	}
+	text := ""
+	for i, l := range c.Logprobs.Content {
+		text += l.Token
+		if len(l.Top) != 3 || l.Top[0].Token != l.Token || l.Top[0].Logprob != l.Logprob || l.Logprob > 0 || l.Top[1].Logprob > l.Logprob ||
+			len(l.Bytes) != len(l.Token) {
+			t.Errorf("token %d: %+v", i, l)
+		}
+	}
+	if text != *c.Message.Content {
+		t.Errorf("tokens %q of %q", text, *c.Message.Content)
+	}
+	body["tools"], body["messages"] = json.RawMessage(exampleTools), []any{userSays("What is 12 plus 30?")}
+	body["max_tokens"] = 120
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || c.Logprobs == nil || len(c.Logprobs.Content) > 0 {
+		t.Errorf("of a call: %+v", c)
+	}
+}

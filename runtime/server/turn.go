@@ -30,8 +30,10 @@ type turn struct {
 	stop     []string
 	// maxTokens caps what is sampled; nil: the server's default. The context's room
 	// caps it too.
-	maxTokens *int64
-	ignoreEOS bool
+	maxTokens   *int64
+	ignoreEOS   bool
+	logprobs    bool
+	topLogprobs int
 }
 
 // run is a turn that was submitted.
@@ -144,6 +146,7 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		Tools:     len(t.offered()) > 0,
 		ToolUse:   t.toolUse(),
 		IgnoreEOS: t.ignoreEOS,
+		Logprobs:  t.logprobs, TopLogprobs: t.topLogprobs,
 	}
 	if req.Thinking && !s.cfg.ThinkingSampling {
 		req.Sampling = sample.Defaults()
@@ -201,6 +204,7 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 type wholeAnswer struct {
 	reasoning, text string
 	calls           []chat.ToolCall
+	logprobs        []scheduler.TokenLogprob
 	result          *scheduler.Result
 }
 
@@ -208,6 +212,7 @@ type wholeAnswer struct {
 func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 	var text, reasoning strings.Builder
 	var calls []chat.ToolCall
+	var logprobs []scheduler.TokenLogprob
 	for {
 		ev, err := r.next(ctx)
 		if err != nil {
@@ -217,6 +222,7 @@ func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 			switch e.Kind {
 			case scheduler.EventText:
 				text.WriteString(e.Text)
+				logprobs = append(logprobs, e.Logprobs...)
 			case scheduler.EventReasoning:
 				reasoning.WriteString(e.Text)
 			case scheduler.EventCall:
@@ -224,7 +230,7 @@ func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 			case scheduler.EventArguments:
 				calls[e.Index].Arguments += e.Text
 			case scheduler.EventDone:
-				w := &wholeAnswer{reasoning: reasoning.String(), text: text.String(), calls: calls, result: e.Result}
+				w := &wholeAnswer{reasoning: reasoning.String(), text: text.String(), calls: calls, logprobs: logprobs, result: e.Result}
 				w.withoutBadCalls()
 				return w, nil
 			}
