@@ -72,6 +72,7 @@ type Event struct {
 	Index       int            // of a call, from 0
 	Logprobs    []TokenLogprob // of EventText, if they were asked for
 	Done, Total int            // tokens
+	Cached      int            // of EventPrefill: tokens of the prompt that are reused, besides Total
 	Result      *Result
 	Err         error
 }
@@ -108,6 +109,8 @@ const (
 // PromptTokens; the numbers are those of the last attempt.
 type Result struct {
 	Finish           string
+	Short            bool   // the limit of tokens or the context's room ended it, whatever Finish says of tool calls
+	StopString       string // the one of Request.Stop that ended the answer, "" if none did
 	Problem          Problem
 	Block            chat.Block // of tool calls; what chat.Options.Replay should return for each of them
 	PromptTokens     int

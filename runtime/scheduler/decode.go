@@ -98,6 +98,7 @@ func (s *Scheduler) checkBlock(j *job, reason string) string {
 
 // complete ends a request that worked.
 func (s *Scheduler) complete(j *job, reason string) {
+	j.short = reason == FinishLength
 	reason = s.checkBlock(j, reason)
 	s.logFinish(j, reason, string(j.problem))
 	s.detach(j)

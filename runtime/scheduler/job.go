@@ -60,11 +60,12 @@ type job struct {
 	logprobs []TokenLogprob // of tokens whose text was not shown yet
 	block    chat.Block     // of tool calls, at the end
 	problem  Problem
+	short    bool  // the limit of tokens, or the context's room, ended it
 	next     int32 // sampled, not yet evaluated
 	sampled  int
 	decode   time.Duration
 	sent     bool // the client has seen content
-	alone    bool // the next decode step must not share a batch
+	alone    bool // the next token, or the prompt, must not share a pass
 
 	lastChunk struct { // of the "decoding" log line
 		at, sampled int
@@ -140,6 +141,8 @@ func (j *job) logSource() string {
 func (j *job) result(finish string) *Result {
 	return &Result{
 		Finish:           finish,
+		StopString:       j.answer.stop.found,
+		Short:            j.short,
 		Problem:          j.problem,
 		Block:            j.block,
 		PromptTokens:     j.total(),

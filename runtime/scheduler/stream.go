@@ -82,6 +82,7 @@ func (a *answer) text(text string) {
 type stopper struct {
 	stops []string
 	held  string
+	found string // the one that was complete
 }
 
 func newStopper(stops []string) stopper {
@@ -104,7 +105,7 @@ func (s *stopper) write(text string) (out string, stopped bool) {
 	at := -1
 	for _, x := range s.stops {
 		if i := strings.Index(s.held, x); i >= 0 && (at < 0 || i < at) {
-			at = i
+			at, s.found = i, x
 		}
 	}
 	if at >= 0 {

@@ -58,10 +58,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, r *run, p pr
 			if !open {
 				ev = scheduler.Event{Kind: scheduler.EventError, Err: errNoEnd}
 			}
-			switch ev.Kind {
-			case scheduler.EventPrefill:
-				continue // the clock goes on: progress sends nothing
-			case scheduler.EventError:
+			if ev.Kind == scheduler.EventError {
 				e := fromScheduler(ev.Err)
 				if e == nil {
 					return fmt.Errorf("%w: %w", errClientGone, ev.Err)

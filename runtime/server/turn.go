@@ -41,7 +41,9 @@ type run struct {
 	turn   *turn
 	events <-chan scheduler.Event
 	calls  []string // ids, by index
-	memory CallMemory
+	// What is known of the prompt while it is evaluated; the result has the last word.
+	prompt, cached int // tokens
+	memory         CallMemory
 }
 
 // turnEvent is one step of a run. The kinds are the scheduler's: reasoning, text, the
@@ -174,6 +176,7 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 	out := turnEvent{Event: e}
 	switch e.Kind {
 	case scheduler.EventPrefill:
+		r.prompt, r.cached = e.Cached+e.Total, e.Cached
 		return nil
 	case scheduler.EventCall:
 		for len(r.calls) <= e.Index {
