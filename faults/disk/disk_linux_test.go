@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -379,5 +380,40 @@ func TestProbe(t *testing.T) {
 	defer hasMain.Store(true)
 	if err := Probe(t.Context(), Volumes); !errors.Is(err, ErrNoMain) {
 		t.Errorf("without Main: %v", err)
+	}
+}
+
+// TestConnections: of the sockets of a process those count as passing that have
+// a peer, whichever side they are on.
+func TestConnections(t *testing.T) {
+	number := func(c syscall.Conn) (n int) {
+		raw, err := c.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { n = int(fd) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	here, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	fds := []int{number(l.(syscall.Conn)), number(here.(syscall.Conn)), number(there.(syscall.Conn))}
+	got, err := connections(os.Getpid(), fds)
+	if err != nil || got[fds[0]] || !got[fds[1]] || !got[fds[2]] {
+		t.Errorf("of listener %d, client %d and server %d these are connections: %v %v", fds[0], fds[1], fds[2], got, err)
 	}
 }

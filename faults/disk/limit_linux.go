@@ -3,10 +3,12 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,9 @@ func LimitFileSize(pid int, bytes int64) error {
 }
 
 // LimitFiles lets a running process open so many files more than it has now;
-// what it closes it may open again. Less than zero lifts the limit.
+// what it closes it may open again. Less than zero lifts the limit. Connections
+// do not count as open: they end when their peers like, and each would leave room
+// for one more file or not, depending on when one looks.
 func LimitFiles(pid, more int) error {
 	if more < 0 {
 		return setLimit(pid, unix.RLIMIT_NOFILE, -1)
@@ -30,6 +34,11 @@ func LimitFiles(pid, more int) error {
 	if err != nil {
 		return err
 	}
+	passing, err := connections(pid, used)
+	if err != nil {
+		return err
+	}
+	used = slices.DeleteFunc(used, func(fd int) bool { return passing[fd] })
 	// Descriptors are numbers below the limit, and new ones take the lowest.
 	limit := 0
 	for free := 0; free <= more && limit < maxDescriptors; limit++ {
@@ -54,6 +63,44 @@ func Descriptors(pid int) ([]int, error) {
 	}
 	slices.Sort(used)
 	return used, nil
+}
+
+// maxSocketTable bounds what is read of a table of sockets.
+const maxSocketTable = 16 << 20
+
+// connections returns those of a process's descriptors that are TCP sockets and
+// do not listen.
+func connections(pid int, fds []int) (map[int]bool, error) {
+	inodes := map[string]bool{}
+	for _, table := range []string{"tcp", "tcp6"} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // no such protocol
+		}
+		if err != nil {
+			return nil, fmt.Errorf("disk: connections of process %d: %w", pid, err)
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxSocketTable))
+		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("disk: connections of process %d: %w", pid, err)
+		}
+		// sl local rem st queues timer retransmits uid timeout inode, see proc(5).
+		for line := range strings.Lines(string(text)) {
+			const state, inode, listening = 3, 9, "0A"
+			if f := strings.Fields(line); len(f) > inode && f[state] != listening {
+				inodes["socket:["+f[inode]+"]"] = true
+			}
+		}
+	}
+	found := map[int]bool{}
+	for _, fd := range fds {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+		if err == nil && inodes[name] {
+			found[fd] = true
+		}
+	}
+	return found, nil
 }
 
 // setLimit changes the limit that counts. The other one, up to which a process

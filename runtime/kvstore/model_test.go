@@ -200,7 +200,7 @@ func (m *model) listen() {
 				m.t.Fatalf("nothing has replaced it: %s", line)
 			}
 			for _, q := range universe() {
-				if q.parent == p && m.s.Has(m.id(q)) && !m.s.Has(m.id(p)) {
+				if q.parent == p && m.s.Has(m.id(q)) && !m.s.Has(m.id(p)) && !m.trusting() && !m.hurt[q.at] {
 					m.t.Fatalf("evicted before %s, which continues it: %s", m.id(q), line)
 				}
 			}

@@ -280,7 +280,7 @@ func (s *Store) quarantine(id segment.ID, size int64, why string, n note) (int64
 	n.At, n.Identity = now.UTC(), fmt.Sprintf("%x", s.opt.Identity)
 	text, _ := json.MarshalIndent(n, "", "  ")
 	text = append(text, '\n')
-	if s.writeAtomic(noteName(to), text, false) == nil {
+	if s.roomForNote(int64(len(text))) && s.writeAtomic(noteName(to), text, false) == nil {
 		size += int64(len(text))
 	}
 	s.mu.Lock()
@@ -306,6 +306,21 @@ func (s *Store) freeCell(id segment.ID, at time.Time, why string) string {
 }
 
 func noteName(file string) string { return strings.TrimSuffix(file, segmentExt) + ".json" }
+
+// roomForNote reports whether a note of so many bytes breaks no budget, if need be
+// without the oldest files of the quarantine. Moving a file costs nothing, its note
+// does, and where nothing can be removed the budget is worth more than the note.
+// Recovery does not know yet what there is.
+func (s *Store) roomForNote(bytes int64) bool {
+	for {
+		s.mu.Lock()
+		fits := !s.ready || s.used()+bytes <= s.opt.BudgetBytes
+		s.mu.Unlock()
+		if fits || !s.releaseOldest() {
+			return fits
+		}
+	}
+}
 
 // trimJail drops the oldest files of the quarantine until it is within its budget
 // and does not break that of the folder: a file that moved there has got a note.

@@ -440,6 +440,24 @@ func (s *Store) loadJournal() {
 	s.journalMost = journalSlack*len(s.journalRecords()) + journalMin
 	s.mu.Unlock()
 	s.noteJournalBytes()
+	if err == nil {
+		s.secureJournal(good, bad)
+	}
+}
+
+// secureJournal makes what was just read durable: the process that wrote it may
+// have died, or its disk may have been full, between a write and its sync, and a
+// strike that counts today has to count after a power cut, too.
+func (s *Store) secureJournal(good, bad int) {
+	switch {
+	case !s.durable() || good == 0:
+	case bad > 0:
+		s.rewriteJournal()
+	default:
+		if err := s.journal.Sync(); err != nil {
+			s.journalFailed(err)
+		}
+	}
 }
 
 // knownGuilty returns what should have been in quarantine: convicted files that

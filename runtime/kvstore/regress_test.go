@@ -217,3 +217,29 @@ func TestMisnamedParent(t *testing.T) {
 		t.Errorf("restored %d after %d segments were stored again\n%s", n, w.s.Stats().Stored, w.dumpLog())
 	}
 }
+
+// TestStrikesStayKnown: strikes that a start has read, and counts, are there after
+// a power cut, although whoever wrote them did not get to sync them.
+func TestStrikesStayKnown(t *testing.T) {
+	for _, rule := range []string{"sync:path=" + dir + "/journal:every:eio", "write:path=" + dir + "/journal:nth=1:part=75%:enospc"} {
+		for seed := range uint64(8) {
+			mem := errfs.NewMem()
+			f := errfs.Wrap(mem)
+			w := newWorld(t, f)
+			ids := w.save(newTalk(1, 64))
+			w.s.Strike(w.save(newTalk(2, 32)), "test") // the journal is there
+			w.s.Settle()
+			f.SetRules(errfs.MustParse(rule))
+			w.s.Withhold(ids, "test")
+			w.s.Settle()
+			f.SetRules()
+			w.reopen()
+			known := w.strikes(ids[0])
+			w.close()
+			next := newWorld(t, mem.CrashClone(rand.New(rand.NewPCG(seed, 0))))
+			if n := next.strikes(ids[0]); n != known || known == 0 {
+				t.Errorf("%s: %d strikes, after a power cut %d\n%s", rule, known, n, next.dumpLog())
+			}
+		}
+	}
+}

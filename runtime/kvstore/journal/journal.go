@@ -160,12 +160,8 @@ func (w *Writer) Append(sync bool, recs ...Record) error {
 	if w.broken {
 		return ErrBroken
 	}
-	if w.f == nil {
-		f, err := w.fs.Append(w.name)
-		if err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-		w.f = f
+	if err := w.open(); err != nil {
+		return fmt.Errorf("journal: %w", err)
 	}
 	var b []byte
 	for _, r := range recs {
@@ -180,6 +176,36 @@ func (w *Writer) Append(sync bool, recs ...Record) error {
 		return fmt.Errorf("journal: append: %w", err)
 	}
 	w.records += len(recs)
+	return nil
+}
+
+// Sync makes what is in the file durable, whoever has written it. After an error
+// the journal needs a rewrite.
+func (w *Writer) Sync() error {
+	if w.broken {
+		return ErrBroken
+	}
+	err := w.open()
+	if err == nil {
+		err = w.f.Sync()
+	}
+	if err != nil {
+		w.broken = true
+		return fmt.Errorf("journal: sync: %w", err)
+	}
+	return nil
+}
+
+// open opens the file for appending, unless that has been done.
+func (w *Writer) open() error {
+	if w.f != nil {
+		return nil
+	}
+	f, err := w.fs.Append(w.name)
+	if err != nil {
+		return err
+	}
+	w.f = f
 	return nil
 }
 

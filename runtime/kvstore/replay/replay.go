@@ -120,7 +120,7 @@ func (m *Memory) load() {
 	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil {
 		m.file.size = fi.Size()
 	}
-	m.file.stale = bad > 0 || err != nil
+	m.file.stale = bad > 0 || err != nil || m.file.size == 0 // a new file is one by rename, so that its name is durable
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n := len(m.byID); n > 0 {
