@@ -120,7 +120,7 @@ func watchSignals(end context.CancelCauseFunc) (stop func()) {
 // listenAndServe binds the address, serves until ctx ends, and shuts down.
 func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
 	cfg := server.Config{
-		Scheduler: st.sched, CacheProblem: st.cacheProblem, Calls: st.calls,
+		Scheduler: st.sched, CacheProblem: st.cacheProblem,
 		Model: server.ModelInfo{
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
@@ -129,6 +129,9 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store
+	}
+	if st.calls != nil {
+		cfg.Calls = st.calls
 	}
 	srv, err := server.New(cfg)
 	if err != nil {

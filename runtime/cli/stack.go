@@ -35,7 +35,7 @@ type stack struct {
 	store *kvstore.Store // nil without a disk cache
 	// cacheProblem says why there is no store although one was asked for.
 	cacheProblem string
-	calls        *replay.Memory // of the tool calls that were sampled
+	calls        *replay.Memory // of the tool calls that were sampled; nil: they are forgotten
 	sched        *scheduler.Scheduler
 	memory       memoryPlan
 	maxPrefix    string // the model's text that asks for maximal effort
@@ -138,6 +138,9 @@ const callsShare = 8
 // openCalls remembers tool calls, in a file if there is a disk cache.
 func (s *stack) openCalls(o stackOptions, log logFunc) {
 	opt := replay.Options{Log: log, Now: pointClock.Now}
+	if o.faults.Has(unsafeForgetCalls) {
+		return
+	}
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
 		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))

@@ -18,6 +18,7 @@ const (
 	unsafeNoDeadline      = "no-deadline"
 	unsafeRetryForever    = "retry-forever"
 	unsafeProcessIdentity = "process-identity"
+	unsafeForgetCalls     = "forget-calls"
 )
 
 // identity is what segments must have been written with to be of use, unless

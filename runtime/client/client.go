@@ -56,8 +56,23 @@ func (c *Client) Base() string { return c.base }
 
 // Message is one turn of a conversation.
 type Message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`   // of an assistant turn
+	ToolCallID string     `json:"tool_call_id,omitempty"` // of a tool's result
+}
+
+// ToolCall is a call that the model made.
+type ToolCall struct {
+	ID       string   `json:"id"`
+	Type     string   `json:"type"`
+	Function Function `json:"function"`
+}
+
+// Function is what a ToolCall calls.
+type Function struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"` // JSON
 }
 
 // Request is a chat completion.
@@ -68,6 +83,7 @@ type Request struct {
 	Temperature float64
 	Seed        uint64 // 0: none sent
 	Thinking    bool
+	Tools       json.RawMessage // offered, as the API has them; nil: none
 	Stream      bool
 	// OnEvent is called for every event of a stream, before it is added to the
 	// answer. False hangs up, and Chat returns ErrAbandoned.
@@ -85,7 +101,8 @@ type Event struct {
 type Answer struct {
 	Text      string
 	Reasoning string
-	Finish    string // stop, length, error
+	Calls     []ToolCall
+	Finish    string // stop, length, tool_calls, error
 	Usage     Usage
 	HasUsage  bool
 
@@ -108,14 +125,15 @@ type Usage struct {
 }
 
 type wireRequest struct {
-	Model         string         `json:"model"`
-	Messages      []Message      `json:"messages"`
-	MaxTokens     int            `json:"max_tokens,omitempty"`
-	Temperature   float64        `json:"temperature"`
-	Seed          uint64         `json:"seed,omitempty"`
-	Thinking      bool           `json:"think"`
-	Stream        bool           `json:"stream,omitempty"`
-	StreamOptions *streamOptions `json:"stream_options,omitempty"`
+	Model         string          `json:"model"`
+	Messages      []Message       `json:"messages"`
+	MaxTokens     int             `json:"max_tokens,omitempty"`
+	Temperature   float64         `json:"temperature"`
+	Seed          uint64          `json:"seed,omitempty"`
+	Thinking      bool            `json:"think"`
+	Tools         json.RawMessage `json:"tools,omitempty"`
+	Stream        bool            `json:"stream,omitempty"`
+	StreamOptions *streamOptions  `json:"stream_options,omitempty"`
 }
 
 type streamOptions struct {
@@ -125,6 +143,10 @@ type streamOptions struct {
 type wireDelta struct {
 	Content   string `json:"content"`
 	Reasoning string `json:"reasoning_content"`
+	Calls     []struct {
+		Index int `json:"index"`
+		ToolCall
+	} `json:"tool_calls"`
 }
 
 type wireAnswer struct {
@@ -151,7 +173,7 @@ type wireError struct {
 // an error too, with what arrived before it.
 func (c *Client) Chat(ctx context.Context, r Request) (Answer, error) {
 	w := wireRequest{Model: r.Model, Messages: r.Messages, MaxTokens: r.MaxTokens,
-		Temperature: r.Temperature, Seed: r.Seed, Thinking: r.Thinking, Stream: r.Stream}
+		Temperature: r.Temperature, Seed: r.Seed, Thinking: r.Thinking, Tools: r.Tools, Stream: r.Stream}
 	if w.Model == "" {
 		w.Model = "default"
 	}
@@ -206,8 +228,32 @@ func readWhole(body io.Reader, ans *Answer) error {
 	}
 	ch := w.Choices[0]
 	ans.Text, ans.Reasoning, ans.Finish = ch.Message.Content, ch.Message.Reasoning, ch.Finish
+	for _, c := range ch.Message.Calls {
+		ans.Calls = append(ans.Calls, c.ToolCall)
+	}
 	if w.Usage != nil {
 		ans.Usage, ans.HasUsage = *w.Usage, true
+	}
+	return nil
+}
+
+// maxCalls bounds the tool calls of one answer.
+const maxCalls = 1024
+
+// addCalls adds what a chunk says of tool calls.
+func (a *Answer) addCalls(d wireDelta) error {
+	for _, c := range d.Calls {
+		if c.Index < 0 || c.Index > len(a.Calls) || c.Index >= maxCalls {
+			return fmt.Errorf("%w: tool call %d after %d", ErrIncomplete, c.Index, len(a.Calls))
+		}
+		if c.Index == len(a.Calls) {
+			a.Calls = append(a.Calls, ToolCall{ID: c.ID, Type: c.Type})
+		}
+		f := &a.Calls[c.Index].Function
+		f.Name += c.Function.Name
+		if f.Arguments += c.Function.Arguments; len(f.Arguments) > maxBodyBytes {
+			return fmt.Errorf("%w of %d bytes", ErrTooLarge, maxBodyBytes)
+		}
 	}
 	return nil
 }
@@ -267,10 +313,13 @@ func (c *Client) readStream(body io.Reader, start time.Time, onEvent func(Event)
 			piece = d.Delta.Content
 			text.WriteString(piece)
 			reasoning.WriteString(d.Delta.Reasoning)
+			if err := ans.addCalls(d.Delta); err != nil {
+				return err
+			}
 			if d.Finish != "" {
 				ans.Finish = d.Finish
 			}
-			if ans.FirstToken == 0 && (piece != "" || d.Delta.Reasoning != "") {
+			if ans.FirstToken == 0 && (piece != "" || d.Delta.Reasoning != "" || len(d.Delta.Calls) > 0) {
 				ans.FirstToken = at
 			}
 		}

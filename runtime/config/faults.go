@@ -52,6 +52,7 @@ var UnsafeSwitches = []string{
 	"no-frontier",      // a restore leaves unfinished windows out
 	"no-reopen",        // a cache folder that goes away is not noticed
 	"no-shrink",        // a full disk costs new segments, not old ones
+	"forget-calls",     // tool calls are rendered anew from what the client sends
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process
