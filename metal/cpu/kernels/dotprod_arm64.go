@@ -49,6 +49,16 @@ func attendSumDotProd(p *float32, rows *unsafe.Pointer, out *float32, inv *float
 //go:noescape
 func indexAddDotProd(dst *float32, s *float32, w *float32, heads int)
 
+// quantRowDotProd rounds blocks of 32 values to int8.
+//
+//go:noescape
+func quantRowDotProd(dst unsafe.Pointer, x *float32, blocks int)
+
+// quantExactDotProd makes int8 of blocks of 32 values that have few bits.
+//
+//go:noescape
+func quantExactDotProd(dst unsafe.Pointer, x *float32, blocks int)
+
 // gemmQ4KDotProd multiplies a packed K-quant.
 //
 //go:noescape

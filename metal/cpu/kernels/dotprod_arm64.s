@@ -3365,6 +3365,204 @@ WORD $0x3d801806 // str q6, [R0, #96]
 WORD $0x3d801c07 // str q7, [R0, #112]
 RET
 
+// func quantRowDotProd(dst unsafe.Pointer, x *float32, blocks int)
+TEXT ·quantRowDotProd(SB), NOSPLIT, $0-24
+MOVD dst+0(FP), R0
+MOVD x+8(FP), R1
+MOVD blocks+16(FP), R2
+MOVW $0x42fe0000, R3
+FMOVS R3, F13
+MOVW $0x0d800000, R3
+FMOVS R3, F14
+MOVW $0x3f800000, R3
+FMOVS R3, F15
+loop52:
+WORD $0x3dc00020 // ldr q0, [R1, #0]
+WORD $0x4ea0f808 // fabs.4s v8, v0
+WORD $0x4ea0f80a // fabs.4s v10, v0
+WORD $0x3dc00421 // ldr q1, [R1, #16]
+WORD $0x4ea0f828 // fabs.4s v8, v1
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc00822 // ldr q2, [R1, #32]
+WORD $0x4ea0f848 // fabs.4s v8, v2
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc00c23 // ldr q3, [R1, #48]
+WORD $0x4ea0f868 // fabs.4s v8, v3
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01024 // ldr q4, [R1, #64]
+WORD $0x4ea0f888 // fabs.4s v8, v4
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01425 // ldr q5, [R1, #80]
+WORD $0x4ea0f8a8 // fabs.4s v8, v5
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01826 // ldr q6, [R1, #96]
+WORD $0x4ea0f8c8 // fabs.4s v8, v6
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01c27 // ldr q7, [R1, #112]
+WORD $0x4ea0f8e8 // fabs.4s v8, v7
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x6e30f94a // fmaxv.4s v10, v10
+FDIVS F13, F10, F11
+FMAXS F14, F11, F12
+FDIVS F12, F15, F12
+WORD $0x4f8c9000 // fmul.4s v0, v0, v12[0]
+WORD $0x4e21a800 // fcvtns.4s v0, v0
+WORD $0x4f8c9021 // fmul.4s v1, v1, v12[0]
+WORD $0x4e21a821 // fcvtns.4s v1, v1
+WORD $0x4f8c9042 // fmul.4s v2, v2, v12[0]
+WORD $0x4e21a842 // fcvtns.4s v2, v2
+WORD $0x4f8c9063 // fmul.4s v3, v3, v12[0]
+WORD $0x4e21a863 // fcvtns.4s v3, v3
+WORD $0x4f8c9084 // fmul.4s v4, v4, v12[0]
+WORD $0x4e21a884 // fcvtns.4s v4, v4
+WORD $0x4f8c90a5 // fmul.4s v5, v5, v12[0]
+WORD $0x4e21a8a5 // fcvtns.4s v5, v5
+WORD $0x4f8c90c6 // fmul.4s v6, v6, v12[0]
+WORD $0x4e21a8c6 // fcvtns.4s v6, v6
+WORD $0x4f8c90e7 // fmul.4s v7, v7, v12[0]
+WORD $0x4e21a8e7 // fcvtns.4s v7, v7
+FMOVS F11, (R0)
+WORD $0x0e614809 // sqxtn.4h v9, v0
+WORD $0x4e614829 // sqxtn2.8h v9, v1
+WORD $0x0e214928 // sqxtn.8b v8, v9
+WORD $0x0e614849 // sqxtn.4h v9, v2
+WORD $0x4e614869 // sqxtn2.8h v9, v3
+WORD $0x4e214928 // sqxtn2.16b v8, v9
+WORD $0x3d800408 // str q8, [R0, #16]
+WORD $0x4ea18400 // add.4s v0, v0, v1
+WORD $0x4ea38442 // add.4s v2, v2, v3
+WORD $0x4ea28400 // add.4s v0, v0, v2
+WORD $0x4eb1b810 // addv.4s v16, v0
+WORD $0x0e614889 // sqxtn.4h v9, v4
+WORD $0x4e6148a9 // sqxtn2.8h v9, v5
+WORD $0x0e214928 // sqxtn.8b v8, v9
+WORD $0x0e6148c9 // sqxtn.4h v9, v6
+WORD $0x4e6148e9 // sqxtn2.8h v9, v7
+WORD $0x4e214928 // sqxtn2.16b v8, v9
+WORD $0x3d800808 // str q8, [R0, #32]
+WORD $0x4ea58484 // add.4s v4, v4, v5
+WORD $0x4ea784c6 // add.4s v6, v6, v7
+WORD $0x4ea68484 // add.4s v4, v4, v6
+WORD $0x4eb1b891 // addv.4s v17, v4
+WORD $0x4eb18608 // add.4s v8, v16, v17
+FMOVS F8, R3
+LSLW $7, R3, R3
+NEGW R3, R3
+MOVW R3, 4(R0)
+WORD $0x4e21da10 // scvtf.4s v16, v16
+FMULS F11, F16, F8
+FMOVS F8, 8(R0)
+WORD $0x4e21da31 // scvtf.4s v17, v17
+FMULS F11, F17, F8
+FMOVS F8, 12(R0)
+ADD $48, R0, R0
+ADD $128, R1, R1
+SUBS $1, R2, R2
+BNE loop52
+RET
+
+// func quantExactDotProd(dst unsafe.Pointer, x *float32, blocks int)
+TEXT ·quantExactDotProd(SB), NOSPLIT, $0-24
+MOVD dst+0(FP), R0
+MOVD x+8(FP), R1
+MOVD blocks+16(FP), R2
+MOVW $0x42fe0000, R3
+FMOVS R3, F13
+MOVW $0x0d800000, R3
+FMOVS R3, F14
+MOVW $0x3f800000, R3
+FMOVS R3, F15
+loop53:
+WORD $0x3dc00020 // ldr q0, [R1, #0]
+WORD $0x4ea0f808 // fabs.4s v8, v0
+WORD $0x4ea0f80a // fabs.4s v10, v0
+WORD $0x3dc00421 // ldr q1, [R1, #16]
+WORD $0x4ea0f828 // fabs.4s v8, v1
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc00822 // ldr q2, [R1, #32]
+WORD $0x4ea0f848 // fabs.4s v8, v2
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc00c23 // ldr q3, [R1, #48]
+WORD $0x4ea0f868 // fabs.4s v8, v3
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01024 // ldr q4, [R1, #64]
+WORD $0x4ea0f888 // fabs.4s v8, v4
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01425 // ldr q5, [R1, #80]
+WORD $0x4ea0f8a8 // fabs.4s v8, v5
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01826 // ldr q6, [R1, #96]
+WORD $0x4ea0f8c8 // fabs.4s v8, v6
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x3dc01c27 // ldr q7, [R1, #112]
+WORD $0x4ea0f8e8 // fabs.4s v8, v7
+WORD $0x4e28f54a // fmax.4s v10, v10, v8
+WORD $0x6e30f94a // fmaxv.4s v10, v10
+FMAXS F14, F10, F11
+FMOVS F11, R3
+AND $0x7f800000, R3, R3
+MOVW $41943040, R4
+SUBW R4, R3, R3
+MOVW $2130706432, R4
+SUBW R3, R4, R4
+FMOVS R3, F11
+FMOVS R4, F12
+WORD $0x4f8c9000 // fmul.4s v0, v0, v12[0]
+WORD $0x4e21a800 // fcvtns.4s v0, v0
+WORD $0x4f8c9021 // fmul.4s v1, v1, v12[0]
+WORD $0x4e21a821 // fcvtns.4s v1, v1
+WORD $0x4f8c9042 // fmul.4s v2, v2, v12[0]
+WORD $0x4e21a842 // fcvtns.4s v2, v2
+WORD $0x4f8c9063 // fmul.4s v3, v3, v12[0]
+WORD $0x4e21a863 // fcvtns.4s v3, v3
+WORD $0x4f8c9084 // fmul.4s v4, v4, v12[0]
+WORD $0x4e21a884 // fcvtns.4s v4, v4
+WORD $0x4f8c90a5 // fmul.4s v5, v5, v12[0]
+WORD $0x4e21a8a5 // fcvtns.4s v5, v5
+WORD $0x4f8c90c6 // fmul.4s v6, v6, v12[0]
+WORD $0x4e21a8c6 // fcvtns.4s v6, v6
+WORD $0x4f8c90e7 // fmul.4s v7, v7, v12[0]
+WORD $0x4e21a8e7 // fcvtns.4s v7, v7
+FMOVS F11, (R0)
+WORD $0x0e614809 // sqxtn.4h v9, v0
+WORD $0x4e614829 // sqxtn2.8h v9, v1
+WORD $0x0e214928 // sqxtn.8b v8, v9
+WORD $0x0e614849 // sqxtn.4h v9, v2
+WORD $0x4e614869 // sqxtn2.8h v9, v3
+WORD $0x4e214928 // sqxtn2.16b v8, v9
+WORD $0x3d800408 // str q8, [R0, #16]
+WORD $0x4ea18400 // add.4s v0, v0, v1
+WORD $0x4ea38442 // add.4s v2, v2, v3
+WORD $0x4ea28400 // add.4s v0, v0, v2
+WORD $0x4eb1b810 // addv.4s v16, v0
+WORD $0x0e614889 // sqxtn.4h v9, v4
+WORD $0x4e6148a9 // sqxtn2.8h v9, v5
+WORD $0x0e214928 // sqxtn.8b v8, v9
+WORD $0x0e6148c9 // sqxtn.4h v9, v6
+WORD $0x4e6148e9 // sqxtn2.8h v9, v7
+WORD $0x4e214928 // sqxtn2.16b v8, v9
+WORD $0x3d800808 // str q8, [R0, #32]
+WORD $0x4ea58484 // add.4s v4, v4, v5
+WORD $0x4ea784c6 // add.4s v6, v6, v7
+WORD $0x4ea68484 // add.4s v4, v4, v6
+WORD $0x4eb1b891 // addv.4s v17, v4
+WORD $0x4eb18608 // add.4s v8, v16, v17
+FMOVS F8, R3
+LSLW $7, R3, R3
+NEGW R3, R3
+MOVW R3, 4(R0)
+WORD $0x4e21da10 // scvtf.4s v16, v16
+FMULS F11, F16, F8
+FMOVS F8, 8(R0)
+WORD $0x4e21da31 // scvtf.4s v17, v17
+FMULS F11, F17, F8
+FMOVS F8, 12(R0)
+ADD $48, R0, R0
+ADD $128, R1, R1
+SUBS $1, R2, R2
+BNE loop53
+RET
+
 // func gemmQ4KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
 TEXT ·gemmQ4KDotProd(SB), NOSPLIT, $0-32
 WORD $0x4f00e5f8 // movi.16b v24, #15
@@ -3372,9 +3570,9 @@ WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair52:
+pair54:
 CMP $2, R12
-BLT single53
+BLT single55
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -3387,12 +3585,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop55:
+loop57:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop56:
+loop58:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -3642,9 +3840,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop56
+BNE loop58
 SUBS $1, R2, R2
-BNE loop55
+BNE loop57
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -3657,9 +3855,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair52
-single53:
-CBZ R12, done54
+B pair54
+single55:
+CBZ R12, done56
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -3667,12 +3865,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop57:
+loop59:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop58:
+loop60:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -3851,20 +4049,20 @@ ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop58
+BNE loop60
 SUBS $1, R2, R2
-BNE loop57
+BNE loop59
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done54:
+done56:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair59:
+pair61:
 CMP $2, R12
-BLT single60
+BLT single62
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -3877,12 +4075,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop62:
+loop64:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop63:
+loop65:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -4132,9 +4330,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop63
+BNE loop65
 SUBS $1, R2, R2
-BNE loop62
+BNE loop64
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -4147,9 +4345,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair59
-single60:
-CBZ R12, done61
+B pair61
+single62:
+CBZ R12, done63
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -4157,12 +4355,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop64:
+loop66:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop65:
+loop67:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -4341,15 +4539,15 @@ ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop65
+BNE loop67
 SUBS $1, R2, R2
-BNE loop64
+BNE loop66
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done61:
+done63:
 RET
 
 // func expandQ4KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -4360,12 +4558,12 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop66:
+loop68:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop67:
+loop69:
 WORD $0x3dc01010 // ldr q16, [R0, #64]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x6e3e1e31 // eor.16b v17, v17, v30
@@ -4746,9 +4944,9 @@ ADD $576, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop67
+BNE loop69
 SUBS $1, R2, R2
-BNE loop66
+BNE loop68
 RET
 
 // func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
@@ -4758,9 +4956,9 @@ WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair68:
+pair70:
 CMP $2, R12
-BLT single69
+BLT single71
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -4773,12 +4971,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop71:
+loop73:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop72:
+loop74:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -5124,9 +5322,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop72
+BNE loop74
 SUBS $1, R2, R2
-BNE loop71
+BNE loop73
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -5139,9 +5337,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair68
-single69:
-CBZ R12, done70
+B pair70
+single71:
+CBZ R12, done72
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -5149,12 +5347,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop73:
+loop75:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop74:
+loop76:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e221c42 // eor.16b v2, v2, v2
@@ -5413,20 +5611,20 @@ ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop74
+BNE loop76
 SUBS $1, R2, R2
-BNE loop73
+BNE loop75
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done70:
+done72:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair75:
+pair77:
 CMP $2, R12
-BLT single76
+BLT single78
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -5439,12 +5637,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop78:
+loop80:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop79:
+loop81:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -5790,9 +5988,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop79
+BNE loop81
 SUBS $1, R2, R2
-BNE loop78
+BNE loop80
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -5805,9 +6003,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair75
-single76:
-CBZ R12, done77
+B pair77
+single78:
+CBZ R12, done79
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -5815,12 +6013,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop80:
+loop82:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop81:
+loop83:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e221c42 // eor.16b v2, v2, v2
@@ -6079,15 +6277,15 @@ ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop81
+BNE loop83
 SUBS $1, R2, R2
-BNE loop80
+BNE loop82
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done77:
+done79:
 RET
 
 // func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -6098,12 +6296,12 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop82:
+loop84:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop83:
+loop85:
 WORD $0xbd400019 // ldr s25, [R0, #0]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -6740,9 +6938,9 @@ ADD $320, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop83
+BNE loop85
 SUBS $1, R2, R2
-BNE loop82
+BNE loop84
 RET
 
 // func gemmIQ2DotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
@@ -6753,9 +6951,9 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD $·gridWords(SB), R9
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair84:
+pair86:
 CMP $2, R12
-BLT single85
+BLT single87
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -6768,12 +6966,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop87:
+loop89:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop88:
+loop90:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -7882,9 +8080,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop88
+BNE loop90
 SUBS $1, R2, R2
-BNE loop87
+BNE loop89
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -7897,9 +8095,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair84
-single85:
-CBZ R12, done86
+B pair86
+single87:
+CBZ R12, done88
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -7907,12 +8105,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop89:
+loop91:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop90:
+loop92:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -8879,20 +9077,20 @@ ADD $256, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop90
+BNE loop92
 SUBS $1, R2, R2
-BNE loop89
+BNE loop91
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done86:
+done88:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair91:
+pair93:
 CMP $2, R12
-BLT single92
+BLT single94
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -8905,12 +9103,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop94:
+loop96:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop95:
+loop97:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -10019,9 +10217,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop95
+BNE loop97
 SUBS $1, R2, R2
-BNE loop94
+BNE loop96
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -10034,9 +10232,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair91
-single92:
-CBZ R12, done93
+B pair93
+single94:
+CBZ R12, done95
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -10044,12 +10242,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop96:
+loop98:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop97:
+loop99:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -11016,15 +11214,15 @@ ADD $256, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop97
+BNE loop99
 SUBS $1, R2, R2
-BNE loop96
+BNE loop98
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done93:
+done95:
 RET
 
 // func expandIQ2DotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -11036,12 +11234,12 @@ MOVD $·gridWords(SB), R9
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop98:
+loop100:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop99:
+loop101:
 WORD $0x3dc0201a // ldr q26, [R0, #128]
 MOVBU 0(R0), R8
 ADD R8<<3, R9, R8
@@ -12992,7 +13190,7 @@ ADD $256, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop99
+BNE loop101
 SUBS $1, R2, R2
-BNE loop98
+BNE loop100
 RET

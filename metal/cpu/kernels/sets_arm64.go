@@ -26,6 +26,7 @@ var dotprodSet = func() Set {
 		s.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2DotProd(w, t, supers, n) }
 	}
 	s.expandQ4K, s.expandQ2K, s.expandIQ2 = expandQ4KDotProd, expandQ2KDotProd, expandIQ2DotProd
+	s.quantRow, s.quantExact = quantRowDotProd, quantExactDotProd
 	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
 	return s
 }()

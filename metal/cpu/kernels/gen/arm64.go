@@ -83,6 +83,7 @@ func dotprod() *asm {
 	a.scores()
 	a.sumRows()
 	a.indexAdd()
+	a.quantRows()
 	a.q4K()
 	a.q2K()
 	a.iq2()
