@@ -43,11 +43,11 @@ type judgeFlags struct {
 	acrossHosts   bool
 }
 
-// Defaults of measurements in turns. With 40 pairs the interval of the change lies
-// between the 14th and the 27th ratio, whatever the others are.
+// Defaults of measurements in turns: with 60 pairs recorded runs of equal servers
+// come out the same (docs/benchmarks.md).
 const (
-	defaultPairs   = 40
-	defaultRestart = 10
+	defaultPairs   = 60
+	defaultRestart = 20
 )
 
 func newCompare(invocation []string) *cobra.Command {
