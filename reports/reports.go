@@ -114,11 +114,15 @@ type Metric struct {
 	Samples []float64 `json:"samples"`
 }
 
-// Event is a moment of a scenario: AtMS milliseconds after its start.
+// Event is a moment of a scenario, AtMS milliseconds after its start, or what
+// began there, lasted DurationMS and had an Outcome: a step, the start of a
+// server, a request.
 type Event struct {
-	AtMS float64 `json:"at_ms"`
-	Kind string  `json:"kind"`
-	Text string  `json:"text,omitempty"`
+	AtMS       float64 `json:"at_ms"`
+	Kind       string  `json:"kind"`
+	Text       string  `json:"text,omitempty"`
+	DurationMS float64 `json:"duration_ms,omitempty"`
+	Outcome    string  `json:"outcome,omitempty"` // ok, failed, abandoned
 }
 
 // Kinds of events.
@@ -126,11 +130,13 @@ const (
 	EventStart      = "start"       // a server was started
 	EventReady      = "ready"       // it answered
 	EventStep       = "step"        // a step began
+	EventRequest    = "request"     // a request was sent: one attempt of a chat
 	EventFault      = "fault"       // a fault was armed, fired or done to a file
 	EventRetry      = "retry"       // a request is sent once more
 	EventFirstToken = "first_token" // the first token of an answer
 	EventGoodToken  = "good_token"  // the first token of the first right answer after a fault
 	EventStop       = "stop"        // a server was stopped or killed
+	EventDied       = "died"        // a server ended that nobody had told to
 	EventEnd        = "end"
 )
 

@@ -103,7 +103,7 @@ func shorten(r Result) Result {
 		r.Timeline = append([]Event(nil), r.Timeline...)
 	}
 	for i := range r.Timeline {
-		r.Timeline[i].Text = clip(r.Timeline[i].Text)
+		r.Timeline[i].Text, r.Timeline[i].Outcome = clip(r.Timeline[i].Text), clip(r.Timeline[i].Outcome)
 	}
 	return r
 }
@@ -176,6 +176,9 @@ func (r *Result) validate() error {
 	for i, e := range r.Timeline {
 		if bad(e.AtMS) {
 			return fmt.Errorf("timeline event %d: at_ms is %v: %w", i, e.AtMS, ErrFormat)
+		}
+		if bad(e.DurationMS) {
+			return fmt.Errorf("timeline event %d: duration_ms is %v: %w", i, e.DurationMS, ErrFormat)
 		}
 	}
 	for i, f := range r.Frontiers {

@@ -70,6 +70,9 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "unexpected argument %q; flags for the server follow --", names[0])
 	}
 	style, err := tableStyle(cmd, f.output.format)
+	if err == nil {
+		err = f.output.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
