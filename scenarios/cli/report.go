@@ -174,8 +174,23 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 	return renderTurns(w, style, runs)
 }
 
-// renderTurns compares the two servers of each run that measured two in turns.
+// renderTurns writes what each run that measured two servers in turns found.
 func renderTurns(w io.Writer, style table.Style, runs []reports.Log) error {
+	list, err := turnComparisons(runs)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if err := table.Comparison(w, style, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turnComparisons compares the two servers of each run that measured two in turns.
+func turnComparisons(runs []reports.Log) ([]*reports.Comparison, error) {
+	var list []*reports.Comparison
 	for _, r := range runs {
 		a, b := bySide(stat.Measurement{Run: r.Run, Results: r.Results})
 		if len(b.Results) == 0 {
@@ -185,11 +200,9 @@ func renderTurns(w io.Writer, style table.Style, runs []reports.Log) error {
 			MarginPercent: stat.DefaultMarginPercent, MaxRegressionPercent: stat.DefaultMaxRegressionPercent, Paired: true,
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := table.Comparison(w, style, c); err != nil {
-			return err
-		}
+		list = append(list, c)
 	}
-	return nil
+	return list, nil
 }
