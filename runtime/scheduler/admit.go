@@ -260,8 +260,9 @@ func (s *Scheduler) beginPrefill(j *job) {
 	j.phase = phasePrefill
 	j.attempts++
 	j.attempt.chunks, j.attempt.prefill = 0, 0
+	j.alone = j.plan.attempt > 1 // what failed before shall not be blamed for others, nor they for it
 	if len(j.slot.past.tokens) == j.attempt.mark {
-		j.slot.keep()
+		s.keep(j.slot)
 	}
 	s.count.add(func(c *Stats) { c.PrefillAttempts++ })
 	s.logStart(j)

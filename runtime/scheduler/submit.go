@@ -33,10 +33,13 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 		s.count.add(func(st *Stats) { st.Requests["rejected"]++ })
 		return nil, err
 	}
-	go j.out.run(ctx)
+	go s.passEvents(j)
 	s.signal()
 	return j.out.ch, nil
 }
+
+// CountTokens returns how many tokens a prompt has.
+func (s *Scheduler) CountTokens(p chat.Prompt) int { return len(chat.Tokens(s.tok, p)) }
 
 // enqueue puts j into the queue, and watches for its client to go.
 func (s *Scheduler) enqueue(j *job) error {

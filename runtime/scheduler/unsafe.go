@@ -18,6 +18,8 @@ type Unsafe struct {
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
 	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+	LeakGoroutines bool // that of a request whose client has gone stays
+	LeakMemory     bool // places to come back to are never dropped
 }
 
 // reachable is how many of its positions a prompt may take from a live session.
@@ -44,6 +46,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
+		LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -65,6 +68,22 @@ func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 func (s *Scheduler) deaden(sl *slot) {
 	sl.sess.Reset()
 	sl.points = nil
+}
+
+// passEvents carries a request's events to its reader, and ends with it.
+func (s *Scheduler) passEvents(j *job) {
+	j.out.run(j.ctx)
+	if s.cfg.Unsafe.LeakGoroutines && j.cancelled() {
+		<-s.done
+	}
+}
+
+// keep remembers where a session stands.
+func (s *Scheduler) keep(sl *slot) {
+	sl.keep()
+	if s.cfg.Unsafe.LeakMemory {
+		s.leaked = append(s.leaked, sl.points[len(sl.points)-1])
+	}
 }
 
 // claimLive gives j a session that holds a conversation, as it is.

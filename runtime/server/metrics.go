@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 
@@ -30,6 +31,10 @@ type metrics struct {
 	page     http.Handler
 }
 
+// liveHeap exports what the last collection found in use: without it a growth of the
+// heap cannot be told from garbage.
+var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+
 func newMetrics(s *Server) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
@@ -46,7 +51,7 @@ func newMetrics(s *Server) *metrics {
 	})
 	info.Set(1)
 	m.registry.MustRegister(m.requests, m.seconds, info, newStateCollector(s),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.page = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}})
 	return m
 }

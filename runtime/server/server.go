@@ -9,7 +9,9 @@
 // disconnects or stops reading ends its request, and never holds up another. Prompt
 // and answer texts appear in no log line, metric or listing.
 //
-// It does not: terminate TLS, authenticate (it is made for the loopback interface), or
+// With API keys nobody without one gets further than /healthz.
+//
+// It does not: terminate TLS (it is made for the loopback interface, or a proxy), or
 // run tools. Malformed HTTP is answered by net/http in plain text before it gets here.
 package server
 
@@ -24,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -46,10 +49,19 @@ const (
 // Scheduler is what the server needs of *scheduler.Scheduler.
 type Scheduler interface {
 	Submit(ctx context.Context, r *scheduler.Request) (<-chan scheduler.Event, error)
+	CountTokens(p chat.Prompt) int
 	Shutdown(ctx context.Context) error
 	Health() scheduler.Health
 	Stats() scheduler.Stats
 	ClearKV(ctx context.Context) error
+}
+
+// CallMemory remembers the tool calls that were sampled, by the ids that clients got for
+// them. *replay.Memory is one.
+type CallMemory interface {
+	Lookup(id string) (block []byte, ok bool)
+	Remember(ids []string, block []byte)
+	Clear()
 }
 
 // Config of a server. Scheduler and Model are required.
@@ -59,10 +71,13 @@ type Config struct {
 	// CacheProblem says why the disk cache that was asked for is not used; the
 	// server then reports itself as degraded.
 	CacheProblem string
+	Calls        CallMemory // nil: tool calls are not remembered
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
 	NoUI         bool   // no page at GET /
+	// Keys are the API keys that are allowed in; without any, everybody is.
+	Keys []string
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -70,6 +85,7 @@ type Config struct {
 	WriteStall       time.Duration // a client that takes nothing for so long is gone, default DefaultWriteStall
 	Log              func(format string, args ...any)
 	Now              func() time.Time
+	Unsafe           Unsafe
 }
 
 // Server answers HTTP requests. Make it with New.
@@ -84,6 +100,8 @@ type Server struct {
 	stopping    atomic.Bool
 	bodies      bodyBudget
 	jail        jail
+	keys        keyring
+	random      func([]byte) // for ids
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -101,6 +119,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Keepalive <= 0 {
 		cfg.Keepalive = DefaultKeepalive
 	}
+	if cfg.Unsafe.NoKeepalive {
+		cfg.Keepalive = noKeepalive
+	}
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
 	}
@@ -110,7 +131,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}}
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
+		keys: newKeyring(cfg.Keys), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -134,15 +156,19 @@ func (s *Server) table() map[string]map[string]handler {
 		return map[string]handler{http.MethodPost: h}
 	}
 	t := map[string]map[string]handler{
-		modelListPath:          get(s.handleModels),
-		"/v1/chat/completions": post(s.handleChat),
-		"/healthz":             get(s.handleHealth),
-		"/metrics":             get(s.metrics.handle),
-		"/v1/sessions":         get(s.handleSessions),
-		"/v1/kv":               get(s.handleKV),
-		"/v1/kv/clear":         post(s.handleKVClear),
-		"/v1/kv/purge":         post(s.handleKVPurge),
-		"/v1/kv/restore":       post(s.handleKVRestore),
+		modelListPath:                  get(s.handleModels),
+		"/v1/chat/completions":         post(s.handleChat),
+		"/v1/completions":              post(s.handleCompletions),
+		"/v1/responses":                post(s.handleResponses),
+		messagesPath:                   post(s.handleMessages),
+		messagesPath + "/count_tokens": post(s.handleCountTokens),
+		"/healthz":                     get(s.handleHealth),
+		"/metrics":                     get(s.metrics.handle),
+		"/v1/sessions":                 get(s.handleSessions),
+		"/v1/kv":                       get(s.handleKV),
+		"/v1/kv/clear":                 post(s.handleKVClear),
+		"/v1/kv/purge":                 post(s.handleKVPurge),
+		"/v1/kv/restore":               post(s.handleKVRestore),
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
@@ -183,9 +209,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // serve routes one request and sends what went wrong.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, shape: errorShape(r.URL.Path)}
 	begin := s.cfg.Now()
-	route, err := s.route(rec, r)
+	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
 		s.answerError(rec, err)
 	}
@@ -210,6 +236,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) (route string, er
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return "OPTIONS", nil
+	}
+	if err := s.authorize(w, r); err != nil {
+		return "unauthorized", err
 	}
 	methods, known := s.routes[r.URL.Path]
 	if !known {

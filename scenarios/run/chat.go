@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ds4/faults"
+	"ds4/faults/proxy"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -42,6 +43,7 @@ type answer struct {
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
+	via       *proxy.Proxy // while it is being asked, if its way is bad
 }
 
 // serverError is the error answer of the last failed attempt, nil if none was
@@ -85,7 +87,7 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 			c.MaxTokens = before.spec.MaxTokens
 		}
 	} else {
-		text, err := p.r.prompts.text(ctx, c.Prompt, p.seed)
+		text, err := p.text(ctx, c.Prompt)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -117,7 +119,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
 	}
 	for i := range t.Users {
-		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
+		text, err := p.text(ctx, &t.Users[i])
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -142,6 +144,9 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 // and judges the answer.
 func (p *rep) ask(ctx context.Context, a *answer) error {
 	before, counting := p.counters(ctx)
+	if a.spec.Via != nil {
+		defer a.closeVia()
+	}
 	start := time.Now()
 	for {
 		a.attempts++
@@ -170,6 +175,7 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 		}
 		p.event(reports.EventRetry, firstLine(a.err.Error()))
 	}
+	p.checkVia(a)
 	if after, ok := p.counters(ctx); ok && counting && after.pid == before.pid {
 		a.work, a.counted = after.minus(before), true
 	}
@@ -188,10 +194,13 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	actx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, err := p.client(actx)
+	if err == nil && a.spec.Via != nil {
+		c, err = a.through(c)
+	}
 	if err != nil {
 		return err
 	}
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
+	req := p.request(actx, c, a)
 	hungUp := func() bool { return false }
 	if ab := a.spec.Abandon; ab != nil {
 		hungUp = p.abandon(actx, cancel, ab, &req)
@@ -270,6 +279,11 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 		return nil
 	}
 	right, err := p.control(ctx, a)
+	if errors.Is(err, errNoControl) {
+		p.warn("%v", err)
+		p.event(reports.EventGoodToken, label)
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -321,8 +335,11 @@ func said(a client.Answer) string {
 
 // control is the right answer to a question.
 func (p *rep) control(ctx context.Context, a *answer) (string, error) {
-	if p.r.opt.Server == "" {
-		return said(a.got), nil // a target alone: nothing to compare with
+	switch {
+	case p.foreign != nil:
+		return p.foreignControl(ctx, a)
+	case p.r.opt.Target != "":
+		return "", fmt.Errorf("%w: a target has no other server beside it", errNoControl)
 	}
 	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking}
 	if v, ok := a.args["numerics"].(string); ok {
