@@ -296,3 +296,36 @@ func TestBrowserBusyServer(t *testing.T) {
 	p.Click(".problem button")
 	p.Wait("an answer", lastSaid+`?.length > 0`)
 }
+
+// A server with an API key: the page comes without one, asks, says when the key is
+// wrong, and keeps a right one for this tab only.
+func TestBrowserKey(t *testing.T) {
+	b := browser.Start(t)
+	s := serve(t, "0", "--api-key", "right-key")
+	p := b.Open(t, s.url, desktop)
+	p.Wait("the question for a key", `document.querySelector('#key').open`)
+	p.CheckReadable()
+	p.Screenshot("ui-key")
+	enter := func(key string) {
+		t.Helper()
+		p.Eval(`document.querySelector('#key-text').focus()`, nil)
+		p.Type(key)
+		p.Press("Enter")
+	}
+	enter("wrong-key")
+	p.Wait("the refusal", `document.querySelector('#key').open && /not right/.test(document.querySelector('#key-error').textContent)`)
+	enter("right-key")
+	p.Wait("the sessions", `!document.querySelector('#key').open && document.querySelectorAll('#sessions li').length > 0`)
+	say(p, "What does strings.Cut do?")
+	p.Wait("an answer", lastSaid+`?.length > 0 && /tokens\/s/.test(`+figures+`)`)
+	var kept [2]string
+	p.Eval(`[sessionStorage, localStorage].map((s) => Object.values(s).join())`, &kept)
+	if kept != [2]string{"right-key", ""} {
+		t.Errorf("kept for the tab and for ever: %q", kept)
+	}
+	for _, text := range p.Problems() {
+		if !strings.Contains(text, "401") {
+			t.Errorf("console: %s", text)
+		}
+	}
+}
