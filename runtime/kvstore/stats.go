@@ -135,6 +135,12 @@ const maxJailShown = 256
 // most maxJailShown of them. It reads the notes beside them, which the store does not
 // keep in memory.
 func (s *Store) Quarantined(ctx context.Context) ([]JailInfo, error) {
+	s.mu.Lock()
+	off := s.disabled != ""
+	s.mu.Unlock()
+	if off {
+		return nil, nil // there may be no folder at all
+	}
 	look := Survey{fs: s.fs}
 	if err := look.walkJail(ctx, s.dir); err != nil {
 		return nil, fmt.Errorf("kvstore: quarantine: %w", err)

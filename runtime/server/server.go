@@ -30,16 +30,6 @@ import (
 	"ds4/runtime/scheduler"
 )
 
-// Limits of the HTTP layer.
-const (
-	maxHeaderBytes  = 64 << 10
-	maxBodyBytes    = 64 << 20
-	maxBodiesBytes  = 4 * maxBodyBytes // of all requests that are being read or parsed
-	readStall       = 10 * time.Second // a request that sends nothing for so long is dropped
-	maxBodyDuration = 5 * time.Minute  // however steadily it trickles
-	idleTimeout     = 2 * time.Minute  // of a connection that is kept alive
-)
-
 // Defaults of Config.
 const (
 	DefaultKeepalive  = 5 * time.Second
@@ -78,6 +68,9 @@ type Config struct {
 	NoUI         bool   // no page at GET /
 	// Keys are the API keys that are allowed in; without any, everybody is.
 	Keys []string
+	// Connections are open at most, idle ones included; 0 means as many as the limit
+	// on open files allows.
+	Connections int
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -99,9 +92,10 @@ type Server struct {
 	completions atomic.Uint64
 	stopping    atomic.Bool
 	bodies      bodyBudget
-	jail        jail
 	keys        keyring
 	random      func([]byte) // for ids
+	jail        jail
+	connections *connections
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -125,6 +119,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
 	}
+	if cfg.Connections <= 0 {
+		cfg.Connections = ConnectionLimit(OpenFileLimit())
+	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
@@ -133,6 +130,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
 		keys: newKeyring(cfg.Keys), random: readRandom}
+	s.connections = newConnections(cfg.Connections)
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -141,6 +139,7 @@ func New(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: readStall,
 		IdleTimeout:       idleTimeout,
+		ConnState:         s.connections.track,
 		ErrorLog:          log.New(errorLog{cfg.Log}, "", 0),
 		// OPTIONS * is answered like every other OPTIONS.
 		DisableGeneralOptionsHandler: true,
