@@ -225,7 +225,7 @@ func TestBrowserServerDies(t *testing.T) {
 	p.Screenshot("ui-away")
 
 	damage(t, dir)
-	s = serve(t, s.port(), args...)
+	serve(t, s.port(), args...)
 	p.Wait("the server being back", `document.querySelector('#away').hidden && document.querySelector('#status').textContent.trim() === 'ok'`)
 	p.Wait("what is in quarantine, and why", `/corrupt/.test(document.querySelector('#quarantine .why')?.textContent)`)
 	p.Screenshot("ui-quarantine")
