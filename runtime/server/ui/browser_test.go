@@ -306,6 +306,10 @@ func TestBrowserKey(t *testing.T) {
 	p.Wait("the question for a key", `document.querySelector('#key').open`)
 	p.CheckReadable()
 	p.Screenshot("ui-key")
+	p.Press("Escape")
+	p.Wait("no question any more", `!document.querySelector('#key').open`)
+	say(p, "Hello")
+	p.Wait("the question again, when a key is needed", `document.querySelector('#key').open && /wants an API key/.test(`+problem+`)`)
 	enter := func(key string) {
 		t.Helper()
 		p.Eval(`document.querySelector('#key-text').focus()`, nil)
