@@ -6,7 +6,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"ds4/runtime/chat"
 	"ds4/runtime/sample"
 )
 
@@ -60,12 +59,13 @@ func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
 	text := r.Prompt.CacheText()
 	j := &job{
 		ctx: ctx, req: r, out: newOutbox(), submitted: time.Now(),
-		prompt:   target{text: text, tokens: chat.Tokens(s.tok, r.Prompt)},
+		prompt:   target{text: text},
 		rangeKey: rangeKeyOf(s.identity, text, r.Prompt.RangeEnd),
 	}
-	if n, limit := len(j.prompt.tokens), s.eng.ContextTokens(); n >= limit {
-		return nil, &ContextLengthError{PromptTokens: n, ContextTokens: limit}
-	} else if n == 0 {
+	var err error
+	if j.prompt.tokens, err = s.tokens(ctx, r.Prompt, text); err != nil {
+		return nil, err
+	} else if len(j.prompt.tokens) == 0 {
 		return nil, fmt.Errorf("scheduler: %w: the prompt is empty", ErrRequest)
 	}
 	j.maxTokens = r.MaxTokens
