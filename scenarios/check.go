@@ -68,7 +68,7 @@ func (s *Scenario) Check() error {
 		return err
 	}
 	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}, marks: map[string]bool{}}
-	if err := checkArgs(s.Server.Args); err != nil {
+	if err := s.checkServer(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if err := c.steps(s.Steps, nil, 0, "steps"); err != nil {
@@ -149,10 +149,24 @@ func (c *checker) sweep(s *Sweep, vars map[string]string, depth int, at string) 
 		return fmt.Errorf("%w: %s: want until: unfired, with a limit", ErrInvalid, at)
 	case s.Until != "":
 		values = []string{"1"}
-		c.passes += s.Limit
+		c.passes += s.Limit * max(len(s.Op), 1)
 	case len(s.Steps) == 0:
 		return fmt.Errorf("%w: %s: no steps", ErrInvalid, at)
 	}
+	ops, err := c.sweptOps(s, at)
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if err := c.sweepValues(s, values, s.withOp(vars, op), depth, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepValues checks the steps with each value of the variable.
+func (c *checker) sweepValues(s *Sweep, values []string, vars map[string]string, depth int, at string) error {
 	for _, v := range values {
 		if c.passes++; c.passes > maxPasses {
 			return fmt.Errorf("%w: %s: more than %d passes in all", ErrInvalid, at, maxPasses)
@@ -181,6 +195,9 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 		if err := checkArgs(st.Start.Args); err != nil {
 			return fail("%w", err)
+		}
+		if err := c.callRules(st.Start.Syscalls, fail); err != nil {
+			return err
 		}
 		return checkRules(st.Start.Faults, at)
 	case st.Wait != nil:
@@ -227,6 +244,8 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 			return fail("want as, and a pass of 1 to %d or none", maxRepeat)
 		}
 		c.marks[st.Mark.As] = true
+	case st.PowerCut != nil, st.Memory != nil:
+		return c.rootStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)
@@ -280,6 +299,15 @@ func (c *checker) chat(ch *Chat, fail func(string, ...any) error) error {
 	if ch.Abandon != nil {
 		if _, err := regexp.Compile(ch.Abandon.Log); err != nil {
 			return fail("abandon: %w", err)
+		}
+	}
+	if ch.Via != nil {
+		rule, err := ch.Via.Rule()
+		if err != nil {
+			return fail("via: %w", err)
+		}
+		if rule.Events() && !ch.Stream {
+			return fail("via: events are those of a stream: want stream: true")
 		}
 	}
 	if ch.As != "" {

@@ -72,7 +72,7 @@ func (c *checker) expect(e *Expect) error {
 	case e.Equal != nil && len(e.Equal) < 2:
 		return fmt.Errorf("%w: want two answers or more", ErrInvalid)
 	}
-	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Reused, e.Evaluated} {
+	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Reused, e.Evaluated, e.Keepalives} {
 		if cb != nil {
 			bounds = &cb.Bounds
 			if cb.Chat != "" {

@@ -31,6 +31,7 @@ type Expect struct {
 	Restored    *ChatBounds   `json:"restored,omitempty" jsonschema:"tokens that the backend's counters say were read from disk during the chat"`
 	Reused      *ChatBounds   `json:"reused,omitempty" jsonschema:"percent of the prompt's tokens that the answer reports as reused"`
 	Evaluated   *ChatBounds   `json:"evaluated,omitempty" jsonschema:"prompt tokens that the backend's counters say were evaluated during the chat"`
+	Keepalives  *ChatBounds   `json:"keepalives,omitempty" jsonschema:"signs of life, comments, in the stream of a chat"`
 	Log         *LogMatch     `json:"log,omitempty" jsonschema:"lines of the server's log"`
 	Metric      *MetricBounds `json:"metric,omitempty" jsonschema:"a sample of /metrics, summed over its labels"`
 	Error       *ErrorMatch   `json:"error,omitempty" jsonschema:"the last error that a chat met"`

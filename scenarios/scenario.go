@@ -12,13 +12,13 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Syscalls and Root are reserved words: files may name them, and a
-// runner without them reports the scenario as inconclusive.
+// The lanes. Root is a reserved word: files may name it, and a runner without it
+// reports the scenario as inconclusive.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
 	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
-	LaneSyscalls Lane = "syscalls" // seccomp user notification
+	LaneSyscalls Lane = "syscalls" // system calls that fail by rules; see package faults/syscalls
 	LaneRoot     Lane = "root"     // loop devices, cgroups
 )
 
@@ -44,13 +44,19 @@ type Scenario struct {
 	Steps    []Step   `json:"steps,omitempty"`
 	Expect   []Expect `json:"expect"`
 	Measure  []string `json:"measure,omitempty"`
+	// Builtin says that the file is of the library, and speaks of ds4's own names.
+	Builtin bool `json:"-"`
 }
 
-// Server says how the server under test is started.
+// Server says how the server under test is started: ds4, or with a command
+// another one.
 type Server struct {
+	Foreign `yaml:",inline"`
+
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
-	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lanes limits and root: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	FS    string         `json:"fs,omitempty" jsonschema:"lane root: what the disk has on it: ext4 (default) or xfs, which needs 300MiB"`
 }
 
 // Memory describes a run of the store on a crashable file system.
@@ -80,6 +86,8 @@ type Step struct {
 	FreeDisk   *struct{}  `json:"free-disk,omitempty" jsonschema:"lane limits: gives it back"`
 	Limit      *Limit     `json:"limit,omitempty" jsonschema:"lane limits: limits of the running server"`
 	Access     *Access    `json:"access,omitempty" jsonschema:"lane limits: who may use the cache directory"`
+	PowerCut   *struct{}  `json:"power-cut,omitempty" jsonschema:"lane root: the disk of the server loses its power, the server ends, and the disk is mounted again"`
+	Memory     *MemoryCap `json:"memory,omitempty" jsonschema:"lane root: the running server may take only so much more memory; beyond it the kernel kills"`
 	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
@@ -91,6 +99,7 @@ type Step struct {
 // Start starts the server on the scenario's cache directory.
 type Start struct {
 	Faults     []string       `json:"faults,omitempty" jsonschema:"fault rules, POINT=ACTION[:KEY=VALUE...]"`
+	Syscalls   []string       `json:"syscalls,omitempty" jsonschema:"lane syscalls: rules for system calls on files of the cache directory, OP{:KEY=VALUE}:ACTION"`
 	Args       map[string]any `json:"args,omitempty" jsonschema:"flags for this start, over those of server"`
 	Supervised int            `json:"supervised,omitempty" jsonschema:"start again after a death that no step commanded, at most so often"`
 	NoCache    bool           `json:"no_cache,omitempty" jsonschema:"start without a cache directory"`
@@ -139,6 +148,7 @@ type Chat struct {
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
+	Via        *Via     `json:"via,omitempty" jsonschema:"the way to the server is bad"`
 	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 2m if absent"`
 }
 
@@ -224,6 +234,7 @@ func ModelKinds() []string { return []string{"weights", "tokenizer", "more-layer
 type Sweep struct {
 	Var   string   `json:"var" jsonschema:"name of the variable, used as $NAME"`
 	Over  []string `json:"over,omitempty" jsonschema:"the values"`
+	Op    []string `json:"op,omitempty" jsonschema:"lane syscalls: with until, these operations one after the other, used as $op; each must occur"`
 	Until string   `json:"until,omitempty" jsonschema:"unfired: values 1, 2, 3 ... until the rules of a pass do not fire"`
 	Limit int      `json:"limit,omitempty" jsonschema:"passes that until may take; more is a failure"`
 	Steps []Step   `json:"steps"`

@@ -4,7 +4,8 @@
 // It promises that nothing is left behind: every process has a group of its own,
 // Close kills the group, and on Linux the kernel kills the process when the
 // harness dies. It knows two things about a server: it writes a line with
-// "listening on http://HOST:PORT" when it is ready, and it answers HTTP there.
+// "listening on http://HOST:PORT" when it is ready, or is told where to listen,
+// and it answers HTTP there.
 package proc
 
 import (
@@ -32,6 +33,11 @@ type Config struct {
 	Env  []string // added to the environment of the harness
 	Dir  string   // working directory, empty for that of the harness
 	Log  *Log     // where output goes; required
+	// URL is where the server will listen, for one that does not say so in its
+	// output. Ready is then what it answers with status 200 once it is ready;
+	// empty means /v1/models below URL.
+	URL   string
+	Ready string
 	// Attr, if not nil, changes how the process is created.
 	Attr func(*syscall.SysProcAttr)
 }
@@ -53,6 +59,8 @@ func (e Exit) String() string {
 // Process is a running or ended process.
 type Process struct {
 	cmd      *exec.Cmd
+	told     string // Config.URL
+	ready    string // Config.Ready
 	log      *Log
 	logStart int // position of its first line
 	started  time.Time
@@ -69,7 +77,7 @@ func Start(cfg Config) (*Process, error) {
 		return nil, errors.New("proc: start: no log")
 	}
 	w := &lineWriter{log: cfg.Log}
-	p := &Process{log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
+	p := &Process{told: cfg.URL, ready: cfg.Ready, log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
 	p.cmd = exec.Command(cfg.Path, cfg.Args...)
 	p.cmd.Env = append(os.Environ(), cfg.Env...)
 	p.cmd.Dir = cfg.Dir
@@ -150,8 +158,20 @@ func (p *Process) URL() string {
 	return p.url
 }
 
-// WaitReady waits until the server has said where it listens and answers
-// GET /v1/models there.
+// where is the address that the server was given, or says.
+func (p *Process) where(ctx context.Context) (string, error) {
+	if p.told != "" {
+		return p.told, nil
+	}
+	line, err := p.log.Wait(ctx, p.logStart, listening)
+	if err != nil {
+		return "", err
+	}
+	return listening.FindStringSubmatch(line.Text)[1], nil
+}
+
+// WaitReady waits until it is known where the server listens, and it answers
+// GET /v1/models there, or what Config.Ready names.
 func (p *Process) WaitReady(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -162,13 +182,16 @@ func (p *Process) WaitReady(ctx context.Context) (string, error) {
 		case <-ctx.Done():
 		}
 	}()
-	line, err := p.log.Wait(ctx, p.logStart, listening)
+	url, err := p.where(ctx)
 	if err != nil {
 		return "", p.notReady(err)
 	}
-	url := listening.FindStringSubmatch(line.Text)[1]
+	question := p.ready
+	if question == "" {
+		question = url + "/v1/models"
+	}
 	for {
-		if err = answers(ctx, url+"/v1/models"); err == nil {
+		if err = answers(ctx, question); err == nil {
 			p.mu.Lock()
 			p.url = url
 			p.mu.Unlock()

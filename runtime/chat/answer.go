@@ -1,13 +1,17 @@
 package chat
 
-import "ds4/runtime/tokenizer"
+import (
+	"bytes"
+
+	"ds4/runtime/tokenizer"
+)
 
 // Answer takes apart the tokens of one assistant turn as they are sampled: what
-// stands inside the think markers is reasoning, the rest is visible text. The
-// markers are recognised by token id: an answer that spells </think> in ordinary
-// tokens stays what it is.
+// stands inside the think markers is reasoning, the rest is visible text and, if the
+// turn may have them, tool calls. Markers are recognised by token id: an answer that
+// spells </think> in ordinary tokens stays what it is, and so does a tag.
 //
-// Both texts come in whole characters: bytes of an unfinished UTF-8 sequence wait
+// All texts come in whole characters: bytes of an unfinished UTF-8 sequence wait
 // for the rest, bytes that are no UTF-8 become U+FFFD.
 type Answer struct {
 	tok             *tokenizer.Tokenizer
@@ -15,53 +19,137 @@ type Answer struct {
 	reasoning       bool
 	begun           bool // something was said since the start of the turn
 	utf8            tokenizer.UTF8Stream
+	calls           *callParser // nil: tags are text
+	cache           []byte      // scratch
+	parts           []Part      // of the present token
 }
 
-// NewAnswer starts a turn. thinking says that the prompt ended with the think
-// marker, so the turn begins inside the reasoning.
-func NewAnswer(tok *tokenizer.Tokenizer, thinking bool) *Answer {
-	a := &Answer{tok: tok, think: -1, endThink: -1, reasoning: thinking}
+// AnswerOptions say how a turn begins and what it may hold.
+type AnswerOptions struct {
+	Thinking bool // the prompt ended with the think marker: the turn begins inside the reasoning
+	Tools    bool // the turn may call tools
+}
+
+// NewAnswer starts a turn.
+func NewAnswer(tok *tokenizer.Tokenizer, opt AnswerOptions) *Answer {
+	a := &Answer{tok: tok, think: -1, endThink: -1, reasoning: opt.Thinking}
 	if id, ok := tok.ID(tokenizer.ThinkToken); ok {
 		a.think = id
 	}
 	if id, ok := tok.ID(tokenizer.EndThinkToken); ok {
 		a.endThink = id
 	}
+	if opt.Tools {
+		a.calls = &callParser{emit: a.put}
+	}
 	return a
 }
 
-// Push takes the next token and returns the text that it completes; either part
-// may be empty. The end marker inside reasoning ends it; the think marker as the
-// first token of a turn begins it. The begin and end tokens of a text say nothing;
-// any other control token is shown as its string.
-func (a *Answer) Push(id int32) (reasoning, text string) {
+// put adds a part, or joins it to the one before.
+func (a *Answer) put(p Part) {
+	if p.Text == "" && p.Kind != PartCallEnd {
+		return
+	}
+	if n := len(a.parts); n > 0 && a.parts[n-1].Kind == p.Kind && a.parts[n-1].Index == p.Index &&
+		p.Kind != PartCall && p.Kind != PartCallEnd {
+		a.parts[n-1].Text += p.Text
+		return
+	}
+	a.parts = append(a.parts, p)
+}
+
+// Push takes the next token and returns what it completes, valid until the next call.
+// The end marker inside reasoning ends it; the think marker as the first token of a
+// turn begins it. The begin and end tokens of a text say nothing; any other control
+// token is shown as its string.
+func (a *Answer) Push(id int32) []Part {
+	a.parts = a.parts[:0]
 	first := !a.begun
 	a.begun = true
 	switch {
 	case id == a.endThink && a.reasoning:
-		reasoning = a.utf8.Flush()
+		a.put(Part{Kind: PartReasoning, Text: a.utf8.Flush()})
 		a.reasoning = false
-		return reasoning, ""
 	case id == a.think && first:
 		a.reasoning = true
-		return "", ""
 	case id == a.tok.BOS() || id == a.tok.EOS():
-		return "", ""
+	case a.reasoning:
+		a.put(Part{Kind: PartReasoning, Text: a.utf8.Write(a.tok.Bytes(id))})
+	case a.calls != nil:
+		a.cache = a.tok.CacheText(a.cache[:0], id)
+		a.calls.Write(a.cache)
+	default:
+		a.put(Part{Kind: PartText, Text: a.utf8.Write(a.tok.Bytes(id))})
 	}
-	return a.side(a.utf8.Write(a.tok.Bytes(id)))
+	return a.parts
 }
 
 // Reasoning reports whether the turn is still inside its reasoning.
 func (a *Answer) Reasoning() bool { return a.reasoning }
 
+// Syntax reports whether the next token is prescribed by the format of tool calls, so
+// that it should be the most likely one whatever the sampling.
+func (a *Answer) Syntax() bool { return a.calls != nil && !a.reasoning && a.calls.Syntax() }
+
 // Flush ends the turn and returns what was held back.
-func (a *Answer) Flush() (reasoning, text string) {
-	return a.side(a.utf8.Flush())
+func (a *Answer) Flush() []Part {
+	a.parts = a.parts[:0]
+	kind := PartText
+	if a.reasoning {
+		kind = PartReasoning
+	}
+	a.put(Part{Kind: kind, Text: a.utf8.Flush()})
+	if a.calls != nil {
+		a.calls.Flush()
+	}
+	return a.parts
 }
 
-func (a *Answer) side(s string) (reasoning, text string) {
-	if a.reasoning {
-		return s, ""
+// Block is the block of tool calls of a turn.
+type Block struct {
+	Closed bool // it is complete: the turn ends here
+	Open   bool // it has begun and is not complete
+	Good   bool // it is complete and keeps to the format
+	// Cache is what was sampled, from the blank space before the block on, as cache
+	// text. Rendered after the same visible text it gives the same bytes.
+	Cache []byte
+}
+
+// Text is the block as a reader sees it.
+func (b Block) Text() string { return toValid(string(plain(b.Cache))) }
+
+// Block returns what there is of a block of calls. The turn ends with the first one
+// that is closed.
+func (a *Answer) Block() Block {
+	if a.calls == nil {
+		return Block{}
 	}
-	return "", s
+	closed, good := a.calls.closed()
+	return Block{Closed: closed, Open: a.calls.open(), Good: good, Cache: bytes.Clone(a.calls.block)}
+}
+
+// Ended reports whether the turn is over because its block of calls is closed.
+func (a *Answer) Ended() bool { return a.calls != nil && a.calls.state == afterBlock }
+
+// ParseBlock reads the calls of a block, given as Block.Cache; ok is false if it is
+// not exactly one good block, or holds control tokens besides the tags.
+func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
+	rest := bytes.ReplaceAll(cache, []byte(dsml), nil)
+	if bytes.IndexByte(rest, tokenizer.CacheMark) >= 0 || !bytes.HasSuffix(cache, []byte(blockClose)) {
+		return nil, false
+	}
+	p := &callParser{emit: func(part Part) {
+		switch part.Kind {
+		case PartText:
+			ok = ok || part.Text != ""
+		case PartCall:
+			calls = append(calls, ToolCall{Name: part.Text})
+		case PartArguments:
+			calls[part.Index].Arguments += part.Text
+		}
+	}}
+	p.Write(cache)
+	text := ok
+	_, good := p.closed()
+	return calls, good && !text && len(p.block) == len(cache)
 }

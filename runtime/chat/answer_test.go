@@ -13,13 +13,31 @@ import (
 )
 
 func push(a *chat.Answer, ids []int32) (reasoning, text string) {
-	for _, id := range ids {
-		r, s := a.Push(id)
+	add := func(parts []chat.Part) {
+		r, s := texts(parts)
 		reasoning, text = reasoning+r, text+s
 	}
-	r, s := a.Flush()
-	return reasoning + r, text + s
+	for _, id := range ids {
+		add(a.Push(id))
+	}
+	add(a.Flush())
+	return reasoning, text
 }
+
+// texts is the reasoning and the visible text of some parts.
+func texts(parts []chat.Part) (reasoning, text string) {
+	for _, p := range parts {
+		switch p.Kind {
+		case chat.PartReasoning:
+			reasoning += p.Text
+		case chat.PartText:
+			text += p.Text
+		}
+	}
+	return reasoning, text
+}
+
+func thinking(on bool) chat.AnswerOptions { return chat.AnswerOptions{Thinking: on} }
 
 func TestAnswer(t *testing.T) {
 	tok := openTiny(t)
@@ -41,7 +59,7 @@ func TestAnswer(t *testing.T) {
 		{"end of text says nothing", false, "a" + tokenizer.EOSToken + tokenizer.BOSToken + "b", "", "ab"},
 		{"empty", true, "", "", ""},
 	} {
-		a := chat.NewAnswer(tok, c.thinking)
+		a := chat.NewAnswer(tok, thinking(c.thinking))
 		reasoning, text := push(a, tok.EncodeWithControls(c.turn))
 		if reasoning != c.reasoning || text != c.text {
 			t.Errorf("%s: reasoning %q, text %q; want %q, %q", c.name, reasoning, text, c.reasoning, c.text)
@@ -51,7 +69,7 @@ func TestAnswer(t *testing.T) {
 
 func TestAnswerIgnoresSpelledMarkers(t *testing.T) {
 	tok := openTiny(t)
-	reasoning, text := push(chat.NewAnswer(tok, true), tok.Encode("a</think>b"))
+	reasoning, text := push(chat.NewAnswer(tok, thinking(true)), tok.Encode("a</think>b"))
 	if reasoning != "a</think>b" || text != "" {
 		t.Errorf("reasoning %q, text %q", reasoning, text)
 	}
@@ -64,7 +82,7 @@ func TestAnswerCutInsideCharacter(t *testing.T) {
 	half := tok.Encode("\xe6\x97")
 	end, _ := tok.ID(tokenizer.EndThinkToken)
 	ids := append(append(slices.Clone(half), end), tok.Encode("\xa5ok")...)
-	if reasoning, text := push(chat.NewAnswer(tok, true), ids); reasoning != "\ufffd\ufffd" || text != "\ufffdok" {
+	if reasoning, text := push(chat.NewAnswer(tok, thinking(true)), ids); reasoning != "\ufffd\ufffd" || text != "\ufffdok" {
 		t.Errorf("reasoning %q, text %q", reasoning, text)
 	}
 }
@@ -86,7 +104,7 @@ func TestAnswerRoundTrip(t *testing.T) {
 		}
 		turn := chat.Tokens(tok, whole)
 		turn = turn[len(chat.Tokens(tok, question)) : len(turn)-2]
-		reasoning, visible := push(chat.NewAnswer(tok, true), turn)
+		reasoning, visible := push(chat.NewAnswer(tok, thinking(true)), turn)
 		if reasoning != m.Reasoning || visible != m.Content {
 			t.Fatalf("reasoning %q, text %q; want %q, %q", reasoning, visible, m.Reasoning, m.Content)
 		}
@@ -98,9 +116,10 @@ func TestAnswerOnAnyTokens(t *testing.T) {
 	tok := openTiny(t)
 	rapid.Check(t, func(t *rapid.T) {
 		ids := rapid.SliceOf(rapid.OneOf(rapid.Int32Range(-1, int32(tok.Vocab())), rapid.Int32Range(8, 300))).Draw(t, "ids")
-		a := chat.NewAnswer(tok, rapid.Bool().Draw(t, "thinking"))
+		a := chat.NewAnswer(tok, chat.AnswerOptions{Thinking: rapid.Bool().Draw(t, "thinking"), Tools: rapid.Bool().Draw(t, "tools")})
 		var got strings.Builder
-		add := func(reasoning, text string) {
+		add := func(parts []chat.Part) {
+			reasoning, text := texts(parts)
 			if !utf8.ValidString(reasoning) || !utf8.ValidString(text) || reasoning != "" && text != "" {
 				t.Fatalf("reasoning %q, text %q", reasoning, text)
 			}

@@ -13,9 +13,10 @@ const (
 	RoleDeveloper = "developer"
 	RoleUser      = "user"
 	RoleAssistant = "assistant"
+	RoleTool      = "tool"
 )
 
-// systemSeparator stands between several system messages.
+// systemSeparator stands between several system messages, and before the tools.
 const systemSeparator = "\n\n"
 
 // Message is one turn of a conversation.
@@ -23,6 +24,8 @@ type Message struct {
 	Role      string
 	Content   string
 	Reasoning string // of an assistant turn: what it thought, without the think markers
+	Calls     []ToolCall
+	CallID    string // of a tool result: which call it answers
 }
 
 // Options of Render.
@@ -34,6 +37,12 @@ type Options struct {
 	// MaxPrefix is the text that asks for maximal effort, from FindMaxPrefix. If it
 	// is empty, Max renders as High.
 	MaxPrefix string
+	// Tools are offered to the model after the system text.
+	Tools []Tool
+	// Replay returns the block of calls that was sampled when the call with this id was
+	// made (Block.Cache); nil, or false, if that is not known. It only saves work: a
+	// block that does not make the calls of the message is not used.
+	Replay func(id string) (block []byte, ok bool)
 }
 
 // Effective returns the mode that Render will use: Max falls back to High in a
@@ -51,13 +60,14 @@ func (o Options) Effective() Mode {
 // turn the model begins another one, it does not continue the old one.
 //
 // System messages have no marker: wherever they stand, their texts come first,
-// joined by a blank line. With thinking, an assistant turn before the last user
-// turn loses its reasoning, a later one keeps it. Contents are taken as they are,
-// empty ones included; RangeEnd of a conversation without a user turn is the end
-// of the system text.
+// joined by a blank line, and the tools after them. With thinking, an assistant turn
+// before the last user turn loses its reasoning, a later one keeps it; in a
+// conversation with tools all of them keep it. Results of calls are a user turn,
+// together with what the user says next. Contents are taken as they are, empty ones
+// included; RangeEnd of a conversation without a user turn is the end of the system
+// text.
 func Render(messages []Message, opt Options) (Prompt, error) {
-	lastUser, err := check(messages, opt)
-	if err != nil {
+	if err := check(messages, opt); err != nil {
 		return Prompt{}, err
 	}
 	mode := opt.Effective()
@@ -66,29 +76,9 @@ func Render(messages []Message, opt Options) (Prompt, error) {
 	if mode == Max {
 		b.text(opt.MaxPrefix)
 	}
-	b.text(systemText(messages))
+	b.system(messages, opt.Tools)
 	b.endRange()
-	sawUser := false
-	for i, m := range messages {
-		switch m.Role {
-		case RoleUser:
-			b.control(tokenizer.UserToken)
-			b.text(m.Content)
-			if !sawUser {
-				b.endRange()
-			}
-			sawUser = true
-		case RoleAssistant:
-			b.control(tokenizer.AssistantToken)
-			if mode != None && i > lastUser {
-				b.control(tokenizer.ThinkToken)
-				b.text(m.Reasoning)
-			}
-			b.control(tokenizer.EndThinkToken)
-			b.text(m.Content)
-			b.control(tokenizer.EOSToken)
-		}
-	}
+	b.turns(messages, opt, mode)
 	b.control(tokenizer.AssistantToken)
 	if mode == None {
 		b.control(tokenizer.EndThinkToken)
@@ -98,40 +88,111 @@ func Render(messages []Message, opt Options) (Prompt, error) {
 	return b.prompt, nil
 }
 
-// check validates what Render gets and returns the index of the last user turn,
-// -1 if there is none.
-func check(messages []Message, opt Options) (lastUser int, err error) {
-	if opt.Thinking < None || opt.Thinking > Max {
-		return 0, fmt.Errorf("chat: %v: %w", opt.Thinking, ErrMode)
-	}
-	if len(messages) == 0 {
-		return 0, fmt.Errorf("chat: no messages, at least one is needed: %w", ErrMessages)
-	}
-	lastUser = -1
-	for i, m := range messages {
-		switch m.Role {
-		case RoleSystem, RoleDeveloper, RoleAssistant:
-		case RoleUser:
-			lastUser = i
-		case "tool", "function":
-			return 0, fmt.Errorf("chat: message %d has role %q: tool results are not supported yet: %w", i, m.Role, ErrMessages)
-		case "":
-			return 0, fmt.Errorf("chat: message %d has no role: %w", i, ErrMessages)
-		default:
-			return 0, fmt.Errorf("chat: message %d has role %.32q (system, developer, user, assistant): %w", i, m.Role, ErrMessages)
+// turns writes everything but the system text.
+func (b *builder) turns(messages []Message, opt Options, mode Mode) {
+	keepFrom := reasoningKept(messages, opt)
+	sawUser := false
+	var calls []ToolCall // of the last assistant turn
+	for i := 0; i < len(messages); i++ {
+		switch m := messages[i]; m.Role {
+		case RoleTool, RoleUser:
+			turn := resultsAndText(messages[i:])
+			b.userTurn(turn, calls)
+			i += len(turn) - 1
+			if !sawUser {
+				b.endRange()
+			}
+			sawUser = true
+		case RoleAssistant:
+			b.control(tokenizer.AssistantToken)
+			if mode != None && i >= keepFrom {
+				b.control(tokenizer.ThinkToken)
+				b.text(m.Reasoning)
+			}
+			b.control(tokenizer.EndThinkToken)
+			b.text(m.Content)
+			if calls = m.Calls; len(calls) > 0 {
+				b.assistantCalls(calls, opt)
+			}
+			b.control(tokenizer.EOSToken)
 		}
 	}
-	return lastUser, nil
 }
 
-func systemText(messages []Message) string {
+// resultsAndText is what the messages begin with that makes up one user turn: the
+// results of calls and one text, or one text alone.
+func resultsAndText(messages []Message) []Message {
+	n := 0
+	for n < len(messages) && messages[n].Role == RoleTool {
+		n++
+	}
+	if n < len(messages) && messages[n].Role == RoleUser {
+		n++
+	}
+	return messages[:n]
+}
+
+// reasoningKept is the index of the first message whose reasoning is rendered.
+func reasoningKept(messages []Message, opt Options) int {
+	if len(opt.Tools) > 0 {
+		return 0
+	}
+	keep := 0
+	for i, m := range messages {
+		if m.Role == RoleTool || len(m.Calls) > 0 {
+			return 0
+		}
+		if m.Role == RoleUser {
+			keep = i
+		}
+	}
+	return keep
+}
+
+// check validates what Render gets.
+func check(messages []Message, opt Options) error {
+	if opt.Thinking < None || opt.Thinking > Max {
+		return fmt.Errorf("chat: %v: %w", opt.Thinking, ErrMode)
+	}
+	if len(messages) == 0 {
+		return fmt.Errorf("chat: no messages, at least one is needed: %w", ErrMessages)
+	}
+	for i, m := range messages {
+		switch m.Role {
+		case RoleSystem, RoleDeveloper, RoleAssistant, RoleUser, RoleTool:
+		case "":
+			return fmt.Errorf("chat: message %d has no role: %w", i, ErrMessages)
+		default:
+			return fmt.Errorf("chat: message %d has role %.32q (system, developer, user, assistant, tool): %w", i, m.Role, ErrMessages)
+		}
+		if len(m.Calls) > 0 && m.Role != RoleAssistant {
+			return fmt.Errorf("chat: message %d calls tools and is no assistant message: %w", i, ErrMessages)
+		}
+		for k, c := range m.Calls {
+			if c.Name == "" || len(c.Name) > MaxNameBytes {
+				return fmt.Errorf("chat: message %d, call %d: want a name of 1 to %d bytes, got %d: %w", i, k, MaxNameBytes, len(c.Name), ErrMessages)
+			}
+		}
+	}
+	return checkTools(opt.Tools)
+}
+
+// system writes the system text and the tools.
+func (b *builder) system(messages []Message, tools []Tool) {
 	var parts []string
 	for _, m := range messages {
 		if (m.Role == RoleSystem || m.Role == RoleDeveloper) && m.Content != "" {
 			parts = append(parts, m.Content)
 		}
 	}
-	return strings.Join(parts, systemSeparator)
+	b.text(strings.Join(parts, systemSeparator))
+	if len(tools) == 0 {
+		return
+	}
+	if len(parts) > 0 {
+		b.text(systemSeparator)
+	}
+	b.toolSection(tools)
 }
 
 // TemplateRevision is part of the identity of cached state. Raise it when Render

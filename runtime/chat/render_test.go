@@ -72,7 +72,11 @@ func TestRenderRefuses(t *testing.T) {
 		{"unknown role", []chat.Message{user("a"), {Role: "wizard"}}, chat.Options{}, chat.ErrMessages, `message 1 has role "wizard"`},
 		{"huge role", []chat.Message{{Role: strings.Repeat("x", 1<<20)}}, chat.Options{}, chat.ErrMessages, `message 0 has role "xxx`},
 		{"no role", []chat.Message{{Content: "a"}}, chat.Options{}, chat.ErrMessages, "message 0 has no role"},
-		{"tool", []chat.Message{{Role: "tool"}}, chat.Options{}, chat.ErrMessages, "not supported yet"},
+		{"calls of a user", []chat.Message{{Role: "user", Calls: []chat.ToolCall{{Name: "f"}}}}, chat.Options{}, chat.ErrMessages, "calls tools"},
+		{"call without a name", []chat.Message{{Role: "assistant", Calls: []chat.ToolCall{{}}}}, chat.Options{}, chat.ErrMessages, "call 0: want a name"},
+		{"tool without a name", []chat.Message{user("a")}, chat.Options{Tools: []chat.Tool{{}}}, chat.ErrTools, "tool 0 has no name"},
+		{"tools of one name", []chat.Message{user("a")}, chat.Options{Tools: []chat.Tool{{Name: "f"}, {Name: "f"}}}, chat.ErrTools, "two tools"},
+		{"broken schema", []chat.Message{user("a")}, chat.Options{Tools: []chat.Tool{{Name: "f", Parameters: "{"}}}, chat.ErrTools, "not JSON"},
 		{"mode", []chat.Message{user("a")}, chat.Options{Thinking: 7}, chat.ErrMode, "Mode(7)"},
 	} {
 		_, err := chat.Render(c.messages, c.opt)

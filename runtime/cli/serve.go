@@ -128,12 +128,13 @@ func watchSignals(end context.CancelCauseFunc) (stop func()) {
 // listenAndServe binds the address, serves until ctx ends, and shuts down.
 func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
 	cfg := server.Config{
-		Scheduler: st.sched, CacheProblem: st.cacheProblem,
+		Scheduler: st.sched, CacheProblem: st.cacheProblem, Calls: st.calls,
 		Model: server.ModelInfo{
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
 		Version: versionText(), CORS: s.server.CORS, Keys: s.keys, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Unsafe: server.UnsafeOf(s.faults.Has),
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store

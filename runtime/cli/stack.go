@@ -10,6 +10,7 @@ import (
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
 	"ds4/runtime/kvstore"
+	"ds4/runtime/kvstore/replay"
 	"ds4/runtime/scheduler"
 	"ds4/runtime/vfs"
 )
@@ -34,6 +35,7 @@ type stack struct {
 	store *kvstore.Store // nil without a disk cache
 	// cacheProblem says why there is no store although one was asked for.
 	cacheProblem string
+	calls        *replay.Memory // of the tool calls that were sampled
 	sched        *scheduler.Scheduler
 	memory       memoryPlan
 	maxPrefix    string // the model's text that asks for maximal effort
@@ -64,7 +66,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if s.memory, err = planMemory(s.model, o.model, o.sessions, available, source); err != nil {
 		return nil, err
 	}
-	if err := s.startEngine(a, o, log); err != nil {
+	if err := s.startEngine(ctx, a, o, log); err != nil {
 		return nil, err
 	}
 	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
@@ -78,6 +80,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if o.kv.Dir != "" {
 		s.openStore(o, log)
 	}
+	s.openCalls(o, log)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 }
 
 // startEngine makes the device, with the fault hooks around it, and the engine.
-func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
+func (s *stack) startEngine(ctx context.Context, a *app, o stackOptions, log logFunc) error {
 	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
 	if err != nil {
 		return err
@@ -103,7 +106,9 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 		return err
 	}
 	s.dev = wrapped
-	s.eng, err = engine.New(s.model, s.dev, s.memory.options(o.model))
+	opt := s.memory.options(o.model)
+	opt.Packing = packingLog(ctx, log, pointClock.Now)
+	s.eng, err = engine.New(s.model, s.dev, opt)
 	return err
 }
 
@@ -129,12 +134,30 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 	s.store = store
 }
 
+// callsShare is which part of the disk cache's budget the file of tool calls may take.
+const callsShare = 8
+
+// openCalls remembers tool calls, in a file if there is a disk cache.
+func (s *stack) openCalls(o stackOptions, log logFunc) {
+	opt := replay.Options{Log: log, Now: pointClock.Now}
+	if s.store != nil {
+		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
+		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))
+		opt.Writable, opt.Resized = s.store.Owned, s.store.CountCalls
+		opt.Sync = kvstore.Sync(o.kv.Sync) != kvstore.SyncNone
+	}
+	s.calls = replay.Open(opt)
+}
+
 // close ends the scheduler, saves what it holds within ctx, and releases the
 // rest. What still runs when ctx ends is abandoned with the process.
 func (s *stack) close(ctx context.Context) error {
 	var errs []error
 	if s.sched != nil {
 		errs = append(errs, s.sched.Shutdown(ctx))
+	}
+	if s.calls != nil {
+		errs = append(errs, s.calls.Close(ctx))
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close(ctx))

@@ -57,6 +57,8 @@ var UnsafeSwitches = []string{
 	"leak-goroutines",  // that of a request whose client has gone stays
 	"leak-files",       // restored segments stay open
 	"leak-memory",      // places in conversations to come back to are never dropped
+	"no-keepalive",     // a stream is silent while there is no text
+	"ignore-hangup",    // clients that have gone are answered to the end
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

@@ -39,7 +39,7 @@ func benchModel(b *testing.B) *model.Model {
 func BenchmarkPrefill(b *testing.B) {
 	for _, n := range []int{512, 2048} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			tokens := benchTokens(n)
 			for b.Loop() {
@@ -56,7 +56,7 @@ func BenchmarkPrefill(b *testing.B) {
 func BenchmarkPrefillAtDepth(b *testing.B) {
 	for _, depth := range []int{2048, 32768} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			tokens := benchTokens(depth + e.ChunkTokens())
 			prefill(b, s, tokens[:depth], e.ChunkTokens())
@@ -76,7 +76,7 @@ func BenchmarkPrefillAtDepth(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	for _, depth := range []int{1, 2048} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			prefill(b, s, benchTokens(depth), e.ChunkTokens())
 			point := s.Keep()

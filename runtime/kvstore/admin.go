@@ -195,7 +195,7 @@ func (s *Survey) walk(ctx context.Context, d folder, opt SurveyOptions) error {
 		name := path.Join(string(d), e.Name)
 		switch e.Name {
 		case "segments", "tmp", "quarantine":
-		case "LOCK", "journal", "inflight":
+		case "LOCK", "journal", "inflight", callsName:
 			s.OtherBytes += sizeOf(s.fs, name, 1)
 		default:
 			s.Foreign += sizeOf(s.fs, name, maxDepth)

@@ -246,7 +246,7 @@ func (p *purger) leftovers() error {
 		_, ok := parseQuarantined(b)
 		return vfs.IsTemp(b) || ok && (!p.sel.DryRun || path.Ext(b) != segmentExt && !p.counted(b))
 	})
-	sweep(string(p.d), func(b string) bool { return b == "journal" || vfs.IsTemp(b) })
+	sweep(string(p.d), func(b string) bool { return b == "journal" || b == callsName || vfs.IsTemp(b) })
 	return errors.Join(errs...)
 }
 

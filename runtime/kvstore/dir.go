@@ -37,11 +37,15 @@ const segmentExt = ".kv"
 
 func (d folder) lock() string          { return path.Join(string(d), "LOCK") }
 func (d folder) journal() string       { return path.Join(string(d), "journal") }
+func (d folder) calls() string         { return path.Join(string(d), callsName) }
 func (d folder) segments() string      { return path.Join(string(d), "segments") }
 func (d folder) tmp() string           { return path.Join(string(d), "tmp") }
 func (d folder) inflight() string      { return path.Join(string(d), "inflight") }
 func (d folder) quarantine() string    { return path.Join(string(d), "quarantine") }
 func (d folder) shard(x string) string { return path.Join(d.segments(), x) }
+
+// callsName is the file that remembers tool calls (package replay).
+const callsName = "toolcalls"
 
 // segment returns where the segment lives.
 func (d folder) segment(id segment.ID) string {

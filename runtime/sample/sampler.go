@@ -74,6 +74,16 @@ func (s *Sampler) Sample(logits []float32) int32 {
 	return draw(s.kept, random)
 }
 
+// Greedy returns the most likely token whatever the parameters. It takes a random
+// number where Sample would, so that what is drawn afterwards does not depend on how
+// many tokens were prescribed.
+func (s *Sampler) Greedy(logits []float32) int32 {
+	if s.params.Temperature != 0 {
+		s.rng.Uint64()
+	}
+	return argmax(logits)
+}
+
 // finite is false for NaN and both infinities.
 func finite(x float32) bool { return x-x == 0 }
 

@@ -35,6 +35,7 @@ type Request struct {
 	Sampling  sample.Params
 	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
 	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
+	Tools     bool     // tools were offered: blocks of calls in the answer become events and end it
 	// IgnoreEOS keeps decoding past the end of turn, for measurements only.
 	IgnoreEOS bool
 }
@@ -49,6 +50,12 @@ const (
 	// EventText carries visible text; EventReasoning the text inside <think>.
 	EventText
 	EventReasoning
+	// EventCall begins a tool call, Text is the tool's name; EventArguments carries a
+	// piece of its arguments, which together are one JSON object; EventCallEnd says
+	// that they are complete. Index is the call's.
+	EventCall
+	EventArguments
+	EventCallEnd
 	// EventDone ends a stream that worked; Result is set.
 	EventDone
 	// EventError ends a stream that failed; Err is set: *FailureError,
@@ -61,16 +68,31 @@ const (
 type Event struct {
 	Kind        EventKind
 	Text        string
+	Index       int // of a call, from 0
 	Done, Total int // tokens
+	Cached      int // of EventPrefill: tokens of the prompt that are reused, besides Total
 	Result      *Result
 	Err         error
 }
 
 // Finish reasons.
 const (
-	FinishStop   = "stop"
-	FinishLength = "length"
-	FinishError  = "error"
+	FinishStop      = "stop"
+	FinishLength    = "length"
+	FinishToolCalls = "tool_calls"
+	FinishError     = "error"
+)
+
+// Problem is what was wrong with a block of tool calls; "" if nothing was.
+type Problem string
+
+const (
+	// ProblemUnterminated: the answer ended inside the block. Its calls must not be
+	// made; the request finishes as FinishError.
+	ProblemUnterminated Problem = "unterminated tool call"
+	// ProblemMalformed: the block is closed and breaks the rules of the format. Calls
+	// that were reported must not be made; Result.Block.Text is what the model wrote.
+	ProblemMalformed Problem = "malformed tool call"
 )
 
 // Sources of a request's prefix.
@@ -85,6 +107,10 @@ const (
 // PromptTokens; the numbers are those of the last attempt.
 type Result struct {
 	Finish           string
+	Short            bool   // the limit of tokens or the context's room ended it, whatever Finish says of tool calls
+	StopString       string // the one of Request.Stop that ended the answer, "" if none did
+	Problem          Problem
+	Block            chat.Block // of tool calls; what chat.Options.Replay should return for each of them
 	PromptTokens     int
 	CachedTokens     int    // reused, never evaluated in this request
 	EvaluatedTokens  int    // prompt tokens that the backend evaluated

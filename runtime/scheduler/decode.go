@@ -18,7 +18,7 @@ func (s *Scheduler) decoded(j *job) {
 	s.uncured = 0
 	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
 	s.saveSegment(j)
-	id := j.sampler.Sample(sl.sess.Logits())
+	id := j.sample()
 	if id == sample.NoToken {
 		s.jobFailed(j, stageDecode, errGarbage)
 		return
@@ -37,11 +37,14 @@ func (s *Scheduler) take(j *job, id int32) {
 	if j.answer.parts.Reasoning() {
 		j.slot.hidden = true
 	}
-	reasoning, text, stopped := j.answer.push(id)
-	s.emit(j, reasoning, text)
+	events, stopped := j.answer.push(id)
+	s.emit(j, events)
 	switch {
 	case stopped:
 		s.complete(j, FinishStop)
+		return
+	case j.answer.parts.Ended():
+		s.finishAnswer(j, FinishToolCalls)
 		return
 	case j.sampled >= j.maxTokens, j.slot.sess.Len() >= s.eng.ContextTokens():
 		s.finishAnswer(j, FinishLength)
@@ -53,30 +56,55 @@ func (s *Scheduler) take(j *job, id int32) {
 	}
 }
 
-func (s *Scheduler) emit(j *job, reasoning, text string) {
-	if reasoning != "" {
-		j.out.put(Event{Kind: EventReasoning, Text: reasoning})
+// sample draws the next token: what the format of tool calls prescribes greedily, all
+// else as the request wants it.
+func (j *job) sample() int32 {
+	logits := j.slot.sess.Logits()
+	if j.answer.parts.Syntax() {
+		return j.sampler.Greedy(logits)
 	}
-	if text != "" {
-		j.out.put(Event{Kind: EventText, Text: text})
+	return j.sampler.Sample(logits)
+}
+
+func (s *Scheduler) emit(j *job, events []Event) {
+	for _, e := range events {
+		j.out.put(e)
 	}
-	j.sent = j.sent || reasoning != "" || text != ""
+	j.sent = j.sent || len(events) > 0
 }
 
 // finishAnswer ends an answer that no stop string ended so far: one may hide in
 // what was held back.
 func (s *Scheduler) finishAnswer(j *job, reason string) {
-	reasoning, text, stopped := j.answer.flush()
-	s.emit(j, reasoning, text)
+	events, stopped := j.answer.flush()
+	s.emit(j, events)
 	if stopped {
 		reason = FinishStop
 	}
 	s.complete(j, reason)
 }
 
+// checkBlock looks at the tool calls of an answer that ends for a reason and returns
+// the reason to tell. A block that was cut must not be obeyed; one that is no block is
+// an answer like another, with a warning.
+func (s *Scheduler) checkBlock(j *job, reason string) string {
+	j.block = j.answer.parts.Block()
+	switch {
+	case j.block.Open:
+		j.problem = ProblemUnterminated
+		return FinishError
+	case j.block.Closed && !j.block.Good:
+		j.problem = ProblemMalformed
+		return FinishStop
+	}
+	return reason
+}
+
 // complete ends a request that worked.
 func (s *Scheduler) complete(j *job, reason string) {
-	s.logFinish(j, reason, "")
+	j.short = reason == FinishLength
+	reason = s.checkBlock(j, reason)
+	s.logFinish(j, reason, string(j.problem))
 	s.detach(j)
 	s.end(j, Event{Kind: EventDone, Result: j.result(reason)}, reason)
 }

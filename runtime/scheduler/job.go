@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/sample"
 )
 
@@ -55,6 +56,9 @@ type job struct {
 
 	sampler *sample.Sampler
 	answer  *answer
+	block   chat.Block // of tool calls, at the end
+	problem Problem
+	short   bool  // the limit of tokens, or the context's room, ended it
 	next    int32 // sampled, not yet evaluated
 	sampled int
 	decode  time.Duration
@@ -108,10 +112,14 @@ func (j *job) kind() string {
 }
 
 func (j *job) flags() string {
-	if j.req.Thinking {
-		return " THINKING"
+	flags := ""
+	if j.req.Tools {
+		flags = " TOOLS"
 	}
-	return ""
+	if j.req.Thinking {
+		flags += " THINKING"
+	}
+	return flags
 }
 
 // span is the "ctx=C..P:S" of log lines.
@@ -131,6 +139,10 @@ func (j *job) logSource() string {
 func (j *job) result(finish string) *Result {
 	return &Result{
 		Finish:           finish,
+		StopString:       j.answer.stop.found,
+		Short:            j.short,
+		Problem:          j.problem,
+		Block:            j.block,
 		PromptTokens:     j.total(),
 		CachedTokens:     j.attempt.cached,
 		EvaluatedTokens:  j.total() - j.attempt.cached,

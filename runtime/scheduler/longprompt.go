@@ -35,7 +35,16 @@ func (s *Scheduler) tokens(ctx context.Context, p chat.Prompt, text []byte) ([]i
 	if least := len(text) / s.long.longest; least >= limit {
 		return nil, &ContextLengthError{PromptTokens: least, ContextTokens: limit, AtLeast: true}
 	}
-	if len(text) > longText {
+	tokens, err := s.tokenise(ctx, p, len(text))
+	if err == nil && len(tokens) >= limit {
+		err = &ContextLengthError{PromptTokens: len(tokens), ContextTokens: limit}
+	}
+	return tokens, err
+}
+
+// tokenise waits for its turn if the text has so many bytes.
+func (s *Scheduler) tokenise(ctx context.Context, p chat.Prompt, bytes int) ([]int32, error) {
+	if bytes > longText {
 		select {
 		case s.long.turn <- struct{}{}:
 			defer func() { <-s.long.turn }()
@@ -43,9 +52,5 @@ func (s *Scheduler) tokens(ctx context.Context, p chat.Prompt, text []byte) ([]i
 			return nil, context.Cause(ctx)
 		}
 	}
-	tokens := chat.Tokens(s.tok, p)
-	if len(tokens) >= limit {
-		return nil, &ContextLengthError{PromptTokens: len(tokens), ContextTokens: limit}
-	}
-	return tokens, nil
+	return chat.Tokens(s.tok, p), nil
 }

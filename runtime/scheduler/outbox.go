@@ -26,14 +26,7 @@ func (e Event) terminal() bool { return e.Kind == EventDone || e.Kind == EventEr
 // put appends an event. After a terminal event nothing must follow.
 func (o *outbox) put(e Event) {
 	o.mu.Lock()
-	if n := len(o.pending); n > 0 && o.pending[n-1].Kind == e.Kind {
-		switch last := &o.pending[n-1]; e.Kind {
-		case EventPrefill:
-			*last = e
-		case EventText, EventReasoning:
-			last.Text += e.Text
-		}
-	} else {
+	if n := len(o.pending); n == 0 || !o.pending[n-1].merge(e) {
 		o.pending = append(o.pending, e)
 	}
 	o.mu.Unlock()
@@ -41,6 +34,22 @@ func (o *outbox) put(e Event) {
 	case o.wake <- struct{}{}:
 	default:
 	}
+}
+
+// merge joins e, which follows, to last if one event can stand for both.
+func (last *Event) merge(e Event) bool {
+	if last.Kind != e.Kind || last.Index != e.Index {
+		return false
+	}
+	switch e.Kind {
+	case EventPrefill:
+		*last = e
+	case EventText, EventReasoning, EventArguments:
+		last.Text += e.Text
+	default:
+		return false
+	}
+	return true
 }
 
 func (o *outbox) takeAll() []Event {

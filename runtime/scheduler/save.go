@@ -24,9 +24,10 @@ const maxSegments = 8
 
 // saveSegment saves a full segment if the request's session stands at its end.
 // What follows hidden reasoning is not worth a write: no later prompt goes that
-// way, and the next turn passes the place again without it.
+// way, and the next turn passes the place again without it. In a conversation with
+// tools reasoning stays.
 func (s *Scheduler) saveSegment(j *job) {
-	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && !j.slot.hidden && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
+	if n := j.slot.sess.Len(); n%s.cfg.SegmentTokens == 0 && (!j.slot.hidden || j.req.Tools) && (j.cold() || !s.cfg.Unsafe.ColdOnly) {
 		_ = s.save(j.ctx, j.slot, reasonContinued)
 	}
 }

@@ -35,15 +35,18 @@ type Stats struct {
 	Failures  map[string]uint64 // by class: device, resource, restore, internal
 	Cancelled uint64
 
-	PrefillTokens  uint64 // evaluated
-	PrefillTime    time.Duration
-	PrefillChunks  uint64
-	DecodeTokens   uint64 // evaluated in decode
-	DecodeTime     time.Duration
-	CachedTokens   uint64 // reused, memory and disk
-	RestoredTokens uint64 // of CachedTokens, those read from disk
-	RestoreTime    time.Duration
-	SaveStall      time.Duration // prefill and decode stood still while a segment was copied or waited for the writer
+	PrefillTokens uint64 // evaluated
+	PrefillTime   time.Duration
+	PrefillChunks uint64
+	DecodeTokens  uint64 // evaluated in decode
+	DecodeTime    time.Duration
+	// DecodeReadBytes is the least that decode had to read: active weights and rows
+	// of the sessions.
+	DecodeReadBytes uint64
+	CachedTokens    uint64 // reused, memory and disk
+	RestoredTokens  uint64 // of CachedTokens, those read from disk
+	RestoreTime     time.Duration
+	SaveStall       time.Duration // prefill and decode stood still while a segment was copied or waited for the writer
 
 	PrefillAttempts uint64 // prompts given to the device
 	InlineRetries   uint64

@@ -130,7 +130,9 @@ func (s *Scheduler) account(b *batch, took time.Duration) {
 	if b.prefill != nil {
 		b.prefill.attempt.prefill += prefill
 	}
+	read := s.decodeBytes(b.decodes)
 	s.count.add(func(st *Stats) {
+		st.DecodeReadBytes += read
 		st.PrefillTokens += uint64(b.chunk)
 		st.PrefillTime += prefill
 		st.DecodeTokens += uint64(n)
@@ -139,6 +141,20 @@ func (s *Scheduler) account(b *batch, took time.Duration) {
 			st.PrefillChunks++
 		}
 	})
+}
+
+// decodeBytes is what the decoding sequences of a pass made the device read.
+func (s *Scheduler) decodeBytes(decodes []*job) (n uint64) {
+	if len(decodes) == 0 {
+		return 0
+	}
+	longest := 0
+	for _, j := range decodes {
+		pos := j.slot.sess.Len() - 1
+		longest = max(longest, pos)
+		n += s.eng.DecodeRowBytes(pos)
+	}
+	return n + s.eng.DecodeWeightBytes(len(decodes), longest)
 }
 
 // proven records that a request's state took a pass: the marker of its restore
@@ -158,7 +174,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	s.proven(j)
 	done, all := pos-j.attempt.cached, j.total()-j.attempt.cached
 	s.logChunk(j, done, all, rate(n, took))
-	j.out.put(Event{Kind: EventPrefill, Done: done, Total: all})
+	j.out.put(Event{Kind: EventPrefill, Done: done, Total: all, Cached: j.attempt.cached})
 	s.saveSegment(j)
 	if pos < j.attempt.mark && s.rejoin(j) {
 		return
@@ -172,7 +188,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	if pos < j.total() {
 		return
 	}
-	first := j.sampler.Sample(sl.sess.Logits())
+	first := j.sample()
 	if first == sample.NoToken {
 		s.jobFailed(j, stagePrefill, errGarbage)
 		return

@@ -13,43 +13,76 @@ const (
 	maxStopBytes = 1024
 )
 
-// answer turns sampled tokens into the text of events: reasoning and visible
-// text are split by control tokens, characters are whole, and stop strings are
-// held back until it is certain that they are none.
+// answer turns sampled tokens into events: reasoning, visible text and tool calls are
+// told apart, characters are whole, and stop strings are held back until it is certain
+// that they are none.
 type answer struct {
 	parts *chat.Answer
 	stop  stopper
+	list  []Event // of the present token
 }
 
 func newAnswer(tok *tokenizer.Tokenizer, r *Request) *answer {
-	return &answer{parts: chat.NewAnswer(tok, r.Thinking), stop: newStopper(r.Stop)}
+	return &answer{
+		parts: chat.NewAnswer(tok, chat.AnswerOptions{Thinking: r.Thinking, Tools: r.Tools}),
+		stop:  newStopper(r.Stop),
+	}
 }
 
-// push takes the next token. stopped says that a stop string is complete: text
-// ends before it, and nothing may be pushed any more.
-func (a *answer) push(id int32) (reasoning, text string, stopped bool) {
-	reasoning, text = a.parts.Push(id)
-	if text != "" {
-		text, stopped = a.stop.write(text)
-	}
-	return reasoning, text, stopped
+// push takes the next token and returns what it completes, valid until the next call.
+// stopped says that a stop string is complete: text ends before it, and nothing may be
+// pushed any more.
+func (a *answer) push(id int32) (events []Event, stopped bool) {
+	a.list = a.list[:0]
+	stopped = a.take(a.parts.Push(id))
+	return a.list, stopped
 }
 
 // flush returns what was held back, at the end of an answer that no stop string
 // ended.
-func (a *answer) flush() (reasoning, text string, stopped bool) {
-	reasoning, text = a.parts.Flush()
-	text, stopped = a.stop.write(text)
-	if !stopped {
-		text += a.stop.flush()
+func (a *answer) flush() (events []Event, stopped bool) {
+	a.list = a.list[:0]
+	if stopped = a.take(a.parts.Flush()); !stopped {
+		a.text(a.stop.flush())
 	}
-	return reasoning, text, stopped
+	return a.list, stopped
+}
+
+// take turns parts into events; only visible text is searched for stop strings.
+func (a *answer) take(parts []chat.Part) (stopped bool) {
+	for _, p := range parts {
+		switch p.Kind {
+		case chat.PartReasoning:
+			a.list = append(a.list, Event{Kind: EventReasoning, Text: p.Text})
+		case chat.PartText:
+			text, stopped := a.stop.write(p.Text)
+			a.text(text)
+			if stopped {
+				return true
+			}
+		case chat.PartCall:
+			a.text(a.stop.flush()) // no text follows
+			a.list = append(a.list, Event{Kind: EventCall, Index: p.Index, Text: p.Text})
+		case chat.PartArguments:
+			a.list = append(a.list, Event{Kind: EventArguments, Index: p.Index, Text: p.Text})
+		case chat.PartCallEnd:
+			a.list = append(a.list, Event{Kind: EventCallEnd, Index: p.Index})
+		}
+	}
+	return false
+}
+
+func (a *answer) text(text string) {
+	if text != "" {
+		a.list = append(a.list, Event{Kind: EventText, Text: text})
+	}
 }
 
 // stopper finds the earliest stop string in a stream of text.
 type stopper struct {
 	stops []string
 	held  string
+	found string // the one that was complete
 }
 
 func newStopper(stops []string) stopper {
@@ -72,7 +105,7 @@ func (s *stopper) write(text string) (out string, stopped bool) {
 	at := -1
 	for _, x := range s.stops {
 		if i := strings.Index(s.held, x); i >= 0 && (at < 0 || i < at) {
-			at = i
+			at, s.found = i, x
 		}
 	}
 	if at >= 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/sample"
 )
 
@@ -35,6 +36,12 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	go s.passEvents(j)
 	s.signal()
 	return j.out.ch, nil
+}
+
+// CountTokens returns how many tokens a prompt has, whatever the context holds.
+func (s *Scheduler) CountTokens(p chat.Prompt) int {
+	tokens, _ := s.tokenise(context.Background(), p, len(p.CacheText())) // only ctx ends it
+	return len(tokens)
 }
 
 // enqueue puts j into the queue, and watches for its client to go.

@@ -44,8 +44,8 @@ type chatRequest struct {
 	thinking     *bool
 	think        *bool // another name of thinking, which wins if both are there
 	effort       string
-	tools        int // how many were offered
-	toolChoice   string
+	tools        []chat.Tool
+	toolChoice   chat.ToolChoice
 }
 
 // parseChatRequest reads and checks a request body. Errors are *apiError with
@@ -100,7 +100,7 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 	case "reasoning_effort":
 		q.effort, _, err = r.str(name)
 	case "tools":
-		q.tools, err = countTools(r)
+		q.tools, err = readTools(r)
 	case "tool_choice":
 		q.toolChoice, err = readToolChoice(r)
 	default:
@@ -118,8 +118,9 @@ func (q *chatRequest) check() error {
 		return badField("messages", "want at least one message")
 	case len(q.model) > maxModelBytes:
 		return badField("model", "longer than %d bytes", maxModelBytes)
-	case q.tools > 0 && q.toolChoice != toolChoiceNone:
-		return badField("tools", "tool calls are not supported yet; leave tools out or send tool_choice %q", toolChoiceNone)
+	}
+	if err := checkChoice(q.toolChoice, q.tools); err != nil {
+		return err
 	}
 	if q.choices != nil && *q.choices != 1 {
 		return badField("n", "%d choices are not supported; leave it out or send 1", *q.choices)
@@ -134,6 +135,21 @@ func (q *chatRequest) check() error {
 		return badRequest("%v", err)
 	}
 	return nil
+}
+
+// turn is what the request asks for.
+func (q *chatRequest) turn() (*turn, error) {
+	mode, err := q.mode()
+	if err != nil {
+		return nil, err
+	}
+	return &turn{
+		kind: "chat", param: "messages", messages: q.messages,
+		tools: q.tools, choice: q.toolChoice, idPrefix: "call_",
+		thinking: mode, sampling: q.params(), seed: q.seed, stop: q.stop, maxTokens: q.outputLimit(),
+		// For the time of a decode whose length must be known.
+		ignoreEOS: q.ignoreEOS != nil && *q.ignoreEOS,
+	}, nil
 }
 
 // outputLimit is the client's cap on sampled tokens, nil without one.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"ds4/runtime/chat"
 	"ds4/runtime/sample"
 )
+
+const toolF = `{"type":"function","function":{"name":"f"}}`
 
 const hello = `"messages":[{"role":"user","content":"hi"}]`
 
@@ -51,8 +54,7 @@ func TestBadRequests(t *testing.T) {
 		{"message number", `{"messages":[7]}`, "messages[0]: want an object, got a number"},
 		{"no role", `{"messages":[{"content":"x"}]}`, "missing messages[0].role"},
 		{"role number", `{"messages":[{"role":1}]}`, "messages[0].role: want a string, got a number"},
-		{"role unknown", `{"messages":[{"role":"wizard","content":"x"}]}`, `messages[0].role: want system, developer, user or assistant, got "wizard"`},
-		{"tool role", `{"messages":[{"role":"tool","content":"x"}]}`, "messages[0].role: tool messages answer tool calls, which are not supported yet"},
+		{"role unknown", `{"messages":[{"role":"wizard","content":"x"}]}`, `messages[0].role: want system, developer, user, assistant or tool, got "wizard"`},
 		{"no content", `{"messages":[{"role":"user"}]}`, "missing messages[0].content"},
 		{"null content", `{"messages":[{"role":"user","content":null}]}`, "missing messages[0].content"},
 		{"content number", `{"messages":[{"role":"user","content":1}]}`, "messages[0].content: want a string or an array of parts, got a number"},
@@ -60,10 +62,26 @@ func TestBadRequests(t *testing.T) {
 			`messages[0].content[1]: a part of type "image_url" is not supported`},
 		{"part string", `{"messages":[{"role":"user","content":["x"]}]}`, "messages[0].content[0]: want an object, got a string"},
 		{"part without text", `{"messages":[{"role":"user","content":[{"type":"text"}]}]}`, "missing messages[0].content[0].text"},
-		{"tool calls", `{"messages":[{"role":"assistant","tool_calls":[{"id":"x"}]}]}`, "messages[0].tool_calls: tool calls are not supported yet"},
+		{"tool calls", `{"messages":[{"role":"assistant","tool_calls":[{"id":"x"}]}]}`, "missing messages[0].tool_calls[0].function.name"},
+		{"calls of a user", `{"messages":[{"role":"user","content":"x","tool_calls":[{"id":"x","function":{"name":"f"}}]}]}`,
+			"messages[0].tool_calls: only assistant messages call tools"},
+		{"result without content", `{"messages":[{"role":"tool","tool_call_id":"x"}]}`, "missing messages[0].content"},
+		{"arguments array", `{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":[]}}]}]}`,
+			"messages[0].tool_calls[0].function.arguments: want a string that holds a JSON object, got an array"},
 		{"second message", `{"messages":[{"role":"user","content":"a"},{"role":"user"}]}`, "missing messages[1].content"},
 
-		{"tools", `{"tools":[{"type":"function"}],` + hello + `}`, "tools: tool calls are not supported yet"},
+		{"tool without function", `{"tools":[{"type":"function"}],` + hello + `}`, "missing tools[0].function"},
+		{"tool without name", `{"tools":[{"type":"function","function":{}}],` + hello + `}`, "missing tools[0].function.name"},
+		{"tool of another type", `{"tools":[{"type":"web_search"}],` + hello + `}`, `tools[0].type: tools of type "web_search" are not supported`},
+		{"tool name", `{"tools":[{"type":"function","function":{"name":"` + strings.Repeat("n", 257) + `"}}],` + hello + `}`,
+			"tools[0].function.name: longer than 256 bytes"},
+		{"tools of one name", `{"tools":[` + toolF + `,` + toolF + `],` + hello + `}`, `tools[1].function.name: "f" is the name of another tool, too`},
+		{"schema string", `{"tools":[{"type":"function","function":{"name":"f","parameters":"x"}}],` + hello + `}`,
+			"tools[0].function.parameters: want an object, got a string"},
+		{"many tools", `{"tools":[` + manyTools(1025) + `],` + hello + `}`, "tools: more than 1024"},
+		{"choice word", `{"tool_choice":"any",` + hello + `}`, "tool_choice: want none, auto, required or an object"},
+		{"choice number", `{"tool_choice":1,` + hello + `}`, "tool_choice: want a string or an object, got a number"},
+		{"choice of nothing", `{"tool_choice":{"type":"function"},` + hello + `}`, "missing tool_choice.function.name"},
 		{"tools not array", `{"tools":{},` + hello + `}`, "tools: want an array, got an object"},
 		{"zero tokens", `{"max_tokens":0,` + hello + `}`, "max_tokens: want at least 1, got 0"},
 		{"negative tokens", `{"max_completion_tokens":-1e300,` + hello + `}`, "max_tokens: want at least 1, got -9223372036854775808"},
@@ -147,9 +165,17 @@ func TestFields(t *testing.T) {
 			chatRequest{messages: user, stream: &yes, includeUsage: &yes}},
 		{"thinking object", `{"thinking":{"type":"disabled","budget_tokens":5},` + hello + `}`, chatRequest{messages: user, thinking: &no}},
 		{"think", `{"think":true,` + hello + `}`, chatRequest{messages: user, think: &yes}},
-		{"hidden tools", `{"tools":[{"type":"function"}],"tool_choice":"none",` + hello + `}`,
-			chatRequest{messages: user, tools: 1, toolChoice: "none"}},
-		{"no tools", `{"tools":[],"tool_choice":{"type":"function","function":{"name":"f"}},` + hello + `}`, chatRequest{messages: user}},
+		{"hidden tools", `{"tools":[` + toolF + `],"tool_choice":"none",` + hello + `}`,
+			chatRequest{messages: user, tools: []chat.Tool{{Name: "f"}}, toolChoice: chat.ToolChoice{Kind: chat.ChoiceNone}}},
+		{"tools", `{"tools":[{"type":"function","function":{"strict":true,"parameters":{"type": "object"},"description":"d","name":"f","x":1},"y":[]}],"tool_choice":"auto",` + hello + `}`,
+			chatRequest{messages: user, tools: []chat.Tool{{Name: "f", Description: "d", Parameters: `{"type": "object"}`}}}},
+		{"calls and results", `{"messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}},
+			{"id":"b","function":{"arguments":{"y": [2]},"name":"g"}}]},{"role":"tool","tool_call_id":"a","content":"r"},{"role":"function","name":"g","content":"s"}]}`,
+			chatRequest{messages: []chat.Message{
+				{Role: "assistant", Calls: []chat.ToolCall{{ID: "a", Name: "f", Arguments: `{"x": 1}`}, {ID: "b", Name: "g", Arguments: `{"y": [2]}`}}},
+				{Role: "tool", CallID: "a", Content: "r"}, {Role: "tool", Content: "s"},
+			}}},
+		{"no tools", `{"tools":[],"tool_choice":"auto",` + hello + `}`, chatRequest{messages: user}},
 		{"parts", `{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"text":"b","type":"text","cache_control":{}}]}]}`,
 			chatRequest{messages: []chat.Message{{Role: "user", Content: "ab"}}}},
 		{"no parts", `{"messages":[{"role":"user","content":[]}]}`, chatRequest{messages: []chat.Message{{Role: "user"}}}},
@@ -207,6 +233,23 @@ func TestThinkingMode(t *testing.T) {
 	}
 }
 
+func manyTools(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, strings.Replace(toolF, `"f"`, fmt.Sprintf(`"f%d"`, i), 1))
+	}
+	return strings.Join(list, ",")
+}
+
+func mustTurn(t testing.TB, q *chatRequest) *turn {
+	t.Helper()
+	turn, err := q.turn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return turn
+}
+
 // TestGeneration: thinking uses the model's own sampling unless the server is told
 // otherwise; without thinking the client decides.
 func TestGeneration(t *testing.T) {
@@ -230,7 +273,7 @@ func TestGeneration(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			req, err := s.generation(q)
+			req, err := s.generation(mustTurn(t, q))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -258,11 +301,11 @@ func TestRandomSeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := s.generation(q)
+		a, err := s.generation(mustTurn(t, q))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.generation(q)
+		b, err := s.generation(mustTurn(t, q))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,6 +326,8 @@ func FuzzChatRequest(f *testing.F) {
 		`{"model":"m","stream":true,"stream_options":{"include_usage":true},"max_tokens":5,"temperature":0.5,"stop":["a"],` + hello + `}`,
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":"b","reasoning_content":"c"}]}`,
 		`{"thinking":{"type":"enabled"},"reasoning_effort":"max","seed":1e99,"tools":[],"tool_choice":"none",` + hello + `}`,
+		`{"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],"tool_choice":"auto",` + hello + `}`,
+		`{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"r"}]}`,
 		`{"messages":[[[[`, `{"x":{"x":{"x":`, `{}{}`, `nul`, "\xff",
 	} {
 		f.Add([]byte(seed))
@@ -303,7 +348,7 @@ func FuzzChatRequest(f *testing.F) {
 		if len(q.messages) == 0 || len(q.stop) > maxStops || len(q.model) > maxModelBytes {
 			t.Fatalf("limits passed: %+v", q)
 		}
-		req, err := s.generation(q)
+		req, err := s.generation(mustTurn(t, q))
 		if err != nil {
 			t.Fatalf("accepted, then refused: %v", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"ds4/metal/cpu"
 	"ds4/metal/fault"
 	"ds4/runtime/engine"
+	"ds4/runtime/kvstore/replay"
 	"ds4/runtime/model"
 	"ds4/runtime/model/tiny"
 	"ds4/runtime/scheduler"
@@ -55,6 +56,11 @@ const wholeContext = 1024
 
 func newWhole(t *testing.T, faults string, change func(*scheduler.Config)) *whole {
 	t.Helper()
+	return newWholeOf(t, wholeContext, faults, change)
+}
+
+func newWholeOf(t *testing.T, context int, faults string, change func(*scheduler.Config)) *whole {
+	t.Helper()
 	l, err := embedded()
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +78,7 @@ func newWhole(t *testing.T, faults string, change func(*scheduler.Config)) *whol
 		t.Fatal(err)
 	}
 	dev := fault.Wrap(inner, plan)
-	eng, err := engine.New(l.model, dev, engine.Options{ContextTokens: wholeContext, ChunkTokens: 32, Numerics: model.Production})
+	eng, err := engine.New(l.model, dev, engine.Options{ContextTokens: context, ChunkTokens: 32, Numerics: model.Production})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +100,11 @@ func newWhole(t *testing.T, faults string, change func(*scheduler.Config)) *whol
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newTestServer(t, sched, func(c *Config) { c.Model.ContextTokens = wholeContext })
+	calls := replay.Open(replay.Options{})
+	s := newTestServer(t, sched, func(c *Config) {
+		c.Model.ContextTokens, c.Calls = context, calls
+		c.ThinkingSampling = true // so that temperature 0 is
+	})
 	w := &whole{t: t, sched: sched, url: listen(t, s), http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(w.http.CloseIdleConnections)
 	return w
@@ -153,7 +163,7 @@ func (w *whole) eventually(what string, ok func(scheduler.Stats) bool) {
 func TestWholeAnswers(t *testing.T) {
 	w := newWhole(t, "", nil)
 	cold := w.full(12, "Who are you?")
-	if got := cold.Choices[0]; !strings.HasPrefix(got.Message.Content, "I am ds4-tiny") || got.FinishReason != "length" {
+	if got := cold.Choices[0]; !strings.HasPrefix(*got.Message.Content, "I am ds4-tiny") || got.FinishReason != "length" {
 		t.Errorf("got %+v", got)
 	}
 	n := cold.Timings
@@ -176,7 +186,7 @@ func TestWholeAnswers(t *testing.T) {
 		}
 		text.WriteString(last.Choices[0].Delta.Content)
 	}
-	if status != http.StatusOK || text.String() != cold.Choices[0].Message.Content {
+	if status != http.StatusOK || text.String() != *cold.Choices[0].Message.Content {
 		t.Errorf("%d, streamed %q", status, text.String())
 	}
 	if n = last.Timings; n == nil || n.Source == scheduler.SourceCold || n.CachedTokens+n.EvaluatedTokens != n.PromptTokens {
@@ -229,7 +239,7 @@ func TestWholeDisconnect(t *testing.T) {
 	if st.PrefillTokens > 500 || st.MaxStreak != 0 || st.Failures["device"] != 0 {
 		t.Errorf("after two disconnects: %+v", st)
 	}
-	if got := w.full(4, "Who are you?").Choices[0].Message.Content; got == "" || !strings.HasPrefix("I am ds4-tiny", got) {
+	if got := *w.full(4, "Who are you?").Choices[0].Message.Content; got == "" || !strings.HasPrefix("I am ds4-tiny", got) {
 		t.Errorf("afterwards: %q", got)
 	}
 }

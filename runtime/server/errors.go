@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"ds4/runtime/scheduler"
@@ -141,14 +142,22 @@ func shuttingDown() *apiError {
 }
 
 // writeError answers with an error. It must be called before anything was written.
-func (s *Server) writeError(w http.ResponseWriter, e *apiError) error {
+func (s *Server) writeError(w http.ResponseWriter, e *apiError, shape func(*apiError) any) error {
 	if e.retryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfterSeconds(e.retryAfter))
 	}
 	if e.allow != "" {
 		w.Header().Set("Allow", e.allow)
 	}
-	return s.writeJSON(w, e.status, errorBody{e})
+	return s.writeJSON(w, e.status, shape(e))
+}
+
+// errorShape is what errors look like to the clients of a path.
+func errorShape(path string) func(*apiError) any {
+	if path == messagesPath || strings.HasPrefix(path, messagesPath+"/") {
+		return func(e *apiError) any { return newAnthropicError(e) }
+	}
+	return func(e *apiError) any { return errorBody{e} }
 }
 
 // retryAfterSeconds is the value of a Retry-After header: whole seconds, rounded up.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -37,6 +38,9 @@ func (f *fakeScheduler) Health() scheduler.Health {
 	}
 	return f.health
 }
+
+// CountTokens counts what stands between control tokens.
+func (f *fakeScheduler) CountTokens(p chat.Prompt) int { return len(p.Pieces) }
 
 func (f *fakeScheduler) Stats() scheduler.Stats { return f.stats }
 
@@ -99,7 +103,7 @@ func failed(err error) scheduler.Event {
 
 func done(finish string) scheduler.Event {
 	return scheduler.Event{Kind: scheduler.EventDone, Result: &scheduler.Result{
-		Finish: finish, PromptTokens: 12, CachedTokens: 8, EvaluatedTokens: 4, CompletionTokens: 3,
+		Finish: finish, Short: finish == scheduler.FinishLength, PromptTokens: 12, CachedTokens: 8, EvaluatedTokens: 4, CompletionTokens: 3,
 		Source: scheduler.SourceDisk, RestoredTokens: 8, Attempts: 1,
 		Queue: time.Millisecond, RestoreTime: 2 * time.Millisecond,
 		Prefill: 3500 * time.Microsecond, Decode: 4 * time.Millisecond,

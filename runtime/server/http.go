@@ -16,7 +16,8 @@ import (
 // recorder remembers whether and how a request was answered.
 type recorder struct {
 	http.ResponseWriter
-	status int // 0: nothing was sent
+	status int                 // 0: nothing was sent
+	shape  func(*apiError) any // what an error looks like in the protocol of the path
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -46,7 +47,7 @@ func (s *Server) answerError(rec *recorder, err error) {
 	if e.status == http.StatusInternalServerError && e.Code == "" && !errors.Is(err, errPanic) {
 		s.cfg.Log("request failed: %v", err)
 	}
-	if err := s.writeError(rec, e); err != nil {
+	if err := s.writeError(rec, e, rec.shape); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 }

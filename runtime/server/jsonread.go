@@ -21,6 +21,7 @@ const maxJSONDepth = 64
 // never fail by size, nesting is bounded, and nothing may follow the document.
 type jsonReader struct {
 	dec   *json.Decoder
+	data  []byte
 	depth int
 }
 
@@ -28,7 +29,7 @@ type jsonReader struct {
 func newJSONReader(data []byte) *jsonReader {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	return &jsonReader{dec: dec}
+	return &jsonReader{dec: dec, data: data}
 }
 
 // next returns the next token: json.Delim, string, json.Number, bool or nil.
@@ -134,6 +135,46 @@ func (r *jsonReader) skipRest(first json.Token) error {
 		}
 	}
 	return nil
+}
+
+// rawRest consumes what remains of an object or array that began with first, and
+// returns its text as the client wrote it.
+func (r *jsonReader) rawRest(first json.Token) (string, error) {
+	start := r.dec.InputOffset() - 1 // first is one byte
+	if err := r.skipRest(first); err != nil {
+		return "", err
+	}
+	return string(r.data[start:r.dec.InputOffset()]), nil
+}
+
+// object reads an object as its text; "" for null.
+func (r *jsonReader) object(path string) (string, error) {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return "", err
+	}
+	if tok != json.Delim('{') {
+		return "", badField(path, "want an object, got %s", kind(tok))
+	}
+	return r.rawRest(tok)
+}
+
+// list calls elem with the first token of each element of an array; elem must
+// consume the rest; present is false for null.
+func (r *jsonReader) list(path string, limit int, elem func(first json.Token, path string) error) (present bool, err error) {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return false, err
+	}
+	if tok != json.Delim('[') {
+		return false, badField(path, "want an array, got %s", kind(tok))
+	}
+	return true, r.elements(func(i int, first json.Token) error {
+		if i == limit {
+			return badField(path, "more than %d", limit)
+		}
+		return elem(first, fmt.Sprintf("%s[%d]", path, i))
+	})
 }
 
 // str reads a string; present is false for null.

@@ -97,14 +97,23 @@ type kvCleared struct {
 }
 
 // handleKVClear serves POST /v1/kv/clear: it empties the disk cache, the idle live
-// sessions and the memory of failures. Without a disk cache it does the rest.
+// sessions, the tool calls that are remembered and the memory of failures. Without a disk
+// cache it does the rest.
 func (s *Server) handleKVClear(w http.ResponseWriter, r *http.Request) error {
 	if err := s.cfg.Scheduler.ClearKV(r.Context()); err != nil {
 		return fromStore(err)
 	}
+	s.forgetCalls()
 	body := kvCleared{Cleared: true}
 	if s.cfg.Store != nil {
 		body.Bytes = s.cfg.Store.Stats().UsedBytes
 	}
 	return s.writeJSON(w, http.StatusOK, body)
+}
+
+// forgetCalls is for when everything that is known of prompts should go.
+func (s *Server) forgetCalls() {
+	if s.cfg.Calls != nil {
+		s.cfg.Calls.Clear()
+	}
 }

@@ -78,6 +78,9 @@ func (s *Server) handleKVPurge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fromStore(err)
 	}
+	if sel.All && !sel.DryRun {
+		s.forgetCalls()
+	}
 	body := kvPurged{rep.Segments, rep.Quarantined, rep.Others, rep.Bytes, rep.Kept, rep.Failed, rep.Files}
 	if body.Files == nil {
 		body.Files = []kvstore.FileRef{}

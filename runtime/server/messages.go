@@ -8,27 +8,17 @@ import (
 	"ds4/runtime/chat"
 )
 
-// toolChoiceNone hides the tools of a request from the model.
-const toolChoiceNone = "none"
-
 // readMessages reads the conversation. The result is nil only for null.
 func readMessages(r *jsonReader) ([]chat.Message, error) {
-	tok, err := r.next()
-	if err != nil || tok == nil {
-		return nil, err
-	}
-	if tok != json.Delim('[') {
-		return nil, badField("messages", "want an array, got %s", kind(tok))
-	}
-	messages := []chat.Message{}
-	err = r.elements(func(i int, first json.Token) error {
-		if i == maxMessages {
-			return badField("messages", "more than %d", maxMessages)
-		}
-		m, err := readMessage(r, first, fmt.Sprintf("messages[%d]", i))
+	var messages []chat.Message
+	present, err := r.list("messages", maxMessages, func(first json.Token, path string) error {
+		m, err := readMessage(r, first, path)
 		messages = append(messages, m)
 		return err
 	})
+	if present && messages == nil {
+		messages = []chat.Message{}
+	}
 	return messages, err
 }
 
@@ -38,7 +28,7 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 	if first != json.Delim('{') {
 		return m, badField(path, "want an object, got %s", kind(first))
 	}
-	hasContent, calls := false, 0
+	hasContent := false
 	err := r.fields(func(name string) (err error) {
 		switch name {
 		case "role":
@@ -48,7 +38,9 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 		case "reasoning_content":
 			m.Reasoning, _, err = r.str(path + "." + name)
 		case "tool_calls":
-			calls, err = countArray(r, path+"."+name)
+			m.Calls, err = readCalls(r, path+"."+name)
+		case "tool_call_id":
+			m.CallID, _, err = r.str(path + "." + name)
 		default:
 			err = r.skip()
 		}
@@ -57,21 +49,23 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 	if err != nil {
 		return m, err
 	}
+	if m.Role == "function" { // an old name
+		m.Role = chat.RoleTool
+	}
 	switch m.Role {
-	case chat.RoleSystem, chat.RoleDeveloper, chat.RoleUser:
+	case chat.RoleSystem, chat.RoleDeveloper, chat.RoleUser, chat.RoleTool:
 		if !hasContent {
 			return m, missing(path + ".content")
 		}
-	case chat.RoleAssistant: // content may be absent: the turn was cut off
-		if calls > 0 {
-			return m, badField(path+".tool_calls", "tool calls are not supported yet")
-		}
-	case "tool", "function":
-		return m, badField(path+".role", "%s messages answer tool calls, which are not supported yet", m.Role)
+	case chat.RoleAssistant: // content may be absent: the turn called tools, or was cut off
+		return m, nil
 	case "":
 		return m, missing(path + ".role")
 	default:
-		return m, badField(path+".role", "want system, developer, user or assistant, got %.32q", m.Role)
+		return m, badField(path+".role", "want system, developer, user, assistant or tool, got %.32q", m.Role)
+	}
+	if len(m.Calls) > 0 {
+		return m, badField(path+".tool_calls", "only assistant messages call tools, not those of role %s", m.Role)
 	}
 	return m, nil
 }
@@ -123,34 +117,4 @@ func readPart(r *jsonReader, first json.Token, path string) (text string, err er
 		return "", missing(path + ".text")
 	}
 	return text, nil
-}
-
-// countTools reads the tools that a request offers, of which only the number counts
-// as long as none can be called.
-func countTools(r *jsonReader) (int, error) { return countArray(r, "tools") }
-
-func countArray(r *jsonReader, path string) (n int, err error) {
-	tok, err := r.next()
-	if err != nil || tok == nil {
-		return 0, err
-	}
-	if tok != json.Delim('[') {
-		return 0, badField(path, "want an array, got %s", kind(tok))
-	}
-	err = r.elements(func(_ int, first json.Token) error {
-		n++
-		return r.skipRest(first)
-	})
-	return n, err
-}
-
-// readToolChoice reads a word, or an object that names a function; only the word
-// none makes a difference.
-func readToolChoice(r *jsonReader) (string, error) {
-	tok, err := r.next()
-	if err != nil {
-		return "", err
-	}
-	s, _ := tok.(string)
-	return s, r.skipRest(tok)
 }

@@ -58,7 +58,7 @@ func (m ModelInfo) models() []modelObject {
 				MaxCompletionTokens: min(m.DefaultTokens, m.ContextTokens),
 			},
 			Parameters: []string{
-				"max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed", "stream", "reasoning_effort",
+				"tools", "tool_choice", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "seed", "stream", "reasoning_effort",
 			},
 		}
 	}

@@ -5,13 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
-	"ds4/runtime/chat"
-	"ds4/runtime/sample"
 	"ds4/runtime/scheduler"
 )
 
@@ -41,9 +37,21 @@ type fullChoice struct {
 }
 
 type fullMessage struct {
-	Role      string `json:"role"`
-	Content   string `json:"content"`
-	Reasoning string `json:"reasoning_content,omitempty"`
+	Role      string     `json:"role"`
+	Content   *string    `json:"content"` // null beside calls
+	Reasoning string     `json:"reasoning_content,omitempty"`
+	Calls     []fullCall `json:"tool_calls,omitempty"`
+}
+
+type fullCall struct {
+	ID       string       `json:"id"`
+	Type     string       `json:"type"`
+	Function fullFunction `json:"function"`
+}
+
+type fullFunction struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
 }
 
 // chatChunk is one event of a streamed answer.
@@ -64,9 +72,23 @@ type chunkChoice struct {
 }
 
 type chunkDelta struct {
-	Role      string `json:"role,omitempty"`
-	Reasoning string `json:"reasoning_content,omitempty"`
-	Content   string `json:"content,omitempty"`
+	Role      string      `json:"role,omitempty"`
+	Reasoning string      `json:"reasoning_content,omitempty"`
+	Content   string      `json:"content,omitempty"`
+	Calls     []chunkCall `json:"tool_calls,omitempty"`
+}
+
+// chunkCall begins a call, with its id and name, or carries a piece of its arguments.
+type chunkCall struct {
+	Index    int           `json:"index"`
+	ID       string        `json:"id,omitempty"`
+	Type     string        `json:"type,omitempty"`
+	Function chunkFunction `json:"function"`
+}
+
+type chunkFunction struct {
+	Name      string `json:"name,omitempty"`
+	Arguments string `json:"arguments"`
 }
 
 // usage counts tokens as OpenAI's API does. Cached and written tokens never overlap:
@@ -140,71 +162,25 @@ func (s *Server) handleChat(w http.ResponseWriter, r *http.Request) error {
 	// leaving this function does the same for a peer that stopped reading.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	q, events, err := s.submitChat(ctx, w, r)
+	var q *chatRequest
+	run, err := s.readTurn(ctx, w, r, func(body []byte) (_ *turn, err error) {
+		if q, err = parseChatRequest(body); err != nil {
+			return nil, err
+		}
+		return q.turn()
+	})
 	if err != nil {
 		return err
 	}
 	a := s.newAnswer(q)
 	if q.streaming() {
-		return s.stream(ctx, w, a, events)
+		return s.stream(ctx, w, run, &chatStream{answer: a})
 	}
-	full, err := collect(ctx, a, events)
+	full, err := run.collect(ctx)
 	if err != nil {
 		return err
 	}
-	return s.writeJSON(w, http.StatusOK, full)
-}
-
-// submitChat reads, parses and submits a request. Its body counts until the scheduler
-// has accepted or refused its prompt, whose length is bounded from then on.
-func (s *Server) submitChat(ctx context.Context, w http.ResponseWriter, r *http.Request) (*chatRequest, <-chan scheduler.Event, error) {
-	body, release, err := s.readBody(w, r, maxBodyBytes)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer release()
-	q, err := parseChatRequest(body)
-	if err != nil {
-		return nil, nil, err
-	}
-	req, err := s.generation(q)
-	if err != nil {
-		return nil, nil, err
-	}
-	events, err := s.cfg.Scheduler.Submit(ctx, req)
-	return q, events, err
-}
-
-// generation turns a request of the API into one of the scheduler.
-func (s *Server) generation(q *chatRequest) (*scheduler.Request, error) {
-	mode, err := q.mode()
-	if err != nil {
-		return nil, err
-	}
-	opt := chat.Options{Thinking: mode, ContextTokens: s.cfg.Model.ContextTokens, MaxPrefix: s.cfg.Model.MaxPrefix}
-	prompt, err := chat.Render(q.messages, opt)
-	if err != nil {
-		return nil, badRequest("%v", err)
-	}
-	req := &scheduler.Request{
-		Kind:     "chat",
-		Prompt:   prompt,
-		Sampling: q.params(),
-		Stop:     q.stop,
-		Thinking: mode != chat.None,
-		// For the time of a decode whose length must be known.
-		IgnoreEOS: q.ignoreEOS != nil && *q.ignoreEOS,
-	}
-	if req.Thinking && !s.cfg.ThinkingSampling {
-		req.Sampling = sample.Defaults()
-	}
-	if req.Sampling.Seed = rand.Uint64(); q.seed != nil && *q.seed != 0 {
-		req.Sampling.Seed = uint64(*q.seed)
-	}
-	if n := q.outputLimit(); n != nil {
-		req.MaxTokens = int(min(*n, int64(s.cfg.Model.ContextTokens)))
-	}
-	return req, nil
+	return s.writeJSON(w, http.StatusOK, a.completion(full))
 }
 
 func (s *Server) newAnswer(q *chatRequest) *answer {
@@ -220,36 +196,20 @@ func (s *Server) newAnswer(q *chatRequest) *answer {
 	}
 }
 
-// collect waits for the whole answer.
-func collect(ctx context.Context, a *answer, events <-chan scheduler.Event) (*chatCompletion, error) {
-	var content, reasoning strings.Builder
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", errClientGone, context.Cause(ctx))
-		case ev, open := <-events:
-			if !open {
-				return nil, errNoEnd
-			}
-			switch ev.Kind {
-			case scheduler.EventText:
-				content.WriteString(ev.Text)
-			case scheduler.EventReasoning:
-				reasoning.WriteString(ev.Text)
-			case scheduler.EventError:
-				return nil, ev.Err
-			case scheduler.EventDone:
-				return &chatCompletion{
-					ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model,
-					Choices: []fullChoice{{
-						Message:      fullMessage{Role: "assistant", Content: content.String(), Reasoning: reasoning.String()},
-						FinishReason: ev.Result.Finish,
-					}},
-					Usage:   newUsage(ev.Result),
-					Timings: newTimings(ev.Result),
-				}, nil
-			}
-		}
+// completion is the answer in one piece.
+func (a *answer) completion(full *wholeAnswer) *chatCompletion {
+	m := fullMessage{Role: "assistant", Content: &full.text, Reasoning: full.reasoning}
+	for _, c := range full.calls {
+		m.Calls = append(m.Calls, fullCall{ID: c.ID, Type: "function", Function: fullFunction{Name: c.Name, Arguments: c.Arguments}})
+	}
+	if len(m.Calls) > 0 && full.text == "" {
+		m.Content = nil
+	}
+	return &chatCompletion{
+		ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model,
+		Choices: []fullChoice{{Message: m, FinishReason: full.result.Finish}},
+		Usage:   newUsage(full.result),
+		Timings: newTimings(full.result),
 	}
 }
 

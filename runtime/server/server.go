@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -38,10 +39,19 @@ const (
 // Scheduler is what the server needs of *scheduler.Scheduler.
 type Scheduler interface {
 	Submit(ctx context.Context, r *scheduler.Request) (<-chan scheduler.Event, error)
+	CountTokens(p chat.Prompt) int
 	Shutdown(ctx context.Context) error
 	Health() scheduler.Health
 	Stats() scheduler.Stats
 	ClearKV(ctx context.Context) error
+}
+
+// CallMemory remembers the tool calls that were sampled, by the ids that clients got for
+// them. *replay.Memory is one.
+type CallMemory interface {
+	Lookup(id string) (block []byte, ok bool)
+	Remember(ids []string, block []byte)
+	Clear()
 }
 
 // Config of a server. Scheduler and Model are required.
@@ -51,6 +61,7 @@ type Config struct {
 	// CacheProblem says why the disk cache that was asked for is not used; the
 	// server then reports itself as degraded.
 	CacheProblem string
+	Calls        CallMemory // nil: tool calls are not remembered
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
@@ -66,6 +77,7 @@ type Config struct {
 	WriteStall       time.Duration // a client that takes nothing for so long is gone, default DefaultWriteStall
 	Log              func(format string, args ...any)
 	Now              func() time.Time
+	Unsafe           Unsafe
 }
 
 // Server answers HTTP requests. Make it with New.
@@ -81,6 +93,7 @@ type Server struct {
 	bodies      bodyBudget
 	keys        keyring
 	connections *connections
+	random      func([]byte) // for ids
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -98,6 +111,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Keepalive <= 0 {
 		cfg.Keepalive = DefaultKeepalive
 	}
+	if cfg.Unsafe.NoKeepalive {
+		cfg.Keepalive = noKeepalive
+	}
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
 	}
@@ -110,8 +126,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}, keys: newKeyring(cfg.Keys)}
-	s.connections = newConnections(cfg.Connections)
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
+		keys: newKeyring(cfg.Keys), connections: newConnections(cfg.Connections), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -136,14 +152,18 @@ func (s *Server) table() map[string]map[string]handler {
 		return map[string]handler{http.MethodPost: h}
 	}
 	t := map[string]map[string]handler{
-		modelListPath:          get(s.handleModels),
-		"/v1/chat/completions": post(s.handleChat),
-		"/healthz":             get(s.handleHealth),
-		"/metrics":             get(s.metrics.handle),
-		"/v1/kv":               get(s.handleKV),
-		"/v1/kv/clear":         post(s.handleKVClear),
-		"/v1/kv/purge":         post(s.handleKVPurge),
-		"/v1/kv/restore":       post(s.handleKVRestore),
+		modelListPath:                  get(s.handleModels),
+		"/v1/chat/completions":         post(s.handleChat),
+		"/v1/completions":              post(s.handleCompletions),
+		"/v1/responses":                post(s.handleResponses),
+		messagesPath:                   post(s.handleMessages),
+		messagesPath + "/count_tokens": post(s.handleCountTokens),
+		"/healthz":                     get(s.handleHealth),
+		"/metrics":                     get(s.metrics.handle),
+		"/v1/kv":                       get(s.handleKV),
+		"/v1/kv/clear":                 post(s.handleKVClear),
+		"/v1/kv/purge":                 post(s.handleKVPurge),
+		"/v1/kv/restore":               post(s.handleKVRestore),
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
@@ -181,9 +201,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // serve routes one request and sends what went wrong.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, shape: errorShape(r.URL.Path)}
 	begin := s.cfg.Now()
-	route, err := s.route(rec, r)
+	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
 		s.answerError(rec, err)
 	}

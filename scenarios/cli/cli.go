@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/faults/disk"
+	"ds4/faults/root"
+	"ds4/faults/syscalls"
 	"ds4/scenarios"
 )
 
@@ -66,7 +68,10 @@ func infrastructure(err error) error { return &exitError{ExitInconclusive, err} 
 // Main runs ds4bench with the arguments after the program's name and returns the
 // exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	disk.Main(args) // does not return when this program was started to do a part of its own work
+	// They do not return when this program was started to do a part of its own work.
+	disk.Main(args)
+	root.Main(args)
+	syscalls.Main(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal ends the work in good order. Default handling returns with
@@ -105,7 +110,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newList(), newSchema(), newReport(), newSelftest())
+	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(), newSelftest(), newInject())
 	return root
 }
 

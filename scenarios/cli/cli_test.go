@@ -11,10 +11,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ds4/faults/disk"
+	"ds4/faults/root"
+	"ds4/faults/syscalls"
 )
 
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
+	root.Main(os.Args[1:])
+	syscalls.Main(os.Args[1:])
 	testscript.Main(m, map[string]func(){
 		"ds4bench": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})

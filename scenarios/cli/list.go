@@ -80,14 +80,6 @@ func writeTrackRecord(w io.Writer, list []chosen) error {
 	return table.Write(w, table.Markdown, columns, rows)
 }
 
-// Names of formats on the command line.
-const (
-	formatText     = "text"
-	formatMarkdown = "markdown"
-	formatCSV      = "csv"
-	formatJUnit    = "junit"
-)
-
 func tableStyle(cmd *cobra.Command, format string) (table.Style, error) {
 	switch format {
 	case formatText:

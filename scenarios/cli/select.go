@@ -48,7 +48,7 @@ func laneNames() string {
 // hostLanes lists the lanes that this program has. Where a host does not allow
 // what a scenario of one needs, the run says so.
 func hostLanes() []scenarios.Lane {
-	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits}
+	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits, scenarios.LaneRoot}
 }
 
 // tagSoak marks scenarios that take their time: they run when they are asked for,

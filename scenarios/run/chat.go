@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"ds4/faults"
+	"ds4/faults/proxy"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -37,9 +39,11 @@ type answer struct {
 	attempts  int           // requests sent
 	errs      []error       // of the attempts that failed
 	asked     time.Duration // from the first request to the first good token
+	first     time.Time     // when the first token of the last attempt came
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
+	via       *proxy.Proxy // while it is being asked, if its way is bad
 }
 
 // serverError is the error answer of the last failed attempt, nil if none was
@@ -140,10 +144,23 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 // and judges the answer.
 func (p *rep) ask(ctx context.Context, a *answer) error {
 	before, counting := p.counters(ctx)
+	if a.spec.Via != nil {
+		defer a.closeVia()
+	}
 	start := time.Now()
 	for {
 		a.attempts++
+		end := p.span(reports.EventRequest, label(a))
+		sent := time.Now()
+		a.got = client.Answer{}
 		a.err = p.attempt(ctx, a)
+		end(outcomeOf(a.err))
+		if a.got.FirstToken > 0 {
+			a.first = sent.Add(a.got.FirstToken)
+			if a.spec.Stream { // else it came with all the others
+				p.eventAt(a.first, reports.EventFirstToken, label(a))
+			}
+		}
 		if errors.Is(a.err, client.ErrAbandoned) {
 			a.err, a.abandoned = nil, true
 			break
@@ -158,6 +175,7 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 		}
 		p.event(reports.EventRetry, firstLine(a.err.Error()))
 	}
+	p.checkVia(a)
 	if after, ok := p.counters(ctx); ok && counting && after.pid == before.pid {
 		a.work, a.counted = after.minus(before), true
 	}
@@ -176,10 +194,13 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	actx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, err := p.client(actx)
+	if err == nil && a.spec.Via != nil {
+		c, err = a.through(c)
+	}
 	if err != nil {
 		return err
 	}
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
+	req := p.request(actx, c, a)
 	hungUp := func() bool { return false }
 	if ab := a.spec.Abandon; ab != nil {
 		hungUp = p.abandon(actx, cancel, ab, &req)
@@ -246,22 +267,23 @@ func (p *rep) again(ctx context.Context, a *answer) bool {
 
 // judge compares an answer with the right one and lowers the outcome accordingly.
 func (p *rep) judge(ctx context.Context, a *answer) error {
-	label := a.name
-	if label == "" {
-		label = "without a name"
-	}
+	label := label(a)
 	if a.abandoned {
-		p.event(reports.EventStep, "abandoned "+label)
 		return nil
 	}
 	if a.err != nil {
 		return p.judgeError(a, label)
 	}
 	if a.spec.NoControl {
-		p.event(reports.EventGoodToken, label)
+		p.eventAt(a.first, reports.EventGoodToken, label)
 		return nil
 	}
 	right, err := p.control(ctx, a)
+	if errors.Is(err, errNoControl) {
+		p.warn("%v", err)
+		p.event(reports.EventGoodToken, label)
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -275,9 +297,12 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 			reports.CheckControl, label, got, right)
 		return nil
 	}
-	p.event(reports.EventGoodToken, label)
+	p.eventAt(a.first, reports.EventGoodToken, label)
 	return nil
 }
+
+// label is what a chat is called where people read.
+func label(a *answer) string { return cmp.Or(a.name, "without a name") }
 
 func (p *rep) judgeError(a *answer, label string) error {
 	if a.spec.MayFail {
@@ -310,8 +335,11 @@ func said(a client.Answer) string {
 
 // control is the right answer to a question.
 func (p *rep) control(ctx context.Context, a *answer) (string, error) {
-	if p.r.opt.Server == "" {
-		return said(a.got), nil // a target alone: nothing to compare with
+	switch {
+	case p.foreign != nil:
+		return p.foreignControl(ctx, a)
+	case p.r.opt.Target != "":
+		return "", fmt.Errorf("%w: a target has no other server beside it", errNoControl)
 	}
 	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking}
 	if v, ok := a.args["numerics"].(string); ok {

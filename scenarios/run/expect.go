@@ -31,17 +31,19 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkChat(e.Retries, func(a *answer) (int64, bool) { return int64(a.attempts - 1), true })
 	case e.Cached != nil:
 		return p.checkChat(e.Cached, func(a *answer) (int64, bool) {
-			return int64(a.got.Usage.Details.CachedTokens), a.got.HasUsage
+			return int64(a.got.Usage.Details.CachedTokens), p.saysReuse(a)
 		})
 	case e.Restored != nil:
 		return p.checkChat(e.Restored, func(a *answer) (int64, bool) { return int64(a.work.restored), a.counted })
 	case e.Reused != nil:
 		return p.checkChat(e.Reused, func(a *answer) (int64, bool) {
 			u := a.got.Usage
-			return int64(100 * u.Details.CachedTokens / max(u.PromptTokens, 1)), a.got.HasUsage
+			return int64(100 * u.Details.CachedTokens / max(u.PromptTokens, 1)), p.saysReuse(a)
 		})
 	case e.Evaluated != nil:
 		return p.checkChat(e.Evaluated, func(a *answer) (int64, bool) { return int64(a.work.evaluated), a.counted })
+	case e.Keepalives != nil:
+		return p.checkChat(e.Keepalives, func(a *answer) (int64, bool) { return int64(a.got.Keepalives), a.spec.Stream })
 	case e.Fired != nil:
 		return p.checkFired(ctx, e.Fired)
 	case e.Quarantined != nil:
@@ -150,6 +152,9 @@ func (p *rep) checkChat(b *scenarios.ChatBounds, value func(*answer) (int64, boo
 			return err
 		}
 		n, known := value(a)
+		if !known && p.r.subject(p.s) != scenarios.SubjectDS4 {
+			return p.checkReuseByTime(b)
+		}
 		if !known {
 			return fmt.Errorf("of chat %s is not known: no usage, or the process changed meanwhile", b.Chat)
 		}

@@ -21,6 +21,8 @@ import (
 
 	"ds4/faults"
 	"ds4/faults/disk"
+	"ds4/faults/root"
+	"ds4/faults/syscalls"
 )
 
 // The test binary acts as the server under test when its first argument is that
@@ -29,10 +31,15 @@ const fakeVar = "DS4_RUN_TEST_FAKE"
 
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
+	root.Main(os.Args[1:])
+	syscalls.Main(os.Args[1:])
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "serve":
 			newFake(os.Args[2:]).serve()
+			return
+		case "other":
+			serveOther(os.Args[2:])
 			return
 		case "tokenize":
 			fakeTokenize(os.Args[len(os.Args)-1])

@@ -39,6 +39,14 @@ type prompts struct {
 	broken bool // the server has no tokenize command
 }
 
+// prompts are those for the server under test.
+func (p *rep) prompts() *prompts {
+	if p.foreign != nil {
+		return &p.r.uncounted
+	}
+	return &p.r.prompts
+}
+
 // text returns the user's text. seed is that of the repetition: it changes
 // generated texts, unless the prompt is fixed. So does round, if it is fresh.
 func (c *prompts) text(ctx context.Context, p *scenarios.Prompt, seed, round uint64) (string, error) {

@@ -40,7 +40,7 @@ func (r *runner) again(s *scenarios.Scenario) bool {
 
 // text is the user's text in this pass.
 func (p *rep) text(ctx context.Context, q *scenarios.Prompt) (string, error) {
-	return p.r.prompts.text(ctx, q, p.seed, uint64(p.round))
+	return p.prompts().text(ctx, q, p.seed, uint64(p.round))
 }
 
 // repeat runs steps as often as they should be, or as long.

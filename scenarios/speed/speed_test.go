@@ -240,32 +240,3 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
-
-func TestLoad(t *testing.T) {
-	total, busy, ok := parseMachine("cpu  100 1 50 800 40 2 3 4 99 0\ncpu0 1 2 3 4\n")
-	if !ok || total != 1000 || busy != 160 {
-		t.Errorf("total %v, busy %v, %v", total, busy, ok)
-	}
-	ticks, ok := parseProcess("77 (a) b) (c) S 1 77 77 0 -1 4194560 100 0 0 0 31 12 0 0 20 0 1 0")
-	if !ok || ticks != 43 {
-		t.Errorf("ticks %v, %v", ticks, ok)
-	}
-	for _, s := range []string{"", "cpu", "cpu a b c d e f g h", "intr 1 2 3 4 5 6 7 8 9"} {
-		if _, _, ok := parseMachine(s); ok {
-			t.Errorf("%q was understood", s)
-		}
-	}
-	for _, s := range []string{"", ")", "1 (x) S 1 2"} {
-		if _, ok := parseProcess(s); ok {
-			t.Errorf("%q was understood", s)
-		}
-	}
-	for _, tt := range []struct{ total, busy, ours, want float64 }{{1000, 500, 400, 0.1}, {1000, 100, 130, 0}, {0, 0, 0, 0}} {
-		if got := othersShare(tt.total, tt.busy, tt.ours); got != tt.want {
-			t.Errorf("share %v, want %v", got, tt.want)
-		}
-	}
-	if w := startLoad(0).warning(); w != "" {
-		t.Errorf("without a process: %q", w)
-	}
-}

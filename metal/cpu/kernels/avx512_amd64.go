@@ -268,3 +268,78 @@ func unpackIQ2AVX512(codes unsafe.Pointer, row unsafe.Pointer)
 //
 //go:noescape
 func spreadAVX512(dst unsafe.Pointer, codes unsafe.Pointer, block int)
+
+// gemmQ4Kx1AVX512 multiplies a packed K-quant with 1 rows.
+//
+//go:noescape
+func gemmQ4Kx1AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ4Kx2AVX512 multiplies a packed K-quant with 2 rows.
+//
+//go:noescape
+func gemmQ4Kx2AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ4Kx3AVX512 multiplies a packed K-quant with 3 rows.
+//
+//go:noescape
+func gemmQ4Kx3AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ4Kx4AVX512 multiplies a packed K-quant with 4 rows.
+//
+//go:noescape
+func gemmQ4Kx4AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ2Kx1AVX512 multiplies a packed K-quant with 1 rows.
+//
+//go:noescape
+func gemmQ2Kx1AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ2Kx2AVX512 multiplies a packed K-quant with 2 rows.
+//
+//go:noescape
+func gemmQ2Kx2AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ2Kx3AVX512 multiplies a packed K-quant with 3 rows.
+//
+//go:noescape
+func gemmQ2Kx3AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmQ2Kx4AVX512 multiplies a packed K-quant with 4 rows.
+//
+//go:noescape
+func gemmQ2Kx4AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmIQ2x1AVX512 multiplies a packed K-quant with 1 rows.
+//
+//go:noescape
+func gemmIQ2x1AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmIQ2x2AVX512 multiplies a packed K-quant with 2 rows.
+//
+//go:noescape
+func gemmIQ2x2AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmIQ2x3AVX512 multiplies a packed K-quant with 3 rows.
+//
+//go:noescape
+func gemmIQ2x3AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// gemmIQ2x4AVX512 multiplies a packed K-quant with 4 rows.
+//
+//go:noescape
+func gemmIQ2x4AVX512(w unsafe.Pointer, t *Tile, supers int)
+
+// expandQ4KAVX512 makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandQ4KAVX512(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+
+// expandQ2KAVX512 makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandQ2KAVX512(dst unsafe.Pointer, src unsafe.Pointer, supers int)
+
+// expandIQ2AVX512 makes a PanelK of a packed K-quant.
+//
+//go:noescape
+func expandIQ2AVX512(dst unsafe.Pointer, src unsafe.Pointer, supers int)

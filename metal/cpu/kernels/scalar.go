@@ -38,6 +38,9 @@ var Scalar = Set{
 	unpackQ2:   unpackQ2,
 	unpackIQ2:  unpackIQ2,
 	spread:     spread,
+	expandQ4K:  expandQ4K,
+	expandQ2K:  expandQ2K,
+	expandIQ2:  expandIQ2,
 }
 
 func scalarGemm(f func(w unsafe.Pointer, t *Tile, tokens, n int)) (g [TileTokens + 1]gemmFunc) {

@@ -11,6 +11,9 @@ var avx512Set = Set{
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX512, gemmF16x2AVX512, gemmF16x3AVX512, gemmF16x4AVX512, gemmF16x5AVX512, gemmF16x6AVX512},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX512, gemmBF16x2AVX512, gemmBF16x3AVX512, gemmBF16x4AVX512, gemmBF16x5AVX512, gemmBF16x6AVX512},
 
+	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX512, gemmQ4Kx2AVX512, gemmQ4Kx3AVX512, gemmQ4Kx4AVX512},
+	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX512, gemmQ2Kx2AVX512, gemmQ2Kx3AVX512, gemmQ2Kx4AVX512},
+
 	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512,
 
 	rowRMS:     rowRMSAVX512,
@@ -31,6 +34,9 @@ var avx512Set = Set{
 	unpackQ2:   unpackQ2AVX512,
 	unpackIQ2:  unpackIQ2AVX512,
 	spread:     spreadAVX512,
+	expandQ4K:  expandQ4KAVX512,
+	expandQ2K:  expandQ2KAVX512,
+	expandIQ2:  expandIQ2AVX2,
 }
 
 var avx2Set = Set{
@@ -41,6 +47,10 @@ var avx2Set = Set{
 	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX2, gemmF32x2AVX2, gemmF32x3AVX2, gemmF32x4AVX2, gemmF32x5AVX2, gemmF32x6AVX2},
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
+
+	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX2, gemmQ4Kx2AVX2, gemmQ4Kx3AVX2, gemmQ4Kx4AVX2},
+	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX2, gemmQ2Kx2AVX2, gemmQ2Kx3AVX2, gemmQ2Kx4AVX2},
+	gemmIQ2: [...]gemmFunc{nil, gemmIQ2x1AVX2, gemmIQ2x2AVX2, gemmIQ2x3AVX2, gemmIQ2x4AVX2},
 
 	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2,
 
@@ -64,6 +74,17 @@ var avx2Set = Set{
 	unpackQ2:   unpackQ2,
 	unpackIQ2:  unpackIQ2,
 	spread:     spread,
+	expandQ4K:  expandQ4KAVX2,
+	expandQ2K:  expandQ2KAVX2,
+	expandIQ2:  expandIQ2AVX2,
+}
+
+// init adds what needs VBMI, which all but the first processors with VNNI have.
+func init() {
+	if cpu.X86.HasAVX512VBMI {
+		avx512Set.gemmIQ2 = [...]gemmFunc{nil, gemmIQ2x1AVX512, gemmIQ2x2AVX512, gemmIQ2x3AVX512, gemmIQ2x4AVX512}
+		avx512Set.expandIQ2 = expandIQ2AVX512
+	}
 }
 
 func archSets() []*Set {

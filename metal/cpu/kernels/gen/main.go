@@ -57,6 +57,8 @@ func avx512() *asm {
 	hyperGates(a)
 	unpackK(a)
 	spread(a)
+	directAVX512(a)
+	expandAVX512(a)
 	return a
 }
 
@@ -77,6 +79,7 @@ func avx2() *asm {
 	sumRows(a, ymm)
 	indexSum(a)
 	rows(a, ymm)
+	directAVX2(a)
 	return a
 }
 

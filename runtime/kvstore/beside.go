@@ -1,0 +1,19 @@
+package kvstore
+
+// The folder also holds the file that remembers tool calls (package replay). It is
+// written by its own package; the store says where it is, whether it may be written,
+// and counts it.
+
+// CallsFile is where tool calls are remembered.
+func (s *Store) CallsFile() string { return s.dir.calls() }
+
+// Owned returns nil as long as this process is the one that may write to the folder.
+func (s *Store) Owned() error { return s.owned() }
+
+// CountCalls tells by how many bytes the file of tool calls has grown since the store
+// was opened, or shrunk. They count for the budget like what is not the store's.
+func (s *Store) CountCalls(delta int64) {
+	s.mu.Lock()
+	s.foreign = max(addBytes(s.foreign, delta), 0)
+	s.mu.Unlock()
+}

@@ -1,0 +1,183 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ds4/runtime/vfs"
+)
+
+const (
+	queueLength = 64
+	// patience is how long Remember waits for its record to be written, so that a
+	// client that has its answer can count on it as a rule.
+	patience = 200 * time.Millisecond
+	// Pauses after an error of the disk.
+	firstPause   = time.Second
+	longestPause = time.Minute
+	// slackBytes is what a file may grow by before its use is looked at.
+	slackBytes = 64 << 10
+)
+
+// write is one record for the file; nil asks for a new file.
+type write struct {
+	record []byte
+	done   chan struct{}
+}
+
+// file is the state of the writer.
+type file struct {
+	f     vfs.File
+	size  int64
+	stale bool // the file lacks something, or holds damage: it must be replaced
+	pause time.Duration
+	until time.Time
+}
+
+// write hands a record to the writer and waits for it for a moment.
+func (m *Memory) write(record []byte) {
+	w := write{record: record, done: make(chan struct{})}
+	select {
+	case m.writes <- w:
+	default:
+		return // the disk hangs
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-w.done:
+	case <-t.C:
+	case <-m.stopped:
+	}
+}
+
+// Close writes what is queued and closes the file, within ctx.
+func (m *Memory) Close(ctx context.Context) error {
+	if m.stopped == nil {
+		return nil
+	}
+	close(m.stop)
+	select {
+	case <-m.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("replay: tool calls not written: %w", ctx.Err())
+	}
+}
+
+func (m *Memory) writeLoop() {
+	defer close(m.stopped)
+	defer m.closeFile()
+	for {
+		select {
+		case w := <-m.writes:
+			m.handle(w)
+			continue
+		default:
+		}
+		select {
+		case w := <-m.writes:
+			m.handle(w)
+		case <-m.stop:
+			for {
+				select {
+				case w := <-m.writes:
+					m.handle(w)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// handle carries out one write. The record counts as written before it is durable.
+func (m *Memory) handle(w write) {
+	f := &m.file
+	if w.record == nil {
+		f.stale = true
+	}
+	if m.opt.Now().Before(f.until) {
+		f.stale = true // with this record
+		close(w.done)
+		return
+	}
+	err := m.opt.Writable()
+	if err == nil {
+		err = m.put(w.record)
+	}
+	close(w.done)
+	if err == nil && f.f != nil && m.opt.Sync {
+		err = f.f.Sync()
+	}
+	if err == nil {
+		f.pause = 0
+		return
+	}
+	m.closeFile()
+	f.stale = true
+	if f.pause == 0 {
+		m.opt.Log("tool calls are not written: %v", err)
+	}
+	f.pause = min(max(2*f.pause, firstPause), longestPause)
+	f.until = m.opt.Now().Add(f.pause)
+}
+
+// put appends a record, or replaces the file with all that is remembered.
+func (m *Memory) put(record []byte) error {
+	f := &m.file
+	if fi, err := m.opt.FS.Lstat(m.opt.Name); err != nil && f.size > 0 || err == nil && fi.Size() != f.size {
+		f.stale = true // the folder went away, or somebody wrote
+		m.closeFile()
+	}
+	m.mu.Lock()
+	inUse := m.bytes
+	m.mu.Unlock()
+	if f.stale || f.size+int64(len(record)) > 2*inUse+slackBytes {
+		return m.replace()
+	}
+	if f.f == nil {
+		var err error
+		if f.f, err = m.opt.FS.Append(m.opt.Name); err != nil {
+			f.f = nil
+			return fmt.Errorf("replay: %w", err)
+		}
+	}
+	n, err := f.f.Write(record)
+	m.resized(int64(n))
+	if err != nil {
+		return fmt.Errorf("replay: append: %w", err)
+	}
+	return nil
+}
+
+// replace writes a new file by rename.
+func (m *Memory) replace() error {
+	m.closeFile()
+	data := m.encode()
+	err := vfs.WriteFileAtomic(m.opt.FS, m.opt.Name, data, m.opt.Sync)
+	var left *vfs.TempLeftError
+	if errors.As(err, &left) {
+		m.opt.Resized(int64(len(data)))
+	}
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	m.resized(int64(len(data)) - m.file.size)
+	m.file.stale = false
+	return nil
+}
+
+func (m *Memory) resized(delta int64) {
+	m.file.size += delta
+	m.opt.Resized(delta)
+}
+
+func (m *Memory) closeFile() {
+	if m.file.f != nil {
+		_ = m.file.f.Close() // it was synced, or need not be
+		m.file.f = nil
+	}
+}

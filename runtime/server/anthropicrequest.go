@@ -1,0 +1,173 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"ds4/runtime/chat"
+)
+
+// anthropicRequest is the body of POST /v1/messages and /v1/messages/count_tokens.
+type anthropicRequest struct {
+	chatRequest
+	system string
+}
+
+// parseAnthropicRequest reads and checks a request body. Errors are *apiError with
+// status 400 and name the field.
+func parseAnthropicRequest(body []byte) (*anthropicRequest, error) {
+	r := newJSONReader(body)
+	q := new(anthropicRequest)
+	if err := r.document(func(name string) error { return q.field(r, name) }); err != nil {
+		return nil, err
+	}
+	if q.messages != nil {
+		systemFirst(q.messages)
+	}
+	if q.system != "" && len(q.messages) > 0 {
+		q.messages = append([]chat.Message{{Role: chat.RoleSystem, Content: q.system}}, q.messages...)
+	}
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// field reads the value of one top-level field, replacing a former one.
+func (q *anthropicRequest) field(r *jsonReader, name string) (err error) {
+	switch name {
+	case "messages":
+		q.messages, err = readTurns(r, name)
+	case "system":
+		q.system, err = readSystem(r, name)
+	case "tools":
+		q.tools, err = readAnthropicTools(r, name)
+	case "tool_choice":
+		q.toolChoice, err = readChoiceType(r, name)
+	case "stop_sequences":
+		q.stop, err = readStop(r)
+	case "output_config":
+		err = q.readOutputConfig(r, name)
+	case "thinking":
+		q.thinking, err = readAnthropicThinking(r, name)
+	case "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stream", "reasoning_effort", "ignore_eos":
+		err = q.chatRequest.field(r, name)
+	default:
+		err = r.skip()
+	}
+	return err
+}
+
+// readOutputConfig reads {"effort": "..."}.
+func (q *anthropicRequest) readOutputConfig(r *jsonReader, path string) error {
+	return r.optionalObject(path, func(name string) (err error) {
+		if name != "effort" {
+			return r.skip()
+		}
+		q.effort, _, err = r.str(path + ".effort")
+		return err
+	})
+}
+
+// readAnthropicThinking reads {"type": "enabled" | "disabled" | "adaptive"}; with the
+// last one the model thinks as much as it finds right, which is what it does anyway.
+func readAnthropicThinking(r *jsonReader, path string) (on *bool, err error) {
+	err = r.optionalObject(path, func(name string) error {
+		if name != "type" {
+			return r.skip()
+		}
+		word, present, err := r.str(path + ".type")
+		if err != nil || !present {
+			return err
+		}
+		enabled := word == "enabled"
+		switch word {
+		case "enabled", "disabled":
+			on = &enabled
+		case "adaptive":
+			on = nil
+		default:
+			return badField(path+".type", "want enabled, disabled or adaptive, got %.32q", word)
+		}
+		return nil
+	})
+	return on, err
+}
+
+// readChoiceType reads {"type": "..."}. The model cannot be made to call a tool, but
+// clients of this API that want a call do not rely on one: any word but none leaves it
+// to the model.
+func readChoiceType(r *jsonReader, path string) (choice chat.ToolChoice, err error) {
+	err = r.optionalObject(path, func(name string) error {
+		if name != "type" {
+			return r.skip()
+		}
+		word, _, err := r.str(path + ".type")
+		if word == "none" {
+			choice.Kind = chat.ChoiceNone
+		}
+		return err
+	})
+	return choice, err
+}
+
+// readAnthropicTools reads the tools that a request offers. Those with a type of their
+// own are known to Anthropic's models by name only, or run on its servers; they are
+// passed over.
+func readAnthropicTools(r *jsonReader, path string) ([]chat.Tool, error) {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	if tok != json.Delim('[') {
+		return nil, badField(path, "want an array, got %s", kind(tok))
+	}
+	var tools []chat.Tool
+	err = r.elements(func(i int, first json.Token) error {
+		path := fmt.Sprintf("%s[%d]", path, i)
+		if first != json.Delim('{') {
+			return badField(path, "want an object, got %s", kind(first))
+		}
+		tool, toolType, err := readAnthropicTool(r, path)
+		switch {
+		case err != nil:
+			return err
+		case toolType != "" && toolType != "custom":
+			return nil
+		case len(tools) == maxTools:
+			return badField("tools", "more than %d", maxTools)
+		}
+		tools = append(tools, tool)
+		return checkTool(&tool, path)
+	})
+	return tools, err
+}
+
+// readAnthropicTool reads one tool, whose brace was read.
+func readAnthropicTool(r *jsonReader, path string) (tool chat.Tool, toolType string, err error) {
+	err = r.fields(func(name string) (err error) {
+		switch path := path + "." + name; name {
+		case "name":
+			tool.Name, _, err = r.str(path)
+		case "description":
+			tool.Description, _, err = r.str(path)
+		case "input_schema":
+			tool.Parameters, err = r.object(path)
+		case "type":
+			toolType, _, err = r.str(path)
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+	return tool, toolType, err
+}
+
+// turn is what the request asks for.
+func (q *anthropicRequest) turn() (*turn, error) {
+	t, err := q.chatRequest.turn()
+	if err == nil {
+		t.idPrefix = "toolu_"
+	}
+	return t, err
+}

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// raw consumes one value and returns its bytes as they were sent, nil for null.
+func (r *jsonReader) raw() (json.RawMessage, error) {
+	begin := r.dec.InputOffset()
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	if err := r.skipRest(tok); err != nil {
+		return nil, err
+	}
+	// What separates the value from the token before it belongs to neither.
+	return bytes.TrimLeft(r.data[begin:r.dec.InputOffset()], " \t\r\n:,"), nil
+}
+
+// optionalObject reads an object, calling field for each of its names; null has none.
+func (r *jsonReader) optionalObject(path string, field func(name string) error) error {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return err
+	}
+	if tok != json.Delim('{') {
+		return badField(path, "want an object, got %s", kind(tok))
+	}
+	return r.fields(field)
+}
+
+// readStrings reads an array of at most most strings.
+func readStrings(r *jsonReader, path string, most int) ([]string, error) {
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return nil, err
+	}
+	if tok != json.Delim('[') {
+		return nil, badField(path, "want an array of strings, got %s", kind(tok))
+	}
+	var list []string
+	err = r.elements(func(i int, first json.Token) error {
+		s, ok := first.(string)
+		switch {
+		case !ok:
+			return badField(path, "want an array of strings, got one with %s", kind(first))
+		case i == most:
+			return badField(path, "more than %d", most)
+		}
+		list = append(list, s)
+		return nil
+	})
+	return list, err
+}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"ds4/runtime/chat"
+)
+
+// responsesRequest is the body of POST /v1/responses.
+type responsesRequest struct {
+	chatRequest
+	instructions string
+	input        json.RawMessage
+	summary      string // how to summarise the reasoning; any word shows all of it
+	include      []string
+	declared     responsesTools
+	background   *bool
+	choice       json.RawMessage
+	refused      string // a field that names state which this server does not keep
+}
+
+// maxIncludes bounds the list of what a client wants besides.
+const maxIncludes = 64
+
+// includeSealed asks for the reasoning in a form that the client sends back.
+const includeSealed = "reasoning.encrypted_content"
+
+// parseResponsesRequest reads and checks a request body. Errors are *apiError with
+// status 400 and name the field.
+func parseResponsesRequest(body []byte) (*responsesRequest, error) {
+	r := newJSONReader(body)
+	q := new(responsesRequest)
+	if err := r.document(func(name string) error { return q.field(r, name) }); err != nil {
+		return nil, err
+	}
+	if err := q.checkState(); err != nil {
+		return nil, err
+	}
+	if err := q.converse(); err != nil {
+		return nil, err
+	}
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// field reads the value of one top-level field, replacing a former one.
+func (q *responsesRequest) field(r *jsonReader, name string) (err error) {
+	switch name {
+	case "input":
+		q.input, err = r.raw()
+	case "instructions":
+		q.instructions, _, err = r.str(name)
+	case "tools":
+		q.declared = responsesTools{}
+		err = q.declared.read(r, name)
+	case "tool_choice":
+		q.choice, err = r.raw()
+	case "max_output_tokens":
+		q.maxOutput, err = r.integer(name)
+	case "reasoning":
+		err = q.readReasoning(r, name)
+	case "include":
+		q.include, err = readStrings(r, name, maxIncludes)
+	case "background":
+		q.background, err = r.boolean(name)
+	case "previous_response_id", "conversation":
+		var raw json.RawMessage
+		if raw, err = r.raw(); raw != nil {
+			q.refused = name
+		}
+	case "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stream", "ignore_eos":
+		err = q.chatRequest.field(r, name)
+	default:
+		err = r.skip()
+	}
+	return err
+}
+
+// readReasoning reads {"effort": "...", "summary": "..."}.
+func (q *responsesRequest) readReasoning(r *jsonReader, path string) error {
+	return r.optionalObject(path, func(name string) (err error) {
+		switch name {
+		case "effort":
+			q.effort, _, err = r.str(path + ".effort")
+		case "summary", "generate_summary":
+			q.summary, _, err = r.str(path + "." + name)
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+}
+
+// checkState refuses what needs a server that remembers, and choices of tools that a
+// model cannot be forced to.
+func (q *responsesRequest) checkState() error {
+	switch {
+	case q.refused != "":
+		return badField(q.refused, "%s is not supported; replay full input instead", q.refused)
+	case q.background != nil && *q.background:
+		return badField("background", "answers are given at once only; leave it out")
+	case q.input == nil:
+		return missing("input")
+	case q.maxOutput != nil && *q.maxOutput < 1:
+		return badField("max_output_tokens", "want at least 1, got %d; leave it out for the server's default", *q.maxOutput)
+	case q.choice == nil:
+		return nil
+	}
+	var word string
+	if json.Unmarshal(q.choice, &word) != nil {
+		return badField("tool_choice", "forced tool_choice not supported")
+	}
+	switch word {
+	case "auto":
+	case "none":
+		q.toolChoice.Kind = chat.ChoiceNone
+	default:
+		return badField("tool_choice", "tool_choice=%.32s not supported", word)
+	}
+	return nil
+}
+
+// converse turns instructions and input into messages.
+func (q *responsesRequest) converse() error {
+	c := conversation{tools: &q.declared}
+	if q.instructions != "" {
+		c.add(chat.Message{Role: chat.RoleSystem, Content: q.instructions})
+	}
+	r := newJSONReader(q.input)
+	tok, err := r.next()
+	if err != nil {
+		return err
+	}
+	switch tok := tok.(type) {
+	case string:
+		c.add(chat.Message{Role: chat.RoleUser, Content: tok})
+	case json.Delim:
+		if tok != '[' {
+			return badField("input", "want a string or an array of items, got %s", kind(tok))
+		}
+		err = r.elements(func(i int, first json.Token) error {
+			path := fmt.Sprintf("input[%d]", i)
+			if i == maxMessages {
+				return badField("input", "more than %d items", maxMessages)
+			}
+			it, err := readItem(r, first, path)
+			if err != nil {
+				return err
+			}
+			return c.item(it, path)
+		})
+	default:
+		return badField("input", "want a string or an array of items, got %s", kind(tok))
+	}
+	if err != nil {
+		return err
+	}
+	c.flush()
+	if len(c.messages) == 0 {
+		return badField("input", "want at least one item")
+	}
+	systemFirst(c.messages)
+	q.messages, q.tools = c.messages, q.declared.offered
+	return nil
+}
+
+// wantsSealed reports whether the client keeps the reasoning for the server.
+func (q *responsesRequest) wantsSealed() bool { return slices.Contains(q.include, includeSealed) }
+
+// turn is what the request asks for.
+func (q *responsesRequest) turn() (*turn, error) {
+	t, err := q.chatRequest.turn()
+	if err == nil {
+		t.param = "input"
+	}
+	return t, err
+}
