@@ -99,6 +99,8 @@ Start here:
   ds4bench speed                      prefill and decode throughput
   ds4bench selftest                   proof that scenarios notice a broken server
   ds4bench doctor                     what this host allows, and why not
+  ds4bench inject --rule RULE -- CMD  any program while its system calls fail
+  ds4bench explore                    every directory that a power cut may leave
 
 Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 3 inconclusive (a fault that never fired, no server, interrupted).`,
@@ -113,7 +115,8 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(), newSelftest(), newInject(), newDoctor(), newInit())
+	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
+		newSelftest(), newInject(), newExplore(), newDoctor(), newInit())
 	return root
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -315,7 +316,8 @@ func (p *rep) askFresh(ctx context.Context, a *answer) (string, error) {
 
 // request is what is sent for a question.
 func (p *rep) request(ctx context.Context, c *client.Client, a *answer) client.Request {
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
+	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking,
+		Tools: json.RawMessage(a.tools)}
 	api := ""
 	switch {
 	case p.foreign != nil:
@@ -388,7 +390,7 @@ func (p *rep) firstLike(a *answer) *answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	like := func(b *answer) bool {
-		return b != a && slices.Equal(a.messages, b.messages) && b.got.FirstToken > 0
+		return b != a && reflect.DeepEqual(a.messages, b.messages) && b.got.FirstToken > 0
 	}
 	for _, b := range p.all {
 		if b == a {
