@@ -293,3 +293,54 @@ func TestPathsAreBounded(t *testing.T) {
 		t.Errorf("the target met %q, want %q", out.said, want)
 	}
 }
+
+// If the harness is killed, so is the command, in whatever call it is.
+func TestHarnessDies(t *testing.T) {
+	needs(t, Notify)
+	for _, script := range []string{"pid\nwait", "pid\nfsync a"} {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0])
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), harnessVar+"="+script)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "pid: "))
+		if err != nil || !alive(pid) {
+			t.Fatalf("the command says %q: %v", line, err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: process %d outlived the harness", script, pid)
+			}
+		}
+	}
+}
+
+// harness runs a script under a rule that never lets go of an fsync.
+func harness(script string) {
+	r, err := ParseRule("fsync:hang")
+	if err == nil {
+		var s *Supervisor
+		if s, err = New(Config{Rules: []Rule{r}, Log: func(string) {}}); err == nil {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), harnessVar+"=", scriptVar+"="+script)
+			cmd.Stdout = os.Stdout
+			_, err = s.Run(cmd, nil)
+		}
+	}
+	fmt.Println(err)
+}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,8 +26,15 @@ import (
 // say, in the folder that it was started in, and says how each went.
 const scriptVar = "DS4_SYSCALLS_TEST_SCRIPT"
 
+// harnessVar makes the test binary one that runs such a script under a supervisor.
+const harnessVar = "DS4_SYSCALLS_TEST_HARNESS"
+
 func TestMain(m *testing.M) {
 	Main(os.Args[1:])
+	if script := os.Getenv(harnessVar); script != "" {
+		harness(script)
+		return
+	}
 	if script := os.Getenv(scriptVar); script != "" {
 		t := &actor{open: map[string]*os.File{}}
 		for line := range strings.SplitSeq(script, "\n") {
@@ -258,13 +264,4 @@ func run(t *testing.T, dir string, observe func(*Call), rules []string, script .
 	defer mu.Unlock()
 	out.log = slices.Clone(out.log)
 	return out
-}
-
-func content(t *testing.T, dir, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }
