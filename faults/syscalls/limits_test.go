@@ -294,6 +294,27 @@ func TestPathsAreBounded(t *testing.T) {
 	}
 }
 
+// What makes no sense is left to the kernel, which says so, and counts nowhere.
+func TestNonsense(t *testing.T) {
+	needs(t, Notify, Files)
+	seen := 0
+	observe := func(c *Call) {
+		if c.Op == OpWrite && c.Err != nil {
+			seen++
+		}
+	}
+	out := run(t, t.TempDir(), observe, []string{"any:short(1)", "unlink:eio"}, "write a 1", "badwrite a 100", "badwrite a -1", "badvec a 8 3",
+		"badvec a 0 5000", "badvec a 0 -1", "badpath 999999", "badfd 999999", "badfd -100", "write a 12")
+	efault, einval, ebadf := unix.EFAULT.Error(), unix.EINVAL.Error(), unix.EBADF.Error()
+	want := []string{"1", efault, efault, efault, einval, einval, efault, ebadf, ebadf, "1"}
+	if !slices.Equal(out.said, want) {
+		t.Errorf("the target met %q, want %q\n%s", out.said, want, strings.Join(out.log, "\n"))
+	}
+	if seen < 4 {
+		t.Errorf("%d calls were observed without their data, want 4 or more", seen)
+	}
+}
+
 // If the harness is killed, so is the command, in whatever call it is.
 func TestHarnessDies(t *testing.T) {
 	needs(t, Notify)

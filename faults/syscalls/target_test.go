@@ -158,6 +158,18 @@ func (a *actor) do(w []string) string {
 	case "ls":
 		list, e := os.ReadDir(w[1])
 		return said(len(list), e)
+	case "badwrite": // from where there is no memory
+		_, _, e := unix.Syscall(unix.SYS_WRITE, uintptr(a.fd(w[1])), 8, uintptr(num(2)))
+		err = e
+	case "badvec": // more vectors than there may be, or than there are
+		_, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(a.fd(w[1])), uintptr(num(2)), uintptr(num(3)))
+		err = e
+	case "badpath":
+		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(num(1)), 8, 0)
+		err = e
+	case "badfd":
+		_, _, e := unix.Syscall(unix.SYS_FSYNC, uintptr(num(1)), 0, 0)
+		err = e
 	case "uring":
 		_, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 		err = e
