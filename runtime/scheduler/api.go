@@ -12,8 +12,12 @@
 // evaluates its prompt at most Config.PrefillFailureLimit times. Cancelling a
 // request, a client that goes away and a shutdown are never failures.
 //
-// Not promised: fairness between clients beyond first come, first served, and
-// the survival of a live session that is older than Config.Sessions newer ones.
+// While requests run, everybody gets further in every pass, or takes turns at it.
+// A live session makes room for another conversation in the order of what losing it
+// costs: short ones that nobody came back to first; its end is saved before.
+//
+// Not promised: an order of admission other than first come, first served, and the
+// survival of live sessions when more requests run at once than Config.Sessions.
 package scheduler
 
 import (
@@ -32,6 +36,11 @@ type Request struct {
 	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
 	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
 	Tools     bool     // tools were offered: blocks of calls in the answer become events and end it
+	ToolUse   ToolUse
+	// Logprobs asks for the probabilities of visible tokens, and of the TopLogprobs most
+	// likely ones in the place of each.
+	Logprobs    bool
+	TopLogprobs int
 	// IgnoreEOS keeps decoding past the end of turn, for measurements only.
 	IgnoreEOS bool
 }
@@ -64,9 +73,10 @@ const (
 type Event struct {
 	Kind        EventKind
 	Text        string
-	Index       int // of a call, from 0
-	Done, Total int // tokens
-	Cached      int // of EventPrefill: tokens of the prompt that are reused, besides Total
+	Index       int            // of a call, from 0
+	Logprobs    []TokenLogprob // of EventText, if they were asked for
+	Done, Total int            // tokens
+	Cached      int            // of EventPrefill: tokens of the prompt that are reused, besides Total
 	Result      *Result
 	Err         error
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ds4/faults/disk"
+	"ds4/faults/proc"
 	"ds4/faults/root"
 	"ds4/faults/syscalls"
 )
@@ -20,8 +21,16 @@ func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
 	root.Main(os.Args[1:])
 	syscalls.Main(os.Args[1:])
+	proc.Main(os.Args[1:])
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == otherWord:
+		serveOther(os.Args[2:])
+	case os.Getenv(benchVar) != "":
+		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	testscript.Main(m, map[string]func(){
-		"ds4bench": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
+		otherServer: func() { serveOther(os.Args[1:]) },
+		"ds4bench":  func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
