@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -132,7 +133,8 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
-		Version: versionText(), CORS: s.server.CORS, Keys: s.keys, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Version: versionText(), CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
+		ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
 		Unsafe: server.UnsafeOf(s.faults.Has),
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
@@ -155,6 +157,9 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 		st.store.Announce("http://" + localAddress(s.server.Host, port))
 	}
 	s.warnOfStrangers(logger)
+	if files := server.OpenFileLimit(); server.ConnectionLimit(files) < server.ConnectionLimit(math.MaxUint64) {
+		logger.Printf("at most %d connections at a time: the process may open %d files", server.ConnectionLimit(files), files)
+	}
 	logger.Printf("listening on http://%s", net.JoinHostPort(s.server.Host, strconv.Itoa(port)))
 
 	failed := make(chan error, 1)

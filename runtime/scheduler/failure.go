@@ -48,6 +48,8 @@ func (s *Scheduler) stepFailed(b *batch, err error) {
 		return
 	}
 	switch {
+	case s.cfg.Unsafe.BlameAll:
+		s.blameAll(b, err)
 	case b.shared():
 		s.shareFailed(b, err)
 	case b.prefill != nil:

@@ -286,6 +286,7 @@ func (s *Scheduler) gauges() {
 	}
 	s.count.add(func(st *Stats) {
 		st.ActiveRequests, st.LiveSessions = len(s.active), live
+		st.Sessions = s.sessions(st.Sessions)
 		st.RangesFailing, st.MaxStreak = failing, longest
 	})
 }

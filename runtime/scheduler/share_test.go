@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,55 @@ func TestNobodyStarves(t *testing.T) {
 		t.Errorf("the prompt took %d passes, want at most %d", passes, most)
 	}
 	_ = talker
+}
+
+// TestFourStreamsAtOnce: four greedy answers that share every pass have the tokens,
+// and their last position the logits, that each has alone.
+func TestFourStreamsAtOnce(t *testing.T) {
+	const n, tokens = 4, 40
+	var requests []*Request
+	for i := range n {
+		q := ask(chat.None, words(i, 15+30*i))
+		q.MaxTokens, q.IgnoreEOS = tokens, true
+		requests = append(requests, q)
+	}
+	type end struct {
+		tokens []int32
+		logits []float32
+	}
+	endOf := func(j *job) end {
+		return end{slices.Clone(j.slot.past.tokens), slices.Clone(j.slot.sess.Logits())}
+	}
+	r := newRig(t, rigOptions{byHand: true, config: func(c *Config) { c.Sessions = n }})
+	for _, q := range requests {
+		r.start(t.Context(), q)
+	}
+	r.turn()
+	list := r.jobs(n)
+	r.turnUntil(func() bool { return len(r.active) < n || r.decoding(n) })
+	for len(r.active) == n { // one pass, four tokens
+		before := r.Stats().DecodeTokens
+		r.turn()
+		if got := r.Stats().DecodeTokens - before; got != n {
+			t.Fatalf("%d tokens in a pass", got)
+		}
+	}
+	r.turnUntil(func() bool { return len(r.active) == 0 })
+	for i, j := range list {
+		alone := newRig(t, rigOptions{byHand: true})
+		alone.start(t.Context(), requests[i])
+		alone.turn()
+		k := alone.jobs(1)[0]
+		alone.turnUntil(func() bool { return len(alone.active) == 0 })
+		got, want := endOf(j), endOf(k)
+		if !slices.Equal(got.tokens, want.tokens) || !slices.Equal(got.logits, want.logits) {
+			t.Errorf("stream %d: %v, alone %v; logits equal: %t", i, got.tokens, want.tokens, slices.Equal(got.logits, want.logits))
+		}
+		if j.sampled != tokens {
+			t.Errorf("stream %d: %d tokens", i, j.sampled)
+		}
+		alone.down()
+	}
 }
 
 // TestCrowdedPasses: with more answers than a pass holds, and prompts beside

@@ -18,6 +18,8 @@ type Unsafe struct {
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
 	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+	BlameAll       bool // who shares a failed pass is guilty of it
+	OldestSession  bool // the session unused for longest makes room, whatever it holds
 	LeakGoroutines bool // that of a request whose client has gone stays
 	LeakMemory     bool // places to come back to are never dropped
 }
@@ -46,7 +48,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
-		LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
+		BlameAll: set("blame-all"), OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -84,6 +86,34 @@ func (s *Scheduler) keep(sl *slot) {
 	if s.cfg.Unsafe.LeakMemory {
 		s.leaked = append(s.leaked, sl.points[len(sl.points)-1])
 	}
+}
+
+// blameAll fails every request of a pass.
+func (s *Scheduler) blameAll(b *batch, err error) {
+	for _, j := range b.decodes {
+		s.jobFailed(j, stageDecode, err)
+	}
+	if b.prefill != nil {
+		s.jobFailed(b.prefill, stagePrefill, err)
+	}
+}
+
+// victim is pickSlot, unless it is to look at nothing but age.
+func (s *Scheduler) victim(slots []*slot) *slot {
+	if s.cfg.Unsafe.OldestSession {
+		return oldestSlot(slots)
+	}
+	return pickSlot(slots, s.uses)
+}
+
+func oldestSlot(slots []*slot) *slot {
+	var best *slot
+	for _, sl := range slots {
+		if sl.idle() && (best == nil || sl.cost() < best.cost() || sl.cost() == best.cost() && sl.used < best.used) {
+			best = sl
+		}
+	}
+	return best
 }
 
 // claimLive gives j a session that holds a conversation, as it is.

@@ -30,16 +30,6 @@ import (
 	"ds4/runtime/scheduler"
 )
 
-// Limits of the HTTP layer.
-const (
-	maxHeaderBytes  = 64 << 10
-	maxBodyBytes    = 64 << 20
-	maxBodiesBytes  = 4 * maxBodyBytes // of all requests that are being read or parsed
-	readStall       = 10 * time.Second // a request that sends nothing for so long is dropped
-	maxBodyDuration = 5 * time.Minute  // however steadily it trickles
-	idleTimeout     = 2 * time.Minute  // of a connection that is kept alive
-)
-
 // Defaults of Config.
 const (
 	DefaultKeepalive  = 5 * time.Second
@@ -75,8 +65,12 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	NoUI         bool   // no page at GET /
 	// Keys are the API keys that are allowed in; without any, everybody is.
 	Keys []string
+	// Connections are open at most, idle ones included; 0 means as many as the limit
+	// on open files allows.
+	Connections int
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -100,6 +94,8 @@ type Server struct {
 	bodies      bodyBudget
 	keys        keyring
 	random      func([]byte) // for ids
+	jail        jail
+	connections *connections
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -123,6 +119,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
 	}
+	if cfg.Connections <= 0 {
+		cfg.Connections = ConnectionLimit(OpenFileLimit())
+	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
@@ -131,6 +130,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
 		keys: newKeyring(cfg.Keys), random: readRandom}
+	s.connections = newConnections(cfg.Connections)
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -139,6 +139,7 @@ func New(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: readStall,
 		IdleTimeout:       idleTimeout,
+		ConnState:         s.connections.track,
 		ErrorLog:          log.New(errorLog{cfg.Log}, "", 0),
 		// OPTIONS * is answered like every other OPTIONS.
 		DisableGeneralOptionsHandler: true,
@@ -162,6 +163,7 @@ func (s *Server) table() map[string]map[string]handler {
 		messagesPath + "/count_tokens": post(s.handleCountTokens),
 		"/healthz":                     get(s.handleHealth),
 		"/metrics":                     get(s.metrics.handle),
+		"/v1/sessions":                 get(s.handleSessions),
 		"/v1/kv":                       get(s.handleKV),
 		"/v1/kv/clear":                 post(s.handleKVClear),
 		"/v1/kv/purge":                 post(s.handleKVPurge),
@@ -169,6 +171,9 @@ func (s *Server) table() map[string]map[string]handler {
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
+	}
+	if !s.cfg.NoUI {
+		t["/"] = get(handlePage)
 	}
 	return t
 }

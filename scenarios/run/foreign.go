@@ -50,6 +50,20 @@ func (r *runner) subject(s *scenarios.Scenario) scenarios.Subject {
 	return scenarios.SubjectDS4
 }
 
+// reachTarget says why a target does not answer, or nil. Any answer will do.
+func (r *runner) reachTarget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, counterTimeout)
+	defer cancel()
+	c, err := client.New(r.opt.Target)
+	if err == nil {
+		_, err = c.Page(ctx, "/v1/models")
+	}
+	if err != nil {
+		return fmt.Errorf("the target %s does not answer: %w", r.opt.Target, err)
+	}
+	return nil
+}
+
 // prepareForeign finds out what a repetition has to know about a server that is
 // not ds4.
 func (p *rep) prepareForeign() error {
@@ -134,6 +148,7 @@ func foreignConfig(f *scenarios.Foreign, lookup func(string) (string, bool), mor
 		cfg.Env = append(cfg.Env, name+"="+expand(v))
 	}
 	cfg.Path, cfg.Args = words[0], append(words[1:], more...)
+	cfg.Group = true // often a script around the server
 	cfg.URL = "http://" + net.JoinHostPort(loopback, strconv.Itoa(port))
 	switch ready := expand(f.Ready); {
 	case strings.HasPrefix(ready, "/"):
