@@ -90,9 +90,9 @@ func results(full *chatCompletion, text string) (list []map[string]any) {
 }
 
 // TestReuseOverFiveTurns: from the second turn on, the backend evaluates what is new and
-// nothing else, in every thinking mode, with and without tools (package chat has the same of maximal
-// effort, which needs a larger context). Only where the template
-// drops the reasoning of the turn before, its answer is evaluated again without it.
+// nothing else, in every thinking mode, with and without tools. (Package chat has the
+// same of maximal effort, which needs a larger context.) Only where the template drops
+// the reasoning of the turn before, its answer is evaluated again without it.
 func TestReuseOverFiveTurns(t *testing.T) {
 	about := map[bool][]string{
 		false: {"What does strings.Cut do?", "dimly?", "Who are you?", "Explain math.J1.", "Describe package crypto/sha512."},
