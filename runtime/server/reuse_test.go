@@ -90,9 +90,9 @@ func results(full *chatCompletion, text string) (list []map[string]any) {
 }
 
 // TestReuseOverFiveTurns: from the second turn on, the backend evaluates what is new and
-// nothing else, in every thinking mode, with and without tools (package chat has the same of maximal
-// effort, which needs a larger context). Only where the template
-// drops the reasoning of the turn before, its answer is evaluated again without it.
+// nothing else, in every thinking mode, with and without tools. (Package chat has the
+// same of maximal effort, which needs a larger context.) Only where the template drops
+// the reasoning of the turn before, its answer is evaluated again without it.
 func TestReuseOverFiveTurns(t *testing.T) {
 	about := map[bool][]string{
 		false: {"What does strings.Cut do?", "dimly?", "Who are you?", "Explain math.J1.", "Describe package crypto/sha512."},
@@ -103,6 +103,9 @@ func TestReuseOverFiveTurns(t *testing.T) {
 		for _, effort := range []string{"none", "high", "max"} {
 			if tools && effort == "max" {
 				continue // in a context of this size it is high
+			}
+			if testing.Short() && tools == (effort == "high") {
+				continue // the others cover both rules of the template
 			}
 			t.Run(fmt.Sprintf("tools=%v/%s", tools, effort), func(t *testing.T) {
 				k := &talk{whole: newWholeOf(t, 2048, "", nil), t: t, fields: map[string]any{"reasoning_effort": effort}}
@@ -260,5 +263,20 @@ func TestLogprobs(t *testing.T) {
 	body["max_tokens"] = 120
 	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || c.Logprobs == nil || len(c.Logprobs.Content) > 0 {
 		t.Errorf("of a call: %+v", c)
+	}
+}
+
+// TestCutCall: a call that the limit of tokens cuts is not made, and the conversation can
+// go on: the same prompt with more room gives the whole call.
+func TestCutCall(t *testing.T) {
+	w := newWhole(t, "", nil)
+	body := map[string]any{"temperature": 0, "thinking": false, "max_tokens": 25, "tools": json.RawMessage(exampleTools),
+		"messages": []any{userSays("What is 12 plus 30?")}}
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "error" || len(c.Message.Calls) > 0 || c.Message.Content == nil || *c.Message.Content != "" {
+		t.Errorf("cut: %+v", c)
+	}
+	body["max_tokens"] = 120
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || len(c.Message.Calls) != 1 {
+		t.Errorf("whole: %+v", c)
 	}
 }
