@@ -159,6 +159,7 @@ func TestBadAnthropicRequests(t *testing.T) {
 		{"thinking", `{"thinking":true,` + hiTurn + `}`, "thinking: want an object, got true"},
 		{"thinking type", `{"thinking":{"type":"always"},` + hiTurn + `}`, `thinking.type: want enabled, disabled or adaptive, got "always"`},
 		{"effort", `{"output_config":{"effort":"heroic"},` + hiTurn + `}`, "effort"},
+		{"schema", `{"output_config":{"format":{"type":"json_schema"}},` + hiTurn + `}`, `output_config.format: type "json_schema" is not supported`},
 		{"choice type", `{"tool_choice":{"type":"never"},` + hiTurn + `}`, `tool_choice.type: want auto, any, tool or none, got "never"`},
 		{"unknown tool", `{"tool_choice":{"type":"tool","name":"f"},` + hiTurn + `}`, `tool_choice: "f" is none of the request's tools`},
 		{"choice", `{"tool_choice":"none",` + hiTurn + `}`, "tool_choice: want an object, got a string"},

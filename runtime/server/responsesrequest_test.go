@@ -143,7 +143,7 @@ func TestResponsesChoice(t *testing.T) {
 func TestResponsesAsAgentsSend(t *testing.T) {
 	q, err := parseResponsesRequest([]byte(`{"model":"m","stream":true,"tool_choice":"auto","parallel_tool_calls":true,"store":false,
 		"reasoning":{"effort":"none","summary":"auto"},"include":["reasoning.encrypted_content"],"prompt_cache_key":"k",
-		"client_metadata":{"a":{"b":[1]}},"previous_response_id":null,"conversation":null,"text":{"verbosity":"low"},"service_tier":"auto",` + hiInput + `}`))
+		"client_metadata":{"a":{"b":[1]}},"previous_response_id":null,"conversation":null,"text":{"verbosity":"low","format":{"type":"text"}},"service_tier":"auto",` + hiInput + `}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +185,7 @@ func TestBadResponsesRequests(t *testing.T) {
 		{"effort", `{"reasoning":{"effort":"heroic"},` + hiInput + `}`, "effort"},
 		{"reasoning", `{"reasoning":"high",` + hiInput + `}`, "reasoning: want an object, got a string"},
 		{"include", `{"include":[1],` + hiInput + `}`, "include: want an array of strings, got one with a number"},
+		{"schema", `{"text":{"verbosity":"low","format":{"type":"json_schema","schema":{}}},` + hiInput + `}`, `text.format: type "json_schema" is not supported`},
 		{"tools", `{"tools":{},` + hiInput + `}`, "tools: want an array, got an object"},
 		{"nameless tool", `{"tools":[{"type":"function"}],` + hiInput + `}`, "missing tools[0].name"},
 		{"nested namespace", `{"tools":[{"type":"namespace","name":"a","tools":[{"type":"namespace","name":"b","tools":[]}]}],` + hiInput + `}`,

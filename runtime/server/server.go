@@ -1,6 +1,6 @@
-// Package server is the HTTP face of the scheduler: OpenAI's chat completions with
-// and without streaming, the model list, health, metrics and the disk cache's
-// inventory.
+// Package server is the HTTP face of the scheduler: OpenAI's chat and plain completions
+// and responses, Anthropic's messages, all with and without streaming, the model list,
+// health, metrics and the disk cache's inventory.
 //
 // Promises. Every answer that is not the model's is a JSON error object that says
 // what is wrong and where. Everything a client sends is bounded before it is kept. A
