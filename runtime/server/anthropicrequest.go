@@ -30,7 +30,7 @@ func parseAnthropicRequest(body []byte) (*anthropicRequest, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	return q, nil
+	return q, onlyResults(q.messages, "messages")
 }
 
 // field reads the value of one top-level field, replacing a former one.

@@ -149,6 +149,7 @@ func TestBadAnthropicRequests(t *testing.T) {
 		{"image", turn("user", `[{"type":"image","source":{}}]`), `messages[0].content[0]: a block of type "image" is not supported here`},
 		{"use by the user", turn("user", `[{"type":"tool_use","id":"a","name":"b","input":{}}]`), `a block of type "tool_use" is not supported here`},
 		{"result by the assistant", turn("assistant", `[{"type":"tool_result","tool_use_id":"a"}]`), `a block of type "tool_result" is not supported here`},
+		{"only results", turn("user", `[{"type":"tool_result","tool_use_id":"a"}]`), "messages: tool outputs without the calls that they answer; replay the full history"},
 		{"use without id", turn("assistant", `[{"type":"tool_use","name":"b","input":{}}]`), "missing messages[0].content[0].id"},
 		{"use without input", turn("assistant", `[{"type":"tool_use","id":"a","name":"b","input":null}]`), "missing messages[0].content[0].input"},
 		{"input is no object", turn("assistant", `[{"type":"tool_use","id":"a","name":"b","input":"x"}]`), "messages[0].content[0].input: want an object, got a string"},

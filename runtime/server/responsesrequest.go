@@ -47,7 +47,7 @@ func parseResponsesRequest(body []byte) (*responsesRequest, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	return q, nil
+	return q, onlyResults(q.messages, "input")
 }
 
 // field reads the value of one top-level field, replacing a former one.

@@ -173,6 +173,7 @@ func TestBadResponsesRequests(t *testing.T) {
 		{"call without name", item(`{"type":"function_call","call_id":"c","arguments":"{}"}`), "missing input[0].name"},
 		{"arguments", item(`{"type":"function_call","call_id":"c","name":"f","arguments":{}}`), "input[0].arguments: want a string or an array of parts, got an object"},
 		{"output without id", item(`{"type":"function_call_output","output":"x"}`), "missing input[0].call_id"},
+		{"only outputs", item(`{"role":"system","content":"s"},{"type":"function_call_output","call_id":"c","output":"x"}`), "input: tool outputs without the calls that they answer; replay the full history"},
 		{"previous", `{"previous_response_id":"resp_1",` + hiInput + `}`, "previous_response_id is not supported; replay full input instead"},
 		{"conversation", `{"conversation":{"id":"x"},` + hiInput + `}`, "conversation is not supported; replay full input instead"},
 		{"background", `{"background":true,` + hiInput + `}`, "background: answers are given at once only"},
