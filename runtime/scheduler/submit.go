@@ -38,8 +38,10 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	return j.out.ch, nil
 }
 
-// CountTokens returns how many tokens a prompt has.
-func (s *Scheduler) CountTokens(p chat.Prompt) int { return len(chat.Tokens(s.tok, p)) }
+// CountTokens returns how many tokens a prompt has, more than fit as well.
+func (s *Scheduler) CountTokens(_ context.Context, p chat.Prompt) (int, error) {
+	return len(chat.Tokens(s.tok, p)), nil
+}
 
 // enqueue puts j into the queue, and watches for its client to go.
 func (s *Scheduler) enqueue(j *job) error {

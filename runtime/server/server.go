@@ -47,7 +47,7 @@ const (
 // Scheduler is what the server needs of *scheduler.Scheduler.
 type Scheduler interface {
 	Submit(ctx context.Context, r *scheduler.Request) (<-chan scheduler.Event, error)
-	CountTokens(p chat.Prompt) int
+	CountTokens(ctx context.Context, p chat.Prompt) (int, error)
 	Shutdown(ctx context.Context) error
 	Health() scheduler.Health
 	Stats() scheduler.Stats
