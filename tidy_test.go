@@ -52,13 +52,14 @@ var arrows = []struct {
 	{"runtime/kvstore", []string{"runtime/vfs", "runtime/failpoint", "runtime/kvstore/..."}},
 	{"runtime/scheduler", []string{"metal", "runtime/chat", "runtime/engine", "runtime/failpoint",
 		"runtime/kvstore/...", "runtime/model", "runtime/sample", "runtime/tokenizer"}},
-	{"runtime/server", []string{"metal", "runtime/chat", "runtime/failpoint", "runtime/kvstore", "runtime/sample",
+	{"runtime/server", []string{"metal", "runtime/chat", "runtime/failpoint", "runtime/kvstore", "runtime/sample", "runtime/server/ui",
 		"runtime/scheduler", "runtime/tokenizer", "runtime/vfs"}},
 	{"runtime/config", []string{"runtime/failpoint", "runtime/model", "runtime/sample"}},
 	{"runtime/cli", []string{"metal/...", "runtime/..."}},
 
 	{"faults", []string{"faults/...", "metal/...", "runtime/vfs", "runtime/failpoint", "runtime/kvstore/segment"}},
 	{"reports", []string{"reports/..."}},
+	{"browser", nil},
 	// The harness is a black box: it knows a server by its API, its log and its files.
 	{"scenarios", []string{"scenarios/...", "faults/...", "reports/...", "runtime/client", "runtime/failpoint"}},
 	{"scenarios/selftest", []string{"scenarios/...", "faults/...", "reports/...", "runtime/...", "metal/..."}},
@@ -73,9 +74,10 @@ var testArrows = []struct {
 	to   []string
 }{
 	{"metal", nil},
-	{"runtime", []string{"runtime/...", "metal/...", "faults/errfs"}},
+	{"runtime", []string{"runtime/...", "metal/...", "faults/errfs", "browser"}},
 	{"faults", []string{"runtime/..."}},
-	{"reports", nil},
+	{"reports", []string{"browser"}},
+	{"browser", nil},
 	{"scenarios", nil},
 	{"cmd", nil},
 }

@@ -80,6 +80,7 @@ type Weights struct {
 	Data              []byte
 	Type              uint32 // quant type
 	Rows, Cols, Count int
+	Int8              bool // products take int8 activations
 }
 
 // Packer is a Device whose matrix products are faster on weights in a layout of

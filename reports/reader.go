@@ -129,6 +129,8 @@ func parse(line []byte) (record, error) {
 	switch {
 	case rec.Run != nil && rec.Run.Format != Format:
 		return rec, fmt.Errorf("format is %q, this program reads %q: %w", rec.Run.Format, Format, ErrFormat)
+	case rec.Run != nil:
+		return rec, rec.Run.Shard.validate()
 	case rec.Result != nil:
 		return rec, rec.Result.validate()
 	case rec.End != nil && bad(rec.End.DurationMS):

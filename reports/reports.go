@@ -51,7 +51,7 @@ func Verdicts() []Verdict { return []Verdict{Pass, Fail, Inconclusive, Skipped} 
 
 // Result is one repetition of one scenario, or one round of speed measurements.
 type Result struct {
-	Scenario   string    `json:"scenario"` // the scenario's id; "speed" for a speed round
+	Scenario   string    `json:"scenario"` // the scenario's id; "speed" or "serve-speed" for a round of these
 	Title      string    `json:"title,omitempty"`
 	Origin     string    `json:"origin,omitempty"` // the issue or report that the scenario replays
 	Lane       string    `json:"lane,omitempty"`
@@ -72,6 +72,9 @@ type Result struct {
 	Metrics   map[string]Metric `json:"metrics,omitempty"`
 	Timeline  []Event           `json:"timeline,omitempty"`
 	Frontiers []Frontier        `json:"frontiers,omitempty"` // speed rounds only, context growing
+	Load      *Load             `json:"load,omitempty"`      // serve-speed only
+	Machine   *Machine          `json:"machine,omitempty"`   // while a speed was measured
+	Side      string            `json:"side,omitempty"`      // SideA or SideB, if two servers were measured in turns
 
 	Rerun   string `json:"rerun,omitempty"`    // the command line that repeats exactly this
 	WorkDir string `json:"work_dir,omitempty"` // only when it was kept
@@ -111,11 +114,15 @@ type Metric struct {
 	Samples []float64 `json:"samples"`
 }
 
-// Event is a moment of a scenario: AtMS milliseconds after its start.
+// Event is a moment of a scenario, AtMS milliseconds after its start, or what
+// began there, lasted DurationMS and had an Outcome: a step, the start of a
+// server, a request.
 type Event struct {
-	AtMS float64 `json:"at_ms"`
-	Kind string  `json:"kind"`
-	Text string  `json:"text,omitempty"`
+	AtMS       float64 `json:"at_ms"`
+	Kind       string  `json:"kind"`
+	Text       string  `json:"text,omitempty"`
+	DurationMS float64 `json:"duration_ms,omitempty"`
+	Outcome    string  `json:"outcome,omitempty"` // ok, failed, abandoned
 }
 
 // Kinds of events.
@@ -123,11 +130,13 @@ const (
 	EventStart      = "start"       // a server was started
 	EventReady      = "ready"       // it answered
 	EventStep       = "step"        // a step began
+	EventRequest    = "request"     // a request was sent: one attempt of a chat
 	EventFault      = "fault"       // a fault was armed, fired or done to a file
 	EventRetry      = "retry"       // a request is sent once more
 	EventFirstToken = "first_token" // the first token of an answer
 	EventGoodToken  = "good_token"  // the first token of the first right answer after a fault
 	EventStop       = "stop"        // a server was stopped or killed
+	EventDied       = "died"        // a server ended that nobody had told to
 	EventEnd        = "end"
 )
 
@@ -142,6 +151,9 @@ type Frontier struct {
 	DecodeTokens    int     `json:"decode_tokens"`
 	DecodeMS        float64 `json:"decode_ms"`
 	DecodeTPS       float64 `json:"decode_tps"`
+	// DecodeReadBytes is what a decoded token has to read here, active weights and
+	// rows of the KV cache, on average over the probe; 0 if the server does not say.
+	DecodeReadBytes float64 `json:"decode_read_bytes,omitempty"`
 }
 
 // Names of metrics that reports show in columns of their own. A scenario may
@@ -163,6 +175,10 @@ func Unit(name string) string {
 	switch last {
 	case "tps":
 		return "tokens/s"
+	case "rps":
+		return "requests/s"
+	case "percent":
+		return "%"
 	case "ms", "bytes", "tokens", "files":
 		return last
 	}

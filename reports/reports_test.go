@@ -19,9 +19,10 @@ var day = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 func sampleRun() Run {
 	return Run{
 		Format: Format, Command: "run", Args: []string{"--seed", "7"}, Start: day, Seed: math.MaxUint64,
-		Build:  Build{Version: "0.1.0", Commit: "abc", Dirty: true, Go: "go1.26.8"},
-		Host:   Host{Name: "box", OS: "linux", Arch: "amd64", Kernel: "6.1", CPU: "Some CPU", Cores: 2, MemoryBytes: 8 << 30, CPUFeatures: []string{"avx2"}},
-		Server: Server{Path: "/bin/ds4", Version: "0.1.0", Model: "ds4-tiny", Identity: "00ff", KernelSet: "scalar"},
+		Build:   Build{Version: "0.1.0", Commit: "abc", Dirty: true, Go: "go1.26.8"},
+		Host:    Host{Name: "box", OS: "linux", Arch: "amd64", Kernel: "6.1", CPU: "Some CPU", Cores: 2, MemoryBytes: 8 << 30, CPUFeatures: []string{"avx2"}},
+		Server:  Server{Path: "/bin/ds4", Version: "0.1.0", Model: "ds4-tiny", Identity: "00ff", KernelSet: "scalar"},
+		ServerB: &Server{Path: "/bin/other"}, Shard: &Shard{Index: 2, Count: 3, Plan: "00", Units: 4, Total: 12},
 	}
 }
 
@@ -35,6 +36,10 @@ func sampleResult() Result {
 		Rerun: "ds4bench run stale-kv-after-kill9 --seed 9", WorkDir: "/tmp/w",
 		Frontiers: []Frontier{{ContextTokens: 512, EvaluatedTokens: 512, PrefillMS: 10, PrefillTPS: 51200}, {ContextTokens: 1024}},
 	}
+	r.Load = &Load{Workload: "multi-turn", Concurrency: 4, Requests: 9, Failed: 1, Good: 7, Objective: Objective{TTFTMS: 500},
+		PromptTokens: 900, CachedTokens: 300, OutputTokens: 90, DurationMS: 1000}
+	r.Machine = &Machine{OthersPercent: 3, FrequencyLowMHz: 2000, FrequencyTopMHz: 3000, ReadBPS: 4e10}
+	r.Side = SideB
 	r.AddMetric(MetricRetries, 1)
 	r.AddMetric(MetricPrefillTPS, 431.25, 428.5)
 	r.AddEvent(1500*time.Microsecond, EventStart, "ds4 serve")
@@ -131,6 +136,14 @@ func TestReaderRefuses(t *testing.T) {
 		{"negative time", run + `{"result":{"scenario":"s","repetition":1,"verdict":"pass","duration_ms":-1}}` + "\n", "duration_ms is -1"},
 		{"huge number", result(`"verdict":"pass","metrics":{"a_ms":{"unit":"ms","samples":[1e999]}}`), "1e999"},
 		{"frontiers shrink", result(`"verdict":"pass","frontiers":[{"context_tokens":2},{"context_tokens":1}]`), "they grow"},
+		{"unknown side", result(`"verdict":"pass","side":"c"`), `side is "c"`},
+		{"load of nobody", result(`"verdict":"pass","load":{"workload":"x"}`), "concurrency is 0"},
+		{"load without a name", result(`"verdict":"pass","load":{"concurrency":1}`), "workload is empty"},
+		{"more good than sent", result(`"verdict":"pass","load":{"workload":"x","concurrency":1,"requests":1,"good":2}`), "1 requests"},
+		{"negative count", result(`"verdict":"pass","load":{"workload":"x","concurrency":1,"failed":-1}`), "failed is -1"},
+		{"negative machine", result(`"verdict":"pass","machine":{"read_bps":-1}`), "machine: -1"},
+		{"shard 3 of 2", `{"run":{"format":"ds4bench/1","shard":{"index":3,"count":2}}}` + "\n", "shard 3 of 2"},
+		{"too many shards", `{"run":{"format":"ds4bench/1","shard":{"index":1,"count":99999}}}` + "\n", "shard 1 of 99999"},
 		{"wrong type", result(`"verdict":3`), "verdict"},
 		{"long line", run + strings.Repeat(" ", MaxLineBytes+1), "longer than"},
 	}

@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -14,13 +15,39 @@ import (
 // before two files may be compared, and everything needed to repeat it.
 type Run struct {
 	Format  string    `json:"format"`
-	Command string    `json:"command"` // run or speed
+	Command string    `json:"command"` // run, speed, serve-speed or compare
 	Args    []string  `json:"args,omitempty"`
 	Start   time.Time `json:"start"`
 	Seed    uint64    `json:"seed"`
 	Build   Build     `json:"build"` // of ds4bench
 	Host    Host      `json:"host"`
 	Server  Server    `json:"server"`
+	ServerB *Server   `json:"server_b,omitempty"` // the other one, if two are measured in turns
+	Shard   *Shard    `json:"shard,omitempty"`    // if this is a part of a run
+}
+
+// Shard is one part of a run whose repetitions were dealt out to several machines.
+type Shard struct {
+	Index int    `json:"index"` // from 1
+	Count int    `json:"count"`
+	Plan  string `json:"plan"`  // hash of all that the shards together do: equal in each
+	Units int    `json:"units"` // repetitions of this shard
+	Total int    `json:"total"` // repetitions of all shards
+}
+
+// MaxShards bounds the parts of one run.
+const MaxShards = 4096
+
+func (s *Shard) validate() error {
+	switch {
+	case s == nil:
+		return nil
+	case s.Count < 1 || s.Count > MaxShards || s.Index < 1 || s.Index > s.Count:
+		return fmt.Errorf("shard %d of %d, they count from 1 to at most %d: %w", s.Index, s.Count, MaxShards, ErrFormat)
+	case s.Units < 0 || s.Total < s.Units || s.Total > MaxRecords:
+		return fmt.Errorf("a shard of %d repetitions of %d: %w", s.Units, s.Total, ErrFormat)
+	}
+	return nil
 }
 
 // Build says which source a program was made from.

@@ -2,6 +2,7 @@ package reports
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -29,6 +30,9 @@ type Writer struct {
 // NewWriter writes the run record and returns the writer for its results.
 func NewWriter(w io.Writer, run Run) (*Writer, error) {
 	run.Format = Format
+	if err := run.Shard.validate(); err != nil {
+		return nil, fmt.Errorf("reports: run: %w", err)
+	}
 	wr := &Writer{w: w}
 	if err := wr.append(record{Run: &run}); err != nil {
 		return nil, err
@@ -99,7 +103,7 @@ func shorten(r Result) Result {
 		r.Timeline = append([]Event(nil), r.Timeline...)
 	}
 	for i := range r.Timeline {
-		r.Timeline[i].Text = clip(r.Timeline[i].Text)
+		r.Timeline[i].Text, r.Timeline[i].Outcome = clip(r.Timeline[i].Text), clip(r.Timeline[i].Outcome)
 	}
 	return r
 }
@@ -163,9 +167,18 @@ func (r *Result) validate() error {
 			return fmt.Errorf("metric %q: %w", name, err)
 		}
 	}
+	if r.Side != "" && r.Side != SideA && r.Side != SideB {
+		return fmt.Errorf("side is %q, known: %s, %s: %w", r.Side, SideA, SideB, ErrFormat)
+	}
+	if err := errors.Join(r.Load.validate(), r.Machine.validate()); err != nil {
+		return err
+	}
 	for i, e := range r.Timeline {
 		if bad(e.AtMS) {
 			return fmt.Errorf("timeline event %d: at_ms is %v: %w", i, e.AtMS, ErrFormat)
+		}
+		if bad(e.DurationMS) {
+			return fmt.Errorf("timeline event %d: duration_ms is %v: %w", i, e.DurationMS, ErrFormat)
 		}
 	}
 	for i, f := range r.Frontiers {
@@ -193,7 +206,7 @@ func (m Metric) validate() error {
 }
 
 func (f Frontier) validate() error {
-	for _, v := range []float64{f.PrefillMS, f.PrefillTPS, f.DecodeMS, f.DecodeTPS} {
+	for _, v := range []float64{f.PrefillMS, f.PrefillTPS, f.DecodeMS, f.DecodeTPS, f.DecodeReadBytes} {
 		if bad(v) {
 			return fmt.Errorf("%v is no duration and no rate: %w", v, ErrFormat)
 		}

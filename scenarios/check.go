@@ -68,8 +68,8 @@ func (s *Scenario) Check() error {
 	if err := s.checkDisk(); err != nil {
 		return err
 	}
-	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}}
-	if err := checkArgs(s.Server.Args); err != nil {
+	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}, marks: map[string]bool{}}
+	if err := s.checkServer(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	if err := c.steps(s.Steps, nil, 0, "steps"); err != nil {
@@ -85,7 +85,9 @@ type checker struct {
 	lane         Lane
 	disk         Bytes
 	chats, keeps map[string]bool
+	marks        map[string]bool
 	passes, seen int
+	timed        int // repeats that have a time
 }
 
 func (c *checker) steps(steps []Step, vars map[string]string, depth int, where string) error {
@@ -148,10 +150,24 @@ func (c *checker) sweep(s *Sweep, vars map[string]string, depth int, at string) 
 		return fmt.Errorf("%w: %s: want until: unfired, with a limit", ErrInvalid, at)
 	case s.Until != "":
 		values = []string{"1"}
-		c.passes += s.Limit
+		c.passes += s.Limit * max(len(s.Op), 1)
 	case len(s.Steps) == 0:
 		return fmt.Errorf("%w: %s: no steps", ErrInvalid, at)
 	}
+	ops, err := c.sweptOps(s, at)
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if err := c.sweepValues(s, values, s.withOp(vars, op), depth, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepValues checks the steps with each value of the variable.
+func (c *checker) sweepValues(s *Sweep, values []string, vars map[string]string, depth int, at string) error {
 	for _, v := range values {
 		if c.passes++; c.passes > maxPasses {
 			return fmt.Errorf("%w: %s: more than %d passes in all", ErrInvalid, at, maxPasses)
@@ -180,6 +196,9 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		}
 		if err := checkArgs(st.Start.Args); err != nil {
 			return fail("%w", err)
+		}
+		if err := c.callRules(st.Start.Syscalls, fail); err != nil {
+			return err
 		}
 		return checkRules(st.Start.Faults, at)
 	case st.Wait != nil:
@@ -221,12 +240,24 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 		return checkRules(st.Fault.Rules, at)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return c.hostStep(st, fail)
+	case st.Mark != nil:
+		if st.Mark.As == "" || st.Mark.Pass < 0 || st.Mark.Pass > maxRepeat {
+			return fail("want as, and a pass of 1 to %d or none", maxRepeat)
+		}
+		c.marks[st.Mark.As] = true
+	case st.PowerCut != nil, st.Memory != nil:
+		return c.rootStep(st, fail)
 	case st.Repeat != nil:
 		if st.Repeat.Times < 1 || st.Repeat.Times > maxRepeat {
 			return fail("times %d: want 1 to %d", st.Repeat.Times, maxRepeat)
 		}
 		if c.passes += st.Repeat.Times; c.passes > maxPasses {
 			return fail("more than %d passes in all", maxPasses)
+		}
+		if st.Repeat.For > 0 {
+			if c.timed++; c.timed > 1 || depth > 0 {
+				return fail("for: one repeat of a scenario may have it, and none within others")
+			}
 		}
 		return c.steps(st.Repeat.Steps, vars, depth+1, at)
 	case st.Expect != nil:
@@ -269,6 +300,15 @@ func (c *checker) chat(ch *Chat, fail func(string, ...any) error) error {
 	if ch.Abandon != nil {
 		if _, err := regexp.Compile(ch.Abandon.Log); err != nil {
 			return fail("abandon: %w", err)
+		}
+	}
+	if ch.Via != nil {
+		rule, err := ch.Via.Rule()
+		if err != nil {
+			return fail("via: %w", err)
+		}
+		if rule.Events() && !ch.Stream {
+			return fail("via: events are those of a stream: want stream: true")
 		}
 	}
 	if ch.As != "" {

@@ -49,6 +49,10 @@ func (c *checker) expect(e *Expect) error {
 		}
 	case e.Metric != nil:
 		bounds = &e.Metric.Bounds
+	case e.Growth != nil:
+		if e.Growth.Name == "" || !c.marks[e.Growth.Since] {
+			return fmt.Errorf("%w: want a name, and since a mark made before: %q", ErrInvalid, e.Growth.Since)
+		}
 	case e.Page != nil:
 		if _, err := regexp.Compile(e.Page.Matches); err != nil || e.Page.Matches == "" || !strings.HasPrefix(e.Page.Path, "/") {
 			return fmt.Errorf("%w: path %q, matches %q: want a path and a regular expression", ErrInvalid, e.Page.Path, e.Page.Matches)
@@ -68,7 +72,7 @@ func (c *checker) expect(e *Expect) error {
 	case e.Equal != nil && len(e.Equal) < 2:
 		return fmt.Errorf("%w: want two answers or more", ErrInvalid)
 	}
-	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Reused, e.Evaluated} {
+	for _, cb := range []*ChatBounds{e.Retries, e.Cached, e.Restored, e.Reused, e.Evaluated, e.Keepalives} {
 		if cb != nil {
 			bounds = &cb.Bounds
 			if cb.Chat != "" {

@@ -31,6 +31,7 @@ type Expect struct {
 	Restored    *ChatBounds   `json:"restored,omitempty" jsonschema:"tokens that the backend's counters say were read from disk during the chat"`
 	Reused      *ChatBounds   `json:"reused,omitempty" jsonschema:"percent of the prompt's tokens that the answer reports as reused"`
 	Evaluated   *ChatBounds   `json:"evaluated,omitempty" jsonschema:"prompt tokens that the backend's counters say were evaluated during the chat"`
+	Keepalives  *ChatBounds   `json:"keepalives,omitempty" jsonschema:"signs of life, comments, in the stream of a chat"`
 	Log         *LogMatch     `json:"log,omitempty" jsonschema:"lines of the server's log"`
 	Metric      *MetricBounds `json:"metric,omitempty" jsonschema:"a sample of /metrics, summed over its labels"`
 	Error       *ErrorMatch   `json:"error,omitempty" jsonschema:"the last error that a chat met"`
@@ -38,6 +39,7 @@ type Expect struct {
 	Faster      *Faster       `json:"faster,omitempty" jsonschema:"one chat's time to its first token is shorter than another's"`
 	DiskBytes   *Bounds       `json:"disk_bytes,omitempty" jsonschema:"everything under the cache directory"`
 	Page        *PageMatch    `json:"page,omitempty" jsonschema:"what a page of the server says"`
+	Growth      *Growth       `json:"growth,omitempty" jsonschema:"how much a sample of /metrics has grown since a mark, in the same process"`
 	Health      string        `json:"health,omitempty" jsonschema:"the status that /healthz reports"`
 }
 
@@ -79,6 +81,15 @@ type MetricBounds struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Bounds `yaml:",inline"`
+}
+
+// Growth bounds the growth of a number of the running process. Garbage and
+// connections that end take a while to go, so it is looked at again for some time.
+type Growth struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Since  string            `json:"since" jsonschema:"name of a mark"`
+	AtMost Bytes             `json:"at_most" jsonschema:"the slack, such as 20 or 64MiB"`
 }
 
 // ErrorMatch describes an error answer; empty fields match anything.

@@ -28,6 +28,7 @@ func Library() ([]*Scenario, error) {
 		if err != nil {
 			return nil, fmt.Errorf("scenarios: library: %w", err)
 		}
+		s.Builtin = true
 		if path.Base(n) != s.FileName() {
 			return nil, fmt.Errorf("scenarios: library: %s holds a scenario with the id %q", n, s.ID)
 		}

@@ -146,10 +146,14 @@ func (s *Scenario) Needs() []disk.Ability {
 // checkDisk checks the size of the server's disk.
 func (s *Scenario) checkDisk() error {
 	switch size := int64(s.Server.Disk); {
+	case s.Server.FS != "" && (s.Lane != LaneRoot || size == 0):
+		return fmt.Errorf("%w: server: fs goes with a disk in lane %s", ErrInvalid, LaneRoot)
 	case size == 0:
 		return nil
+	case s.Lane == LaneRoot:
+		return s.checkRootDisk()
 	case s.Lane != LaneLimits:
-		return fmt.Errorf("%w: server: a disk of its own needs lane %s", ErrInvalid, LaneLimits)
+		return fmt.Errorf("%w: server: a disk of its own needs lane %s or %s", ErrInvalid, LaneLimits, LaneRoot)
 	case size < disk.MinVolumeBytes || size > disk.MaxVolumeBytes:
 		return fmt.Errorf("%w: server: disk of %d bytes: want %d to %d", ErrInvalid, size, disk.MinVolumeBytes, int64(disk.MaxVolumeBytes))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -35,7 +36,14 @@ func LoadFile(path string) (*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenarios: read %s: %w", path, err)
 	}
-	return Load(data, path)
+	s, err := Load(data, path)
+	if err != nil {
+		return nil, err
+	}
+	if s.Server.Here, err = filepath.Abs(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("scenarios: %w", err)
+	}
+	return s, nil
 }
 
 // Load parses and checks a scenario. name stands in errors, which read
@@ -43,21 +51,21 @@ func LoadFile(path string) (*Scenario, error) {
 // documents and oversized input are errors; a scenario that is returned can be
 // executed.
 func Load(data []byte, name string) (*Scenario, error) {
-	if err := screen(data); err != nil {
-		return nil, fmt.Errorf("%s%w", name, err)
-	}
-	s, err := decode(data, name)
-	if err != nil {
+	var s Scenario
+	if err := decode(data, name, &s); err != nil {
 		return nil, err
 	}
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return s, nil
+	return &s, nil
 }
 
-// decode turns the text into a Scenario that is not yet checked.
-func decode(data []byte, name string) (_ *Scenario, err error) {
+// decode turns the text into a value that is not yet checked.
+func decode(data []byte, name string, into any) (err error) {
+	if err := screen(data); err != nil {
+		return fmt.Errorf("%s%w", name, err)
+	}
 	// The YAML library panics on some malformed input (a tag with no value is
 	// one). Whatever else it trips over is bad input as well.
 	defer func() {
@@ -67,23 +75,22 @@ func decode(data []byte, name string) (_ *Scenario, err error) {
 	}()
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return nil, located(name, err)
+		return located(name, err)
 	}
 	if err := refuseAnchors(file); err != nil {
-		return nil, fmt.Errorf("%s%w", name, err)
+		return fmt.Errorf("%s%w", name, err)
 	}
-	var s Scenario
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := dec.Decode(&s); err != nil {
+	if err := dec.Decode(into); err != nil {
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%s: %w: the file is empty", name, ErrInvalid)
+			return fmt.Errorf("%s: %w: the file is empty", name, ErrInvalid)
 		}
-		return nil, located(name, err)
+		return located(name, err)
 	}
 	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: %w: more than one document", name, ErrInvalid)
+		return fmt.Errorf("%s: %w: more than one document", name, ErrInvalid)
 	}
-	return &s, nil
+	return nil
 }
 
 // screen refuses what the parser should not even see: its recursion and its

@@ -12,13 +12,13 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Syscalls and Root are reserved words: files may name them, and a
-// runner without them reports the scenario as inconclusive.
+// The lanes. Root is a reserved word: files may name it, and a runner without it
+// reports the scenario as inconclusive.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
 	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
-	LaneSyscalls Lane = "syscalls" // seccomp user notification
+	LaneSyscalls Lane = "syscalls" // system calls that fail by rules; see package faults/syscalls
 	LaneRoot     Lane = "root"     // loop devices, cgroups
 )
 
@@ -44,13 +44,19 @@ type Scenario struct {
 	Steps    []Step   `json:"steps,omitempty"`
 	Expect   []Expect `json:"expect"`
 	Measure  []string `json:"measure,omitempty"`
+	// Builtin says that the file is of the library, and speaks of ds4's own names.
+	Builtin bool `json:"-"`
 }
 
-// Server says how the server under test is started.
+// Server says how the server under test is started: ds4, or with a command
+// another one.
 type Server struct {
+	Foreign `yaml:",inline"`
+
 	Model string         `json:"model,omitempty" jsonschema:"embedded (default) or the path of a GGUF file; ${VAR} comes from the environment"`
 	Args  map[string]any `json:"args,omitempty" jsonschema:"command line flags without the dashes; true for a flag without a value"`
-	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lane limits: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	Disk  Bytes          `json:"disk,omitzero" jsonschema:"lanes limits and root: size of a file system of its own for the cache directory, such as 64MiB; it lasts as long as the scenario"`
+	FS    string         `json:"fs,omitempty" jsonschema:"lane root: what the disk has on it: ext4 (default) or xfs, which needs 300MiB"`
 }
 
 // Memory describes a run of the store on a crashable file system.
@@ -80,9 +86,12 @@ type Step struct {
 	FreeDisk   *struct{}  `json:"free-disk,omitempty" jsonschema:"lane limits: gives it back"`
 	Limit      *Limit     `json:"limit,omitempty" jsonschema:"lane limits: limits of the running server"`
 	Access     *Access    `json:"access,omitempty" jsonschema:"lane limits: who may use the cache directory"`
+	PowerCut   *struct{}  `json:"power-cut,omitempty" jsonschema:"lane root: the disk of the server loses its power, the server ends, and the disk is mounted again"`
+	Memory     *MemoryCap `json:"memory,omitempty" jsonschema:"lane root: the running server may take only so much more memory; beyond it the kernel kills"`
 	RemoveDir  *RemoveDir `json:"remove-dir,omitempty" jsonschema:"lane limits: the cache directory goes away, whatever the server does"`
 	Sweep      *Sweep     `json:"sweep,omitempty" jsonschema:"run steps once for each value of a variable"`
 	Repeat     *Repeat    `json:"repeat,omitempty" jsonschema:"run steps several times"`
+	Mark       *Mark      `json:"mark,omitempty" jsonschema:"remember the metrics page, to find later how much a number has grown"`
 	Sleep      Duration   `json:"sleep,omitzero" jsonschema:"do nothing; prefer wait"`
 	Expect     []Expect   `json:"expect,omitempty" jsonschema:"assertions at this place"`
 }
@@ -90,6 +99,7 @@ type Step struct {
 // Start starts the server on the scenario's cache directory.
 type Start struct {
 	Faults     []string       `json:"faults,omitempty" jsonschema:"fault rules, POINT=ACTION[:KEY=VALUE...]"`
+	Syscalls   []string       `json:"syscalls,omitempty" jsonschema:"lane syscalls: rules for system calls on files of the cache directory, OP{:KEY=VALUE}:ACTION"`
 	Args       map[string]any `json:"args,omitempty" jsonschema:"flags for this start, over those of server"`
 	Supervised int            `json:"supervised,omitempty" jsonschema:"start again after a death that no step commanded, at most so often"`
 	NoCache    bool           `json:"no_cache,omitempty" jsonschema:"start without a cache directory"`
@@ -116,6 +126,8 @@ type Prompt struct {
 	// Fixed keeps one text for all repetitions; otherwise the seed of the
 	// repetition is mixed in.
 	Fixed bool `json:"fixed,omitempty" jsonschema:"the same text in every repetition"`
+	// Fresh texts are not measured with the server's tokenizer.
+	Fresh bool `json:"fresh,omitempty" jsonschema:"another text in every pass of a repeat that has for"`
 	// Then makes prompts that begin alike and part.
 	Then *Prompt `json:"then,omitempty" jsonschema:"more text, behind this one"`
 }
@@ -136,6 +148,7 @@ type Chat struct {
 	MayFail    bool     `json:"may_fail,omitempty" jsonschema:"an error is an answer too"`
 	Background bool     `json:"background,omitempty" jsonschema:"do not wait for the answer; see wait chats"`
 	Abandon    *Abandon `json:"abandon,omitempty" jsonschema:"hang up in the middle"`
+	Via        *Via     `json:"via,omitempty" jsonschema:"the way to the server is bad"`
 	Timeout    Duration `json:"timeout,omitzero" jsonschema:"for one attempt; 2m if absent"`
 }
 
@@ -223,6 +236,7 @@ func ModelKinds() []string { return []string{"weights", "tokenizer", "more-layer
 type Sweep struct {
 	Var   string   `json:"var" jsonschema:"name of the variable, used as $NAME"`
 	Over  []string `json:"over,omitempty" jsonschema:"the values"`
+	Op    []string `json:"op,omitempty" jsonschema:"lane syscalls: with until, these operations one after the other, used as $op; each must occur"`
 	Until string   `json:"until,omitempty" jsonschema:"unfired: values 1, 2, 3 ... until the rules of a pass do not fire"`
 	Limit int      `json:"limit,omitempty" jsonschema:"passes that until may take; more is a failure"`
 	Steps []Step   `json:"steps"`
@@ -230,6 +244,14 @@ type Sweep struct {
 
 // Repeat runs Steps several times.
 type Repeat struct {
-	Times int    `json:"times"`
-	Steps []Step `json:"steps"`
+	Times int `json:"times" jsonschema:"with for: at least so often"`
+	// For makes the scenario as long as ds4bench run --for wants it.
+	For   Duration `json:"for,omitzero" jsonschema:"go on until this time is over, or the longer one of run --for"`
+	Steps []Step   `json:"steps"`
+}
+
+// Mark remembers the metrics page of the running process.
+type Mark struct {
+	As   string `json:"as"`
+	Pass int    `json:"pass,omitempty" jsonschema:"only in this pass, from 1, of the repeat around it"`
 }

@@ -25,6 +25,10 @@ type File struct {
 // first; files of one time are ordered by name.
 func Segments(dir string) ([]File, error) { return walk(filepath.Join(dir, "segments"), ".kv") }
 
+// Files lists every file under a directory, in the same order: what a server
+// keeps whose format is not known.
+func Files(dir string) ([]File, error) { return walk(dir, "") }
+
 // Quarantined lists the files that the runtime has set aside.
 func Quarantined(dir string) ([]File, error) { return walk(filepath.Join(dir, "quarantine"), ".kv") }
 
@@ -108,20 +112,25 @@ func CheckPick(sel string) error {
 //	glob PATTERN        files under dir, relative path (filepath.Match)
 //
 // Selecting nothing is ErrNoFile.
-func Pick(dir, sel string) ([]File, error) {
+func Pick(dir, sel string) ([]File, error) { return pick(dir, sel, "segment", Segments) }
+
+// PickAny is Pick among all files under dir, not only segments.
+func PickAny(dir, sel string) ([]File, error) { return pick(dir, sel, "file", Files) }
+
+func pick(dir, sel, what string, list func(string) ([]File, error)) ([]File, error) {
 	if err := CheckPick(sel); err != nil {
 		return nil, err
 	}
 	if g, ok := strings.CutPrefix(sel, "glob "); ok {
 		return pickGlob(dir, g)
 	}
-	files, err := Segments(dir)
+	files, err := list(dir)
 	if err != nil {
 		return nil, err
 	}
 	n := len(files)
 	if n == 0 {
-		return nil, fmt.Errorf("%w: no segment under %s", ErrNoFile, dir)
+		return nil, fmt.Errorf("%w: no %s under %s", ErrNoFile, what, dir)
 	}
 	bySize := func(a, b File) int { return int(min(max(a.Size-b.Size, -1), 1)) }
 	switch sel {
@@ -141,7 +150,7 @@ func Pick(dir, sel string) ([]File, error) {
 	}
 	i, _ := strconv.Atoi(strings.TrimPrefix(sel, "nth "))
 	if i > n {
-		return nil, fmt.Errorf("%w: %q of %d segments", ErrNoFile, sel, n)
+		return nil, fmt.Errorf("%w: %q of %d %ss", ErrNoFile, sel, n, what)
 	}
 	return files[i-1 : i], nil
 }

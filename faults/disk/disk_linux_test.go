@@ -384,7 +384,7 @@ func TestProbe(t *testing.T) {
 }
 
 // TestConnections: of the sockets of a process those count as passing that have
-// a peer, whichever side they are on.
+// a peer, or had one, whichever side they are on.
 func TestConnections(t *testing.T) {
 	number := func(c syscall.Conn) (n int) {
 		raw, err := c.SyscallConn()
@@ -412,8 +412,27 @@ func TestConnections(t *testing.T) {
 	}
 	defer there.Close()
 	fds := []int{number(l.(syscall.Conn)), number(here.(syscall.Conn)), number(there.(syscall.Conn))}
-	got, err := connections(os.Getpid(), fds)
-	if err != nil || got[fds[0]] || !got[fds[1]] || !got[fds[2]] {
-		t.Errorf("of listener %d, client %d and server %d these are connections: %v %v", fds[0], fds[1], fds[2], got, err)
+	for _, step := range []string{"connected", "reset"} {
+		got, err := connections(os.Getpid(), fds)
+		if err != nil || got[fds[0]] || !got[fds[1]] || !got[fds[2]] {
+			t.Errorf("%s: of listener %d, client %d and server %d these are connections: %v %v", step, fds[0], fds[1], fds[2], got, err)
+		}
+		if step == "connected" {
+			must(t, there.(*net.TCPConn).SetLinger(0))
+			_, _ = here.Write([]byte("x"))
+			must(t, there.Close())
+			_, err := here.Read(make([]byte, 1)) // comes back when the reset has arrived
+			if !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("read from a connection that was reset: %v", err)
+			}
+			fds[2] = fds[1]
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

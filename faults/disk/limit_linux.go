@@ -68,12 +68,22 @@ func Descriptors(pid int) ([]int, error) {
 // maxSocketTable bounds what is read of a table of sockets.
 const maxSocketTable = 16 << 20
 
-// connections returns those of a process's descriptors that are TCP sockets and
-// do not listen.
+// connections returns those of a process's descriptors that are sockets and do
+// not listen, and those that have just been closed. A socket that was reset is in
+// no table any more, and still open.
 func connections(pid int, fds []int) (map[int]bool, error) {
-	inodes := map[string]bool{}
-	for _, table := range []string{"tcp", "tcp6"} {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+	listen := map[string]bool{}
+	for _, table := range []struct {
+		name          string
+		column, inode int
+		value         string
+	}{
+		// sl local rem st queues timer retransmits uid timeout inode, see proc(5).
+		{"tcp", 3, 9, "0A"}, {"tcp6", 3, 9, "0A"},
+		// num refs protocol flags type st inode: __SO_ACCEPTCON
+		{"unix", 3, 6, "00010000"},
+	} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, table.name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // no such protocol
 		}
@@ -85,18 +95,17 @@ func connections(pid int, fds []int) (map[int]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("disk: connections of process %d: %w", pid, err)
 		}
-		// sl local rem st queues timer retransmits uid timeout inode, see proc(5).
 		for line := range strings.Lines(string(text)) {
-			const state, inode, listening = 3, 9, "0A"
-			if f := strings.Fields(line); len(f) > inode && f[state] != listening {
-				inodes["socket:["+f[inode]+"]"] = true
+			if f := strings.Fields(line); len(f) > table.inode && f[table.column] == table.value {
+				listen["socket:["+f[table.inode]+"]"] = true
 			}
 		}
 	}
 	found := map[int]bool{}
 	for _, fd := range fds {
 		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
-		if err == nil && inodes[name] {
+		gone := errors.Is(err, fs.ErrNotExist)
+		if gone || strings.HasPrefix(name, "socket:") && !listen[name] {
 			found[fd] = true
 		}
 	}

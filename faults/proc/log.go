@@ -37,6 +37,10 @@ type Log struct {
 // nil, with its time.
 func NewLog(copy io.Writer) *Log { return &Log{changed: make(chan struct{}), copy: copy} }
 
+// Add adds a line that somebody else has to say, at its place among those of the
+// process.
+func (l *Log) Add(text string) { l.add(text) }
+
 func (l *Log) add(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -2,9 +2,11 @@
 // waits until it answers, signals it, kills it, collects its output with times.
 //
 // It promises that nothing is left behind: every process has a group of its own,
-// Close kills the group, and on Linux the kernel kills the process when the
-// harness dies. It knows two things about a server: it writes a line with
-// "listening on http://HOST:PORT" when it is ready, and it answers HTTP there.
+// which ends with it and with Close, and when the harness dies, on Linux the kernel
+// kills the process, and a guard process the whole group, if the program calls
+// Main. Who leaves the group on purpose, as a daemon does, is not found. It knows two things about a server: it writes a line with
+// "listening on http://HOST:PORT" when it is ready, or is told where to listen,
+// and it answers HTTP there.
 package proc
 
 import (
@@ -32,6 +34,14 @@ type Config struct {
 	Env  []string // added to the environment of the harness
 	Dir  string   // working directory, empty for that of the harness
 	Log  *Log     // where output goes; required
+	// URL is where the server will listen, for one that does not say so in its
+	// output. Ready is then what it answers with status 200 once it is ready;
+	// empty means /v1/models below URL.
+	URL   string
+	Ready string
+	// Group says that signals are for the whole group: what is started may be a
+	// script around the server.
+	Group bool
 	// Attr, if not nil, changes how the process is created.
 	Attr func(*syscall.SysProcAttr)
 }
@@ -53,6 +63,9 @@ func (e Exit) String() string {
 // Process is a running or ended process.
 type Process struct {
 	cmd      *exec.Cmd
+	group    bool   // Config.Group
+	told     string // Config.URL
+	ready    string // Config.Ready
 	log      *Log
 	logStart int // position of its first line
 	started  time.Time
@@ -69,7 +82,7 @@ func Start(cfg Config) (*Process, error) {
 		return nil, errors.New("proc: start: no log")
 	}
 	w := &lineWriter{log: cfg.Log}
-	p := &Process{log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
+	p := &Process{group: cfg.Group, told: cfg.URL, ready: cfg.Ready, log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
 	p.cmd = exec.Command(cfg.Path, cfg.Args...)
 	p.cmd.Env = append(os.Environ(), cfg.Env...)
 	p.cmd.Dir = cfg.Dir
@@ -83,8 +96,11 @@ func Start(cfg Config) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("proc: start %s: %w", cfg.Path, err)
 	}
+	release := guard(p.PID())
 	go func() {
-		_ = p.cmd.Wait() // its news is in ProcessState
+		_ = p.cmd.Wait()   // its news is in ProcessState
+		killGroup(p.PID()) // what it has left behind
+		release()
 		w.flush()
 		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: time.Now()}
 		if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
@@ -126,6 +142,12 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 
 // Signal sends a signal to the process. One that has ended is no error.
 func (p *Process) Signal(sig syscall.Signal) error {
+	if _, ended := p.Exited(); p.group && !ended {
+		if err := syscall.Kill(-p.PID(), sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("proc: signal %s to group %d: %w", sig, p.PID(), err)
+		}
+		return nil
+	}
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("proc: signal %s to %d: %w", sig, p.PID(), err)
 	}
@@ -150,8 +172,20 @@ func (p *Process) URL() string {
 	return p.url
 }
 
-// WaitReady waits until the server has said where it listens and answers
-// GET /v1/models there.
+// where is the address that the server was given, or says.
+func (p *Process) where(ctx context.Context) (string, error) {
+	if p.told != "" {
+		return p.told, nil
+	}
+	line, err := p.log.Wait(ctx, p.logStart, listening)
+	if err != nil {
+		return "", err
+	}
+	return listening.FindStringSubmatch(line.Text)[1], nil
+}
+
+// WaitReady waits until it is known where the server listens, and it answers
+// GET /v1/models there, or what Config.Ready names.
 func (p *Process) WaitReady(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -162,13 +196,16 @@ func (p *Process) WaitReady(ctx context.Context) (string, error) {
 		case <-ctx.Done():
 		}
 	}()
-	line, err := p.log.Wait(ctx, p.logStart, listening)
+	url, err := p.where(ctx)
 	if err != nil {
 		return "", p.notReady(err)
 	}
-	url := listening.FindStringSubmatch(line.Text)[1]
+	question := p.ready
+	if question == "" {
+		question = url + "/v1/models"
+	}
 	for {
-		if err = answers(ctx, url+"/v1/models"); err == nil {
+		if err = answers(ctx, question); err == nil {
 			p.mu.Lock()
 			p.url = url
 			p.mu.Unlock()

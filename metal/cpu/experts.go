@@ -116,7 +116,7 @@ func gateUp(g *Group, int8 bool) {
 	in.ids, in.div = ids, int(a.Used)
 	hidden := outRows{out: g.f32(5), stride: rows, ids: ids}
 	work := outRows{out: g.f32(6), stride: rows, ids: ids}
-	gate, up := newMatrix(g, 0, a.Type, rows, cols, int8), newMatrix(g, 1, a.TypeUp, rows, cols, int8)
+	gate, up := newMatrix(g, 0, a.Type, rows, cols, int8, len(ids)), newMatrix(g, 1, a.TypeUp, rows, cols, int8, len(ids))
 	gate.multiply(g, gate.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &hidden)
 	up.multiply(g, up.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &work)
 	for i := range ids {
@@ -141,7 +141,7 @@ func down(g *Group, int8 bool) {
 	in := newInput(g.bytes(3), cols, 0, cols, int8)
 	in.ids = ids
 	out := outRows{out: g.f32(4), stride: rows, ids: ids}
-	m := newMatrix(g, 0, a.Type, rows, cols, int8)
+	m := newMatrix(g, 0, a.Type, rows, cols, int8, len(ids))
 	m.multiply(g, m.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &out)
 }
 

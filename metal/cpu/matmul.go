@@ -30,20 +30,23 @@ type matrix struct {
 	rowBytes   int // in the file's encoding
 }
 
-// newMatrix describes binding bind. int8 says that the product takes int8
-// activations where the type has such a product.
-func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool) matrix {
+// newMatrix describes binding bind, to be multiplied with that many input rows. int8 says
+// that the product takes int8 activations where the type has such a product.
+func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool, inputs int) matrix {
 	t := quant.Type(typ)
-	n, err := quant.RowBytes(t, cols)
+	rowBytes, err := quant.RowBytes(t, cols)
 	if err != nil {
 		panic(err) // the loader admits only whole rows of known types
 	}
 	p, _ := kernels.PanelOf(t)
-	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: n}
+	m := matrix{typ: t, stored: p, used: p, packed: g.binds[bind].packed, data: g.bytes(bind), rows: rows, cols: cols, rowBytes: rowBytes}
 	switch {
 	case p == kernels.PanelQ8 && !int8:
 		m.used = kernels.PanelF32
-	case int8 && kernels.IsK(t):
+	case !kernels.IsK(t):
+	case !int8:
+		m.used = kernels.PanelF32
+	case !m.packed || !g.worker.set.Direct(p, inputs):
 		m.used = kernels.PanelK
 	}
 	return m
@@ -60,8 +63,12 @@ func (m *matrix) panel(g *Group, e, i int) []byte {
 		}
 	}
 	dst := g.panel(m.used.Bytes(m.cols))
-	if m.packed {
+	switch {
+	case m.packed && m.stored == kernels.PanelQ8:
 		kernels.UnpackQ8(dst, src, m.cols)
+		return dst
+	case m.packed:
+		g.worker.set.Expand(dst, src, m.stored, m.cols)
 		return dst
 	}
 	lo, hi := panelRange(i, m.rows)
@@ -162,17 +169,18 @@ func matmulInt8(g *Group) { multiplyBlock(g, true) }
 func multiplyBlock(g *Group, int8 bool) {
 	a := argsOf[metal.MatmulArgs](g)
 	rows, cols := int(a.Rows), int(a.Cols)
-	m := newMatrix(g, 0, a.Type, rows, cols, int8)
+	t := g.Y * int(a.Block)
+	last := min(t+int(a.Block), int(a.Tokens))
+	m := newMatrix(g, 0, a.Type, rows, cols, int8, last-t)
 	panel := m.panel(g, 0, g.X)
 	base, end := panelRange(g.X, rows)
-	t := g.Y * int(a.Block)
 	out := outRows{out: g.f32(2), stride: int(a.OutStride)}
 	for lo := base; lo < end; {
 		// A panel may cross the border of two diagonal blocks.
 		block := lo / int(a.GroupRows)
 		hi := min(end, (block+1)*int(a.GroupRows))
 		in := newInput(g.bytes(1), int(a.Stride), block*cols, cols, int8)
-		m.multiply(g, panel, base, lo, hi, t, min(t+int(a.Block), int(a.Tokens)), &in, &out)
+		m.multiply(g, panel, base, lo, hi, t, last, &in, &out)
 		lo = hi
 	}
 }

@@ -144,8 +144,14 @@ func checkProduct(t *testing.T, got, w, x []float32, rows, blocks, tokens, cols 
 func TestMatmulInt8(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	d := newDevice(t, 2)
-	const rows, blocks, tokens, cols = 80, 2, 13, 128
-	data, w := encoded(t, rng, quant.Q8_0, rows, cols)
+	for _, typ := range []quant.Type{quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS} {
+		t.Run(typ.String(), func(t *testing.T) { testMatmulInt8(t, d, rng, typ) })
+	}
+}
+
+func testMatmulInt8(t *testing.T, d *Device, rng *rand.Rand, typ quant.Type) {
+	const rows, blocks, tokens, cols = 80, 2, 13, 256
+	data, w := encoded(t, rng, typ, rows, cols)
 	x := make([]float32, tokens*blocks*cols)
 	for i := range x {
 		x[i] = float32(rng.NormFloat64())
@@ -163,17 +169,18 @@ func TestMatmulInt8(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed, err := d.PackWeights(metal.Weights{Data: data, Type: uint32(quant.Q8_0), Rows: rows, Cols: cols, Count: 1}, "weights")
-	if err != nil {
-		t.Fatal(err)
+	weights := metal.Weights{Data: data, Type: uint32(typ), Rows: rows, Cols: cols, Count: 1, Int8: true}
+	packed, err := d.PackWeights(weights, "weights")
+	if err != nil || packed == nil {
+		t.Fatalf("packed: %v, %v", packed, err)
 	}
 	defer packed.Release()
 	var first []float32
 	for _, b := range []metal.Buffer{mapped, packed} {
-		for _, block := range []uint32{1, 6, 8, tokens} {
+		for _, block := range []uint32{1, 3, 6, 8, tokens} {
 			out := deviceBuffer(t, d, make([]float32, tokens*rows))
 			a := metal.MatmulArgs{
-				Type: uint32(quant.Q8_0), Rows: rows, Cols: cols, Tokens: tokens,
+				Type: uint32(typ), Rows: rows, Cols: cols, Tokens: tokens,
 				Stride: blocks * cols, OutStride: rows, GroupRows: rows / blocks, Block: block,
 			}
 			g := metal.Size{X: (rows + 31) / 32, Y: (tokens + block - 1) / block}

@@ -23,7 +23,7 @@ func embedTokens(g *Group) {
 		panic(fmt.Sprintf("token %d outside the vocabulary of %d", token, a.Vocab))
 	}
 	s := row(g.f32(2), g.X, hc*dim)
-	w := newMatrix(g, 0, a.Type, int(a.Vocab), dim, true)
+	w := newMatrix(g, 0, a.Type, int(a.Vocab), dim, true, 1)
 	if err := quant.DecodeRow(w.typ, s[:dim], w.data[int(token)*w.rowBytes:][:w.rowBytes]); err != nil {
 		panic(fmt.Sprintf("embedding of token %d: %v", token, err))
 	}

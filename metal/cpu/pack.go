@@ -16,7 +16,7 @@ type packArgs struct{ Type, Rows, Cols uint32 }
 // packWeights: weights -> packed.
 func packWeights(g *Group) {
 	a := argsOf[packArgs](g)
-	m := newMatrix(g, 0, a.Type, int(a.Rows), int(a.Cols), true)
+	m := newMatrix(g, 0, a.Type, int(a.Rows), int(a.Cols), true, 0)
 	lo, hi := panelRange(g.X, m.rows)
 	dst := row(g.bytes(1), g.Y*kernels.Panels(m.rows)+g.X, m.stored.Bytes(m.cols))
 	src := m.data[(g.Y*m.rows+lo)*m.rowBytes : (g.Y*m.rows+hi)*m.rowBytes]
@@ -27,8 +27,8 @@ func packWeights(g *Group) {
 // is not worth packing.
 func PackedBytes(w metal.Weights) uint64 {
 	p, own := kernels.PanelOf(quant.Type(w.Type))
-	if !own {
-		return 0 // packing would expand it to float32
+	if !own || p.IsPackedK() && !w.Int8 {
+		return 0 // it would be, or become, float32
 	}
 	return uint64(w.Count) * uint64(kernels.Panels(w.Rows)) * uint64(p.Bytes(w.Cols))
 }

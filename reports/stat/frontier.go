@@ -1,6 +1,7 @@
 package stat
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,10 @@ type Frontier struct {
 	Prefill        Summary // tokens per second over the interval
 	Decode         Summary // tokens per second of the probe
 	HasDecode      bool
+	// Ceiling is decode in percent of what the memory allows: bytes that a token has
+	// to read times tokens per second, of the read bandwidth measured beside it.
+	Ceiling    Summary
+	HasCeiling bool
 }
 
 // Frontiers summarises speed rounds by frontier, in growing order, and fits the
@@ -24,9 +29,13 @@ type Frontier struct {
 // themselves are not repeated.
 func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings []string, err error) {
 	byFrontier := make(map[int][]reports.Frontier)
+	ceilings := make(map[int][]float64)
 	for _, r := range results {
 		for _, f := range r.Frontiers {
 			byFrontier[f.FrontierTokens] = append(byFrontier[f.FrontierTokens], f)
+			if r.Machine != nil && r.Machine.ReadBPS > 0 && f.DecodeReadBytes > 0 {
+				ceilings[f.FrontierTokens] = append(ceilings[f.FrontierTokens], 100*f.DecodeReadBytes*f.DecodeTPS/r.Machine.ReadBPS)
+			}
 		}
 	}
 	var intervals []Interval
@@ -36,11 +45,16 @@ func Frontiers(results []reports.Result) (rows []Frontier, fit *Growth, warnings
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("frontier %d: %w", tokens, err)
 		}
+		row.Ceiling, row.HasCeiling = summary(ceilings[tokens])
 		doubts.add(fmt.Sprintf("prefill at %d", tokens), row.Prefill.Warnings)
 		doubts.add(fmt.Sprintf("decode at %d", tokens), row.Decode.Warnings)
 		rows = append(rows, row)
 		if row.Prefill.Median > 0 && row.ContextTokens > row.FromTokens {
-			intervals = append(intervals, Interval{row.FromTokens, row.ContextTokens, 1000 / row.Prefill.Median})
+			v := Interval{FromTokens: row.FromTokens, ToTokens: row.ContextTokens, MSPerToken: 1000 / row.Prefill.Median}
+			if row.Prefill.HasInterval && row.Prefill.Lo > 0 {
+				v.LoMS, v.HiMS = 1000/row.Prefill.Hi, 1000/row.Prefill.Lo
+			}
+			intervals = append(intervals, v)
 		}
 	}
 	warnings = doubts.lines()
@@ -114,8 +128,8 @@ func frontier(tokens int, samples []reports.Frontier) (Frontier, error) {
 	return row, nil
 }
 
-func sortedKeys[V any](m map[int]V) []int {
-	keys := make([]int, 0, len(m))
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}

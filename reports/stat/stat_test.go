@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -179,7 +180,7 @@ func TestFitGrowthFindsTheLine(t *testing.T) {
 	var points []Interval
 	for from := 0; from < 16384; from += 2048 {
 		middle := float64(from+1024) / 1000
-		points = append(points, Interval{from, from + 2048, 2.0 + 0.05*middle})
+		points = append(points, Interval{FromTokens: from, ToTokens: from + 2048, MSPerToken: 2.0 + 0.05*middle})
 	}
 	g, err := FitGrowth(points)
 	if err != nil {
@@ -195,7 +196,7 @@ func TestFitGrowthFindsTheLine(t *testing.T) {
 }
 
 func TestFitGrowthShowsAKnee(t *testing.T) {
-	points := []Interval{{0, 1000, 1}, {1000, 2000, 1}, {2000, 3000, 1}, {3000, 4000, 1}, {4000, 5000, 4}}
+	points := []Interval{{FromTokens: 0, ToTokens: 1000, MSPerToken: 1}, {FromTokens: 1000, ToTokens: 2000, MSPerToken: 1}, {FromTokens: 2000, ToTokens: 3000, MSPerToken: 1}, {FromTokens: 3000, ToTokens: 4000, MSPerToken: 1}, {FromTokens: 4000, ToTokens: 5000, MSPerToken: 4}}
 	g, err := FitGrowth(points)
 	if err != nil {
 		t.Fatal(err)
@@ -205,9 +206,48 @@ func TestFitGrowthShowsAKnee(t *testing.T) {
 	}
 }
 
+// A cost that begins to grow somewhere is found there, with both slopes, although
+// no single residual is large; noise that its own intervals explain is no knee.
+func TestFitGrowthFindsTheKnee(t *testing.T) {
+	cost := func(x float64) float64 { return 1 + 0.01*x + 0.08*math.Max(x-9, 0) }
+	var points []Interval
+	for from := 0; from < 18000; from += 2000 {
+		ms := cost(float64(from+1000) / 1000)
+		points = append(points, Interval{FromTokens: from, ToTokens: from + 2000, MSPerToken: ms, LoMS: ms * 0.99, HiMS: ms * 1.01})
+	}
+	g, err := FitGrowth(points)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Knee == nil || g.Knee.ContextTokens != 9000 {
+		t.Fatalf("knee %+v of %+v, want one at 9000", g.Knee, g)
+	}
+	near(t, "slope before", g.Knee.SlopeBeforeMS, 0.01)
+	near(t, "slope after", g.Knee.SlopeAfterMS, 0.09)
+	if !slices.ContainsFunc(g.Warnings, func(w string) bool { return strings.Contains(w, "9000 tokens") }) {
+		t.Errorf("warnings %q", g.Warnings)
+	}
+	for i := range points {
+		points[i].LoMS, points[i].HiMS = points[i].MSPerToken*0.5, points[i].MSPerToken*1.5
+	}
+	if g, err := FitGrowth(points); err != nil || g.Knee != nil {
+		t.Errorf("a knee %+v within the noise, %v", g.Knee, err)
+	}
+	if r := g.Residuals[0]; r.RelativeLo >= r.Relative || r.RelativeHi <= r.Relative {
+		t.Errorf("residual %+v has no interval", r)
+	}
+	straight := points[:0:0]
+	for from := 0; from < 18000; from += 2000 {
+		straight = append(straight, Interval{FromTokens: from, ToTokens: from + 2000, MSPerToken: 1 + 0.01*float64(from+1000)/1000})
+	}
+	if g, err := FitGrowth(straight); err != nil || g.Knee != nil {
+		t.Errorf("a knee %+v in a straight line, %v", g.Knee, err)
+	}
+}
+
 // An interval counts as much as it has tokens: a short odd one bends nothing.
 func TestFitGrowthWeighs(t *testing.T) {
-	points := []Interval{{0, 4000, 1}, {4000, 8000, 1}, {8000, 12000, 1}, {12000, 12004, 2}}
+	points := []Interval{{FromTokens: 0, ToTokens: 4000, MSPerToken: 1}, {FromTokens: 4000, ToTokens: 8000, MSPerToken: 1}, {FromTokens: 8000, ToTokens: 12000, MSPerToken: 1}, {FromTokens: 12000, ToTokens: 12004, MSPerToken: 2}}
 	g, err := FitGrowth(points)
 	if err != nil {
 		t.Fatal(err)
@@ -218,17 +258,17 @@ func TestFitGrowthWeighs(t *testing.T) {
 }
 
 func TestFitGrowthRefuses(t *testing.T) {
-	flat := []Interval{{0, 512, 1}, {0, 512, 1}, {0, 512, 1}}
+	flat := []Interval{{FromTokens: 0, ToTokens: 512, MSPerToken: 1}, {FromTokens: 0, ToTokens: 512, MSPerToken: 1}, {FromTokens: 0, ToTokens: 512, MSPerToken: 1}}
 	if _, err := FitGrowth(flat); !errors.Is(err, ErrTooFew) {
 		t.Errorf("one place measured three times: %v", err)
 	}
-	if _, err := FitGrowth([]Interval{{0, 1, 1}, {2, 1, 1}, {3, 4, 1}}); err == nil {
+	if _, err := FitGrowth([]Interval{{FromTokens: 0, ToTokens: 1, MSPerToken: 1}, {FromTokens: 2, ToTokens: 1, MSPerToken: 1}, {FromTokens: 3, ToTokens: 4, MSPerToken: 1}}); err == nil {
 		t.Error("an interval that ends before it begins was accepted")
 	}
-	if _, err := FitGrowth([]Interval{{0, 1, 1}, {1, 2, math.NaN()}, {3, 4, 1}}); !errors.Is(err, ErrNotFinite) {
+	if _, err := FitGrowth([]Interval{{FromTokens: 0, ToTokens: 1, MSPerToken: 1}, {FromTokens: 1, ToTokens: 2, MSPerToken: math.NaN()}, {FromTokens: 3, ToTokens: 4, MSPerToken: 1}}); !errors.Is(err, ErrNotFinite) {
 		t.Errorf("NaN: %v", err)
 	}
-	same, err := FitGrowth([]Interval{{0, 1, 3}, {1, 2, 3}, {3, 4, 3}})
+	same, err := FitGrowth([]Interval{{FromTokens: 0, ToTokens: 1, MSPerToken: 3}, {FromTokens: 1, ToTokens: 2, MSPerToken: 3}, {FromTokens: 3, ToTokens: 4, MSPerToken: 3}})
 	if err != nil || same.R2 != 1 {
 		t.Errorf("equal costs: %+v, %v", same, err)
 	}

@@ -3,6 +3,7 @@ package table
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"ds4/reports"
 	"ds4/reports/stat"
@@ -20,6 +21,10 @@ func Speed(w io.Writer, style Style, results []reports.Result) error {
 		{Name: "prefill t/s", Number: true}, {Name: "95 % interval", Number: true},
 		{Name: "decode t/s", Number: true}, {Name: "95 % interval", Number: true},
 	}
+	ceiling := slices.ContainsFunc(rows, func(r stat.Frontier) bool { return r.HasCeiling })
+	if ceiling {
+		columns = append(columns, Column{Name: "of read ceiling", Number: true})
+	}
 	var cells [][]string
 	for _, r := range rows {
 		line := []string{
@@ -28,6 +33,9 @@ func Speed(w io.Writer, style Style, results []reports.Result) error {
 		}
 		if r.HasDecode {
 			line[5], line[6] = number(r.Decode.Median), interval(r.Decode)
+		}
+		if ceiling {
+			line = append(line, percent(r))
 		}
 		cells = append(cells, line)
 	}
@@ -58,6 +66,14 @@ func speedNotes(w io.Writer, fit *stat.Growth, warnings []string) error {
 		}
 	}
 	return nil
+}
+
+// percent is decode's part of what the memory allows.
+func percent(r stat.Frontier) string {
+	if !r.HasCeiling {
+		return none
+	}
+	return fmt.Sprintf("%.0f %%", r.Ceiling.Median)
 }
 
 func interval(s stat.Summary) string {

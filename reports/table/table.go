@@ -99,6 +99,13 @@ func options(style Style, align []tw.Align) []tablewriter.Option {
 	})))
 }
 
+// Cell makes any text fit for one line of Markdown: one without marks that mean
+// something, neither in a cell nor elsewhere.
+func Cell(s string) string { return cell(s, Markdown) }
+
+// escapes of Markdown, and of what is usual around it: formulas, references.
+var escapes = strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "`", "\\`", "&", "&amp;", "*", `\*`, "_", `\_`, "[", `\[`, "~", `\~`, "$", `\$`)
+
 // cell makes any text fit for one cell.
 func cell(s string, style Style) string {
 	s = Printable(s)
@@ -106,7 +113,7 @@ func cell(s string, style Style) string {
 		s = string(r[:maxCell-1]) + "…"
 	}
 	if style == Markdown {
-		s = strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "`", "\\`").Replace(s)
+		s = escapes.Replace(s)
 	}
 	return s
 }

@@ -39,10 +39,13 @@ type kvSettings struct {
 	settings
 	dir   string
 	model config.Model
+	// access is for the server that has the folder.
+	access config.Access
 }
 
 func (s *kvSettings) add() {
 	s.String(&s.dir, "kv-disk-dir", "", "", nil, "the cache folder, `DIR`")
+	s.AddAccess(&s.access)
 }
 
 func (s *kvSettings) addModel() {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/runtime/client"
+	"ds4/runtime/config"
 	"ds4/runtime/kvstore"
 	"ds4/runtime/vfs"
 )
@@ -35,7 +36,7 @@ func (a *app) kvPurgeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rep, err := a.purge(cmd.Context(), dir, sel)
+			rep, err := a.purge(cmd.Context(), dir, sel, &s.access)
 			if err != nil {
 				return kvError(err)
 			}
@@ -117,11 +118,11 @@ func (s *kvSettings) staleOf(dir string) (*[32]byte, error) {
 
 // purge asks the server that has the folder, or does it itself. A look needs
 // neither.
-func (a *app) purge(ctx context.Context, dir string, sel kvstore.Selection) (kvstore.PurgeReport, error) {
+func (a *app) purge(ctx context.Context, dir string, sel kvstore.Selection, access *config.Access) (kvstore.PurgeReport, error) {
 	var srv *kvServer
 	var err error
 	if !sel.DryRun {
-		if srv, err = serverOf(dir); err != nil {
+		if srv, err = serverOf(dir, access); err != nil {
 			return kvstore.PurgeReport{}, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ds4/runtime/config"
 	"ds4/runtime/kvstore"
 	"ds4/runtime/vfs"
 )
@@ -22,7 +23,7 @@ func (a *app) kvRestoreCommand() *cobra.Command {
 				return kvError(err)
 			}
 			dir := filepath.Dir(filepath.Dir(found.Path))
-			ref, err := a.readmit(cmd.Context(), dir, found.Name)
+			ref, err := a.readmit(cmd.Context(), dir, found.Name, &s.access)
 			if err != nil {
 				return kvError(err)
 			}
@@ -48,8 +49,8 @@ The server that has the folder is asked to do it, and uses the segment from then
 }
 
 // readmit asks the server that has the folder, or does it itself.
-func (a *app) readmit(ctx context.Context, dir, name string) (kvstore.FileRef, error) {
-	srv, err := serverOf(dir)
+func (a *app) readmit(ctx context.Context, dir, name string, access *config.Access) (kvstore.FileRef, error) {
+	srv, err := serverOf(dir, access)
 	if err != nil {
 		return kvstore.FileRef{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ds4/runtime/client"
+	"ds4/runtime/config"
 	"ds4/runtime/kvstore"
 	"ds4/runtime/vfs"
 )
@@ -24,7 +25,7 @@ type kvServer struct {
 
 // serverOf returns the server that has the folder, nil if nobody has it. Whoever
 // has it without an address cannot be asked, and must not be disturbed.
-func serverOf(dir string) (*kvServer, error) {
+func serverOf(dir string, access *config.Access) (*kvServer, error) {
 	h, used, err := kvstore.WhoHas(vfs.OS, dir)
 	if err != nil || !used {
 		return nil, err
@@ -42,6 +43,13 @@ func serverOf(dir string) (*kvServer, error) {
 	c, err := client.New(h.URL)
 	if err != nil {
 		return nil, err
+	}
+	keys, err := access.Keys()
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) > 0 {
+		c = c.WithKey(keys[0])
 	}
 	return &kvServer{c, h}, nil
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sort"
+	"time"
 
 	"ds4/metal/cpu"
 	"ds4/runtime/config"
@@ -21,6 +23,7 @@ type memoryPlan struct {
 	session   uint64 // bytes of one
 	scratch   uint64 // bytes that all share
 	packed    uint64 // bytes of packed weights, 0 if they are used as the file has them
+	packedK   bool   // K-quants are among them
 	sessions  int
 	available uint64
 	source    string // where the available bytes come from
@@ -40,7 +43,7 @@ func engineOptions(m *config.Model) engine.Options {
 // options are engineOptions with the plan's choice of packing.
 func (p memoryPlan) options(m *config.Model) engine.Options {
 	opt := engineOptions(m)
-	opt.Pack = p.packed > 0
+	opt.Pack, opt.PackK = p.packed > 0, p.packedK
 	return opt
 }
 
@@ -56,13 +59,7 @@ func planMemory(mod *model.Model, m *config.Model, want int, available uint64, s
 		return p, &usageError{err: err}
 	}
 	p.sessions = min(want, fitting(p.session, p.scratch, available))
-	packed := engine.PackedBytes(mod, cpu.PackedBytes)
-	switch beside := min(want, fitting(p.session, p.scratch+packed, available)); {
-	case m.Pack == config.PackOn:
-		p.packed, p.sessions = packed, beside
-	case m.Pack != config.PackOff && beside > 0 && beside == p.sessions:
-		p.packed = packed
-	}
+	p.pack(mod, opt, m.Pack, want)
 	if p.sessions >= 1 {
 		return p, nil
 	}
@@ -78,6 +75,39 @@ func planMemory(mod *model.Model, m *config.Model, want int, available uint64, s
 	}
 	return p, fmt.Errorf("--ctx %d does not fit: one session needs %s and all share %s, but %s are available (%s); %s",
 		m.Context, formatBytes(p.session), formatBytes(p.scratch+p.packed), formatBytes(available), source, hint)
+}
+
+// pack decides about packing: of everything, or of what is no K-quant, if that
+// costs no session; of everything if the user says so.
+func (p *memoryPlan) pack(mod *model.Model, opt engine.Options, mode string, want int) {
+	if mode == config.PackOff {
+		return
+	}
+	for _, k := range []bool{true, false} {
+		opt.Pack, opt.PackK = true, k
+		packed := engine.PackedBytes(mod, opt, cpu.PackedBytes)
+		beside := min(want, fitting(p.session, p.scratch+packed, p.available))
+		if mode == config.PackOn || beside > 0 && beside == p.sessions {
+			p.packed, p.packedK, p.sessions = packed, k, beside
+			return
+		}
+	}
+}
+
+// packingEvery is how often the log hears of packing, which takes seconds for a
+// large model and goes unnoticed for a small one.
+const packingEvery = 2 * time.Second
+
+// packingLog reports packing, and ends it when the start is given up.
+func packingLog(ctx context.Context, log logFunc, now func() time.Time) func(done, total uint64) error {
+	last := now()
+	return func(done, total uint64) error {
+		if t := now(); t.Sub(last) >= packingEvery {
+			last = t
+			log("packing weights %d %% (%s of %s)", 100*done/max(total, 1), formatBytes(done), formatBytes(total))
+		}
+		return ctx.Err()
+	}
 }
 
 // fitting is the number of sessions that fit into the available bytes.

@@ -1,16 +1,24 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ds4/metal/cpu"
+	"ds4/metal/quant"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
+	"ds4/runtime/gguf"
 	"ds4/runtime/model"
+	"ds4/runtime/model/synth"
 	"ds4/runtime/model/tiny"
 )
 
@@ -64,7 +72,9 @@ func TestPlanPacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed := engine.PackedBytes(mod, cpu.PackedBytes)
+	opt := engineOptions(m)
+	opt.Pack, opt.PackK = true, true
+	packed := engine.PackedBytes(mod, opt, cpu.PackedBytes)
 	if packed < 16<<20 || packed > 32<<20 {
 		t.Fatalf("%d bytes of packed weights", packed)
 	}
@@ -130,5 +140,71 @@ func TestFormatBytes(t *testing.T) {
 		if got := formatBytes(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
+	}
+}
+
+// TestPlanPacksKQuants: where K-quants do not fit beside the sessions, the other
+// weights are packed without them.
+func TestPlanPacksKQuants(t *testing.T) {
+	spec := synth.Small(1)
+	spec.Dim, spec.ExpertDim, spec.Expert, spec.Down = 256, 256, quant.Q4_K, quant.Q4_K
+	w, err := synth.Writer(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if _, err := w.WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Parse(buf.Bytes(), "synthetic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := model.Load(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &config.Model{Context: 4096, PrefillChunk: 64, Numerics: model.Production, Pack: config.PackAuto}
+	session, scratch, err := engine.EstimateBytes(mod, engineOptions(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := engineOptions(m)
+	opt.Pack = true
+	some := engine.PackedBytes(mod, opt, cpu.PackedBytes)
+	opt.PackK = true
+	all := engine.PackedBytes(mod, opt, cpu.PackedBytes)
+	if all <= some {
+		t.Fatalf("%d bytes with K-quants, %d without", all, some)
+	}
+	for _, c := range []struct{ beside, packed uint64 }{{all, all}, {all - 1, some}, {some, some}, {some - 1, 0}} {
+		p, err := planMemory(mod, m, 1, scratch+memoryReserve+session+c.beside, "test")
+		if err != nil || p.packed != c.packed || p.options(m).PackK != (c.packed == all) {
+			t.Errorf("%d bytes beside a session: %+v, %v, want %d packed", c.beside, p, err, c.packed)
+		}
+	}
+	opt.Numerics = model.Reference
+	if n := engine.PackedBytes(mod, opt, cpu.PackedBytes); n != some {
+		t.Errorf("%d bytes for float32 activations, want %d: K-quants have no packed form for them", n, some)
+	}
+}
+
+func TestPackingLog(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	now, lines := time.Unix(0, 0), []string{}
+	packing := packingLog(ctx, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }, func() time.Time { return now })
+	for done := range uint64(10) {
+		if err := packing(done<<20, 10<<20); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(packingEvery / 4)
+	}
+	want := []string{"packing weights 40 % (4.0 MiB of 10.0 MiB)", "packing weights 80 % (8.0 MiB of 10.0 MiB)"}
+	if !slices.Equal(lines, want) {
+		t.Errorf("log %q, want %q", lines, want)
+	}
+	cancel()
+	if err := packing(0, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v after the start was given up", err)
 	}
 }

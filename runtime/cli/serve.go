@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +25,8 @@ type serveSettings struct {
 	model    config.Model
 	kv       config.KV
 	server   config.Server
+	access   config.Access
+	keys     []string // of access
 	recovery config.Recovery
 	faults   config.Faults
 }
@@ -32,6 +35,7 @@ func (a *app) serveCommand() *cobra.Command {
 	s := &serveSettings{}
 	s.AddModel(&s.model)
 	s.AddServer(&s.server)
+	s.AddAccess(&s.access)
 	s.AddKV(&s.kv)
 	s.AddRecovery(&s.recovery)
 	s.AddFaults(&s.faults)
@@ -60,6 +64,10 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 		}
 	}
 	logger := server.NewLogger(a.Err, nil)
+	var err error
+	if s.keys, err = s.access.Keys(); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	lock, err := server.AcquireInstanceLock(server.InstanceLockPath(a.getenv))
 	if err != nil {
 		var running *server.InstanceRunningError
@@ -125,13 +133,16 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
-		Version: versionText(), CORS: s.server.CORS, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Version: versionText(), CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
+		ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Unsafe: server.UnsafeOf(s.faults.Has),
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store
 	}
-	if st.calls != nil {
-		cfg.Calls = st.calls
+	cfg.Calls = st.calls
+	if s.faults.Has(unsafeForgetCalls) {
+		cfg.Calls = forgetful{st.calls}
 	}
 	srv, err := server.New(cfg)
 	if err != nil {
@@ -145,6 +156,10 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	if st.store != nil {
 		st.store.Announce("http://" + localAddress(s.server.Host, port))
 	}
+	s.warnOfStrangers(logger)
+	if files := server.OpenFileLimit(); server.ConnectionLimit(files) < server.ConnectionLimit(math.MaxUint64) {
+		logger.Printf("at most %d connections at a time: the process may open %d files", server.ConnectionLimit(files), files)
+	}
 	logger.Printf("listening on http://%s", net.JoinHostPort(s.server.Host, strconv.Itoa(port)))
 
 	failed := make(chan error, 1)
@@ -155,6 +170,17 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	case <-ctx.Done():
 	}
 	return shutDown(context.Cause(ctx), s.server.ShutdownTimeout, srv, st, logger)
+}
+
+// warnOfStrangers says who else may use the server, or know its key.
+func (s *serveSettings) warnOfStrangers(logger *server.Logger) {
+	ip, err := netip.ParseAddr(s.server.Host)
+	if local := err != nil || ip.IsLoopback(); !local && len(s.keys) == 0 {
+		logger.Printf("warning: --host %s without --api-key: everybody who reaches this address can use the model and empty the cache", s.server.Host)
+	}
+	if s.Lookup("api-key").Origin.Layer == config.LayerFlag {
+		logger.Printf("warning: the process list shows the key of --api-key; DS4_API_KEY or --api-key-file keep it")
+	}
 }
 
 // localAddress is where a process of this machine reaches a listener.

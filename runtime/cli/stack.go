@@ -35,7 +35,7 @@ type stack struct {
 	store *kvstore.Store // nil without a disk cache
 	// cacheProblem says why there is no store although one was asked for.
 	cacheProblem string
-	calls        *replay.Memory // of the tool calls that were sampled; nil: they are forgotten
+	calls        *replay.Memory // of the tool calls that were sampled
 	sched        *scheduler.Scheduler
 	memory       memoryPlan
 	maxPrefix    string // the model's text that asks for maximal effort
@@ -66,7 +66,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if s.memory, err = planMemory(s.model, o.model, o.sessions, available, source); err != nil {
 		return nil, err
 	}
-	if err := s.startEngine(a, o, log); err != nil {
+	if err := s.startEngine(ctx, a, o, log); err != nil {
 		return nil, err
 	}
 	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
@@ -95,7 +95,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 }
 
 // startEngine makes the device, with the fault hooks around it, and the engine.
-func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
+func (s *stack) startEngine(ctx context.Context, a *app, o stackOptions, log logFunc) error {
 	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
 	if err != nil {
 		return err
@@ -106,7 +106,9 @@ func (s *stack) startEngine(a *app, o stackOptions, log logFunc) error {
 		return err
 	}
 	s.dev = wrapped
-	s.eng, err = engine.New(s.model, s.dev, s.memory.options(o.model))
+	opt := s.memory.options(o.model)
+	opt.Packing = packingLog(ctx, log, pointClock.Now)
+	s.eng, err = engine.New(s.model, s.dev, opt)
 	return err
 }
 
@@ -138,9 +140,6 @@ const callsShare = 8
 // openCalls remembers tool calls, in a file if there is a disk cache.
 func (s *stack) openCalls(o stackOptions, log logFunc) {
 	opt := replay.Options{Log: log, Now: pointClock.Now}
-	if o.faults.Has(unsafeForgetCalls) {
-		return
-	}
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
 		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))

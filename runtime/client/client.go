@@ -85,6 +85,12 @@ type Request struct {
 	Thinking    bool
 	Tools       json.RawMessage // offered, as the API has them; nil: none
 	Stream      bool
+	IgnoreEOS   bool // an extension for measurements: answers of MaxTokens exactly
+	// Completions asks /v1/completions, with the texts of the messages as the prompt.
+	Completions bool
+	// Standard leaves out what only some servers know, such as Thinking: strict
+	// ones refuse unknown fields.
+	Standard bool
 	// OnEvent is called for every event of a stream, before it is added to the
 	// answer. False hangs up, and Chat returns ErrAbandoned.
 	OnEvent func(Event) bool
@@ -94,6 +100,7 @@ type Request struct {
 type Event struct {
 	At      time.Duration // since the request was sent
 	Text    string        // visible text, may be empty
+	Hidden  string        // reasoning
 	Comment bool          // a keepalive comment
 }
 
@@ -126,13 +133,15 @@ type Usage struct {
 
 type wireRequest struct {
 	Model         string          `json:"model"`
-	Messages      []Message       `json:"messages"`
+	Messages      []Message       `json:"messages,omitempty"`
+	Prompt        string          `json:"prompt,omitempty"`
 	MaxTokens     int             `json:"max_tokens,omitempty"`
 	Temperature   float64         `json:"temperature"`
 	Seed          uint64          `json:"seed,omitempty"`
-	Thinking      bool            `json:"think"`
+	Thinking      *bool           `json:"think,omitempty"`
 	Tools         json.RawMessage `json:"tools,omitempty"`
 	Stream        bool            `json:"stream,omitempty"`
+	IgnoreEOS     bool            `json:"ignore_eos,omitempty"`
 	StreamOptions *streamOptions  `json:"stream_options,omitempty"`
 }
 
@@ -152,6 +161,7 @@ type wireDelta struct {
 type wireAnswer struct {
 	Choices []struct {
 		Message wireDelta `json:"message"`
+		Text    string    `json:"text"` // of /v1/completions, whole or a piece
 		Delta   wireDelta `json:"delta"`
 		Finish  string    `json:"finish_reason"`
 	} `json:"choices"`
@@ -169,22 +179,42 @@ type wireError struct {
 	Range     string `json:"range"`
 }
 
-// Chat sends a request and reads the whole answer. The answer is returned with
-// an error too, with what arrived before it.
-func (c *Client) Chat(ctx context.Context, r Request) (Answer, error) {
+// encode returns the path and the body of a request.
+func (r *Request) encode() (path string, body []byte, err error) {
 	w := wireRequest{Model: r.Model, Messages: r.Messages, MaxTokens: r.MaxTokens,
-		Temperature: r.Temperature, Seed: r.Seed, Thinking: r.Thinking, Tools: r.Tools, Stream: r.Stream}
+		Temperature: r.Temperature, Seed: r.Seed, Tools: r.Tools, Stream: r.Stream, IgnoreEOS: r.IgnoreEOS}
 	if w.Model == "" {
 		w.Model = "default"
+	}
+	if !r.Standard {
+		w.Thinking = &r.Thinking
 	}
 	if r.Stream {
 		w.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
-	body, err := json.Marshal(w)
-	if err != nil {
-		return Answer{}, fmt.Errorf("client: encode request: %w", err)
+	path = "/v1/chat/completions"
+	if r.Completions {
+		path, w.Messages = "/v1/completions", nil
+		var texts []string
+		for _, m := range r.Messages {
+			texts = append(texts, m.Content)
+		}
+		w.Prompt = strings.Join(texts, "\n")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/chat/completions", bytes.NewReader(body))
+	if body, err = json.Marshal(w); err != nil {
+		return "", nil, fmt.Errorf("client: encode request: %w", err)
+	}
+	return path, body, nil
+}
+
+// Chat sends a request and reads the whole answer. The answer is returned with
+// an error too, with what arrived before it.
+func (c *Client) Chat(ctx context.Context, r Request) (Answer, error) {
+	path, body, err := r.encode()
+	if err != nil {
+		return Answer{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, fmt.Errorf("client: %w", err)
 	}
@@ -227,7 +257,7 @@ func readWhole(body io.Reader, ans *Answer) error {
 		return fmt.Errorf("%w: no choice in it", ErrIncomplete)
 	}
 	ch := w.Choices[0]
-	ans.Text, ans.Reasoning, ans.Finish = ch.Message.Content, ch.Message.Reasoning, ch.Finish
+	ans.Text, ans.Reasoning, ans.Finish = ch.Message.Content+ch.Text, ch.Message.Reasoning, ch.Finish
 	for _, c := range ch.Message.Calls {
 		ans.Calls = append(ans.Calls, c.ToolCall)
 	}
@@ -307,26 +337,26 @@ func (c *Client) readStream(body io.Reader, start time.Time, onEvent func(Event)
 		if w.Usage != nil {
 			ans.Usage, ans.HasUsage = *w.Usage, true
 		}
-		piece := ""
+		piece, hidden := "", ""
 		if len(w.Choices) > 0 {
 			d := w.Choices[0]
-			piece = d.Delta.Content
+			piece, hidden = d.Delta.Content+d.Text, d.Delta.Reasoning
 			text.WriteString(piece)
-			reasoning.WriteString(d.Delta.Reasoning)
+			reasoning.WriteString(hidden)
 			if err := ans.addCalls(d.Delta); err != nil {
 				return err
 			}
 			if d.Finish != "" {
 				ans.Finish = d.Finish
 			}
-			if ans.FirstToken == 0 && (piece != "" || d.Delta.Reasoning != "" || len(d.Delta.Calls) > 0) {
+			if ans.FirstToken == 0 && (piece != "" || hidden != "" || len(d.Delta.Calls) > 0) {
 				ans.FirstToken = at
 			}
 		}
 		if text.Len()+reasoning.Len() > maxBodyBytes {
 			return fmt.Errorf("%w of %d bytes", ErrTooLarge, maxBodyBytes)
 		}
-		if onEvent != nil && !onEvent(Event{At: at, Text: piece}) {
+		if onEvent != nil && !onEvent(Event{At: at, Text: piece, Hidden: hidden}) {
 			return ErrAbandoned
 		}
 	}

@@ -61,6 +61,7 @@ type Setting struct {
 	value    value
 	flagOnly bool // no environment variable, no file key
 	hidden   bool // not in usage texts
+	secret   bool // never printed
 	optional string
 	alias    bool // another spelling of a setting; has no value of its own
 }

@@ -52,7 +52,14 @@ var UnsafeSwitches = []string{
 	"no-frontier",      // a restore leaves unfinished windows out
 	"no-reopen",        // a cache folder that goes away is not noticed
 	"no-shrink",        // a full disk costs new segments, not old ones
+	"blame-all",        // who shares a failed pass is guilty of it
+	"oldest-session",   // the session unused for longest makes room, whatever it holds
 	"forget-calls",     // tool calls are rendered anew from what the client sends
+	"leak-goroutines",  // that of a request whose client has gone stays
+	"leak-files",       // restored segments stay open
+	"leak-memory",      // places in conversations to come back to are never dropped
+	"no-keepalive",     // a stream is silent while there is no text
+	"ignore-hangup",    // clients that have gone are answered to the end
 }
 
 // Faults holds the hooks for fault injection. They take effect only in a process

@@ -76,6 +76,7 @@ func everything() *Set {
 	s.AddModel(&m)
 	s.AddKV(&kv)
 	s.AddServer(&server)
+	s.AddAccess(&Access{})
 	s.AddRecovery(&recovery)
 	s.AddFaults(&faults)
 	s.AddOriginal()

@@ -21,6 +21,12 @@ func (s *Set) Print(w io.Writer) error {
 			continue
 		}
 		text := yamlText(st.value)
+		if st.secret {
+			if st.Origin.Layer != LayerDefault {
+				fmt.Fprintf(b, "# %s is set and not shown (%s)\n", st.Name, st.Origin)
+			}
+			continue
+		}
 		if st.flagOnly {
 			if st.Origin.Layer != LayerDefault {
 				fmt.Fprintf(b, "# %s: %s (%s)\n", st.Name, text, st.Origin)

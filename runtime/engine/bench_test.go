@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"ds4/runtime/gguf"
 	"ds4/runtime/model"
@@ -38,7 +39,7 @@ func benchModel(b *testing.B) *model.Model {
 func BenchmarkPrefill(b *testing.B) {
 	for _, n := range []int{512, 2048} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			tokens := benchTokens(n)
 			for b.Loop() {
@@ -55,7 +56,7 @@ func BenchmarkPrefill(b *testing.B) {
 func BenchmarkPrefillAtDepth(b *testing.B) {
 	for _, depth := range []int{2048, 32768} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			tokens := benchTokens(depth + e.ChunkTokens())
 			prefill(b, s, tokens[:depth], e.ChunkTokens())
@@ -75,7 +76,7 @@ func BenchmarkPrefillAtDepth(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	for _, depth := range []int{1, 2048} {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
-			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true})
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 16, Numerics: model.Production, Pack: true, PackK: true})
 			s := newSession(b, e)
 			prefill(b, s, benchTokens(depth), e.ChunkTokens())
 			point := s.Keep()
@@ -92,6 +93,48 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
+// BenchmarkDecodeBatch times one token of each of several sessions: all in one
+// pass, and in passes of their own, in turn so that both see the same machine.
+func BenchmarkDecodeBatch(b *testing.B) {
+	const depth, most = 256, 64
+	for _, n := range []int{2, 4, 8} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 4096, Numerics: model.Production, Pack: true})
+			var batch []Sequence
+			var points []*Point
+			for i := range n {
+				s := newSession(b, e)
+				prefill(b, s, benchTokens(depth + i)[i:], e.ChunkTokens())
+				batch = append(batch, Sequence{Session: s, Tokens: []int32{int32(17 + i)}})
+				points = append(points, s.Keep())
+			}
+			forward := func(batch []Sequence) time.Duration {
+				start := time.Now()
+				if err := e.Forward(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(start)
+			}
+			var together, apart time.Duration
+			for b.Loop() {
+				if batch[0].Session.Len() >= depth+most {
+					for i, q := range batch {
+						if err := q.Session.Rewind(points[i]); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				together += forward(batch)
+				for i := range batch {
+					apart += forward(batch[i : i+1])
+				}
+			}
+			b.ReportMetric(float64(n*b.N)/together.Seconds(), "tokens/s")
+			b.ReportMetric(apart.Seconds()/together.Seconds(), "times")
 		})
 	}
 }

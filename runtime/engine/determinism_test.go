@@ -34,7 +34,7 @@ func TestBitIdentical(t *testing.T) {
 		pack           bool
 	}{{1, 2, true}, {7, 3, false}, {64, 1, true}, {512, 2, false}} {
 		t.Run(fmt.Sprintf("chunk %d threads %d pack %v", c.chunk, c.threads, c.pack), func(t *testing.T) {
-			e := newEngine(t, m, c.threads, Options{ContextTokens: 1024, ChunkTokens: c.chunk, Numerics: model.Production, Pack: c.pack})
+			e := newEngine(t, m, c.threads, Options{ContextTokens: 1024, ChunkTokens: c.chunk, Numerics: model.Production, Pack: c.pack, PackK: c.pack})
 			s := newSession(t, e)
 			prefill(t, s, tokens, c.chunk)
 			if !sameBits(s.Logits(), want[len(tokens)-1]) {
@@ -67,10 +67,12 @@ func TestBitIdentical(t *testing.T) {
 func TestSameBits(t *testing.T) {
 	odd := synth.Small(6) // counts that fill no tile, and other streams than four
 	odd.HC, odd.Heads, odd.OGroups, odd.IndexHeads, odd.Vocab = 2, 6, 3, 3, 97
+	four := kQuants(7)
+	four.Expert, four.Down = quant.Q4_K, quant.Q4_K
 	for _, c := range []struct {
 		spec   synth.Spec
 		length int
-	}{{synth.Small(4), 200}, {kQuants(5), 20}, {odd, 100}} {
+	}{{synth.Small(4), 200}, {kQuants(5), 20}, {four, 20}, {odd, 100}} {
 		m := smallModel(t, c.spec)
 		tokens := randomTokens(11, c.length, m.Vocab)
 		for _, n := range []model.Numerics{model.Production, model.Reference} {
@@ -78,7 +80,7 @@ func TestSameBits(t *testing.T) {
 			for _, set := range kernels.Available() {
 				for _, pack := range []bool{false, true} {
 					t.Setenv(kernels.EnvSet, set.Name)
-					e := newEngine(t, m, 2, Options{ContextTokens: 256, ChunkTokens: 64, Numerics: n, Pack: pack})
+					e := newEngine(t, m, 2, Options{ContextTokens: 256, ChunkTokens: 64, Numerics: n, Pack: pack, PackK: pack})
 					got := allLogits(t, e, tokens)
 					if want == nil {
 						want = got

@@ -45,6 +45,11 @@ type Options struct {
 	// Pack keeps a copy of the weights in the layout that the device multiplies
 	// fastest, if it has one. Results do not depend on it.
 	Pack bool
+	// PackK does the same with K-quants: nearly all of a model that has them.
+	PackK bool
+	// Packing hears how many bytes of how many are packed, before each matrix. Its
+	// error ends New.
+	Packing func(done, total uint64) error
 }
 
 func (o *Options) check() error {
@@ -74,6 +79,7 @@ type Engine struct {
 	layout    stateLayout
 	enc       encoder
 	labels    []string // of the layers' command buffers
+	traffic   traffic
 
 	owned []metal.Buffer
 	stuck metal.CommandBuffer // abandoned by its waiter, perhaps still running
@@ -85,7 +91,7 @@ func New(m *model.Model, dev metal.Device, opt Options) (*Engine, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{model: m, dev: dev, opt: opt, layout: newStateLayout(m, opt)}
+	e := &Engine{model: m, dev: dev, opt: opt, layout: newStateLayout(m, opt), traffic: newTraffic(m)}
 	for i := range m.Layer {
 		e.labels = append(e.labels, fmt.Sprintf("graph layer %d", i))
 	}
@@ -164,7 +170,7 @@ var kernelNames = []string{
 	metal.KernelEmbed, metal.KernelRopeTable, metal.KernelHyperMix, metal.KernelHyperHead,
 	metal.KernelHyperApply, metal.KernelRMSNorm, metal.KernelQuantize, metal.KernelMatmul,
 	metal.KernelMatmulInt8, metal.KernelQuery, metal.KernelKVStore, metal.KernelCompress,
-	metal.KernelFrontier, metal.KernelIndexQuery, metal.KernelIndexSelect, metal.KernelAttention,
+	metal.KernelFrontier, metal.KernelIndexQuery, metal.KernelIndexPack, metal.KernelIndexSelect, metal.KernelAttention,
 	metal.KernelRoute, metal.KernelGroup, metal.KernelExpertGateUp, metal.KernelExpertGateUpInt8,
 	metal.KernelExpertDown, metal.KernelExpertDownInt8, metal.KernelCombine, metal.KernelGather,
 }
@@ -195,7 +201,17 @@ func (e *Engine) allocate(n uint64, label string) (metal.Buffer, error) {
 // else where the file is mapped.
 func (e *Engine) wrapWeights() error {
 	e.weights, e.packed = make(map[*model.Matrix]metal.Binding), make(map[*model.Matrix]bool)
+	var done, total uint64
+	if e.opt.Packing != nil {
+		total = PackedBytes(e.model, e.opt, func(w metal.Weights) uint64 { return uint64(len(w.Data)) })
+	}
 	for _, m := range e.model.Matrices() {
+		if e.opt.Packing != nil && e.opt.packs(e.model, m) {
+			if err := e.opt.Packing(done, total); err != nil {
+				return err
+			}
+			done += uint64(len(m.Data))
+		}
 		b, err := e.packWeights(m)
 		if err == nil && b != nil {
 			e.packed[m] = true
@@ -214,22 +230,33 @@ func (e *Engine) wrapWeights() error {
 // packWeights packs one matrix, or returns nil if it stays as it is.
 func (e *Engine) packWeights(m *model.Matrix) (metal.Buffer, error) {
 	p, ok := e.dev.(metal.Packer)
-	if !ok || !e.opt.Pack || m == e.model.Embed {
+	if !ok || !e.opt.packs(e.model, m) {
 		return nil, nil
 	}
-	return p.PackWeights(weightsOf(m), m.Name)
+	return p.PackWeights(e.opt.weightsOf(m), m.Name)
 }
 
-func weightsOf(m *model.Matrix) metal.Weights {
-	return metal.Weights{Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count}
+func (o *Options) weightsOf(m *model.Matrix) metal.Weights {
+	return metal.Weights{
+		Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count, Int8: o.int8Product(m),
+	}
 }
 
-// PackedBytes is what Options.Pack takes, for a driver that packs a matrix to size
-// bytes.
-func PackedBytes(m *model.Model, size func(metal.Weights) uint64) (n uint64) {
+// packs reports whether a matrix is packed if the driver can.
+func (o *Options) packs(m *model.Model, w *model.Matrix) bool {
+	switch w.Type {
+	case quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
+		return o.PackK && w != m.Embed
+	}
+	return o.Pack && w != m.Embed
+}
+
+// PackedBytes is what Options.Pack and PackK take, for a driver that packs a matrix
+// to size bytes.
+func PackedBytes(m *model.Model, opt Options, size func(metal.Weights) uint64) (n uint64) {
 	for _, w := range m.Matrices() {
-		if w != m.Embed {
-			n += size(weightsOf(w))
+		if opt.packs(m, w) {
+			n += size(opt.weightsOf(w))
 		}
 	}
 	return n
@@ -245,10 +272,12 @@ func (e *Engine) tokenBlock(m *model.Matrix) int {
 }
 
 // int8Product reports whether products with m take int8 activations.
-func (e *Engine) int8Product(m *model.Matrix) bool {
+func (e *Engine) int8Product(m *model.Matrix) bool { return e.opt.int8Product(m) }
+
+func (o *Options) int8Product(m *model.Matrix) bool {
 	switch m.Type {
 	case quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
-		return e.opt.Numerics.ActInt8
+		return o.Numerics.ActInt8
 	}
 	return false
 }

@@ -187,6 +187,10 @@ func (l *load) feedSegment(at int, n *node) error {
 	}
 	o := &openSegment{f: f}
 	o.uses.Store(1)
+	if l.s.opt.Unsafe.LeakFiles {
+		o.uses.Add(1)
+		l.s.keepOpen(f)
+	}
 	defer o.release()
 	if o.in, err = l.open(o, n); err != nil {
 		return err

@@ -86,6 +86,7 @@ type Store struct {
 	verdicts     Verdicts
 	count        counters
 	lastSaved    *segment.Segment // for Unsafe.ShareBuffers
+	leaked       []vfs.File       // for Unsafe.LeakFiles
 }
 
 // conviction is what the journal knows about a guilty segment.

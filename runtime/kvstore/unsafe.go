@@ -34,6 +34,7 @@ type Unsafe struct {
 	NoFrontier   bool // a restore leaves out the state of unfinished windows
 	NoReopen     bool // a folder that went away is not noticed
 	NoShrink     bool // a full disk costs what is new, not what is old
+	LeakFiles    bool // what was restored stays open
 }
 
 // tooOld says of a segment that is good that it is not, for its age.
@@ -81,6 +82,13 @@ func (s *Store) shareBuffers(seg *segment.Segment) {
 	s.lastSaved = seg
 }
 
+// keepOpen holds on to a file that has been read.
+func (s *Store) keepOpen(f vfs.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaked = append(s.leaked, f)
+}
+
 // UnsafeOf returns the switches whose words are set.
 func UnsafeOf(set func(word string) bool) Unsafe {
 	return Unsafe{
@@ -89,7 +97,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
 		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), DropOrphans: set("drop-orphans"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
-		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"),
+		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"), LeakFiles: set("leak-files"),
 	}
 }
 

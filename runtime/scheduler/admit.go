@@ -80,6 +80,7 @@ func (s *Scheduler) begin(j *job) {
 		s.beginCold(j)
 		return
 	}
+	s.saveTurnedFrom(live.slot, live.reach)
 	if s.cfg.Unsafe.NoRewind {
 		live.slot.forgetAfter(live.reach)
 	} else if err := live.slot.rewind(live.reach); err != nil {
@@ -89,6 +90,7 @@ func (s *Scheduler) begin(j *job) {
 		return
 	}
 	s.bind(j, live.slot)
+	live.slot.continued++
 	s.setTokens(j, live.tokens, live.reach, live.source)
 	s.beginPrefill(j)
 }
@@ -166,7 +168,7 @@ func (s *Scheduler) bind(j *job, sl *slot) {
 // claim gives j an empty session: one that is free, a new one, or that of the
 // conversation unused for longest, whose end is saved before.
 func (s *Scheduler) claim(j *job) error {
-	sl := pickSlot(s.slots)
+	sl := s.victim(s.slots)
 	if sl.sess == nil {
 		if err := s.allocate(sl); err != nil {
 			if sl = s.pickAllocated(); sl == nil {
@@ -205,7 +207,7 @@ func (s *Scheduler) pickAllocated() *slot {
 			list = append(list, sl)
 		}
 	}
-	return pickSlot(list)
+	return s.victim(list)
 }
 
 // evict saves what a slot holds and empties it.
@@ -215,6 +217,15 @@ func (s *Scheduler) evict(sl *slot) {
 	}
 	_ = s.saveLive(s.ctx, sl, reasonEvict)
 	s.resetSlot(sl)
+}
+
+// saveTurnedFrom saves what a session holds beyond a place that it is about to be
+// taken back to, if that is much: a side request that parts from a conversation
+// before its end should not cost the conversation its end.
+func (s *Scheduler) saveTurnedFrom(sl *slot, at int) {
+	if lost := len(sl.past.tokens) - at; lost >= s.cfg.MinCacheTokens && !sl.hidden {
+		_ = s.saveLive(s.ctx, sl, reasonEvict)
+	}
 }
 
 // renew gives the slot a new session object.
@@ -261,8 +272,9 @@ func (s *Scheduler) beginPrefill(j *job) {
 	j.phase = phasePrefill
 	j.attempts++
 	j.attempt.chunks, j.attempt.prefill = 0, 0
+	j.alone = j.plan.attempt > 1 // what failed before shall not be blamed for others, nor they for it
 	if len(j.slot.past.tokens) == j.attempt.mark {
-		j.slot.keep()
+		s.keep(j.slot)
 	}
 	s.count.add(func(c *Stats) { c.PrefillAttempts++ })
 	s.logStart(j)

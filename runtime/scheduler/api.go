@@ -12,8 +12,12 @@
 // evaluates its prompt at most Config.PrefillFailureLimit times. Cancelling a
 // request, a client that goes away and a shutdown are never failures.
 //
-// Not promised: fairness between clients beyond first come, first served, and
-// the survival of a live session that is older than Config.Sessions newer ones.
+// While requests run, everybody gets further in every pass, or takes turns at it.
+// A live session makes room for another conversation in the order of what losing it
+// costs: short ones that nobody came back to first; its end is saved before.
+//
+// Not promised: an order of admission other than first come, first served, and the
+// survival of live sessions when more requests run at once than Config.Sessions.
 package scheduler
 
 import (

@@ -35,7 +35,7 @@ func classify(err error) string {
 
 // stepFailed decides who is to blame for a failed pass, after it made the device
 // usable again. The engine has left every session as it was.
-func (s *Scheduler) stepFailed(b batch, err error) {
+func (s *Scheduler) stepFailed(b *batch, err error) {
 	if s.ctx.Err() != nil {
 		return // the shutdown could wait no longer
 	}
@@ -48,16 +48,17 @@ func (s *Scheduler) stepFailed(b batch, err error) {
 		return
 	}
 	switch {
+	case s.cfg.Unsafe.BlameAll:
+		s.blameAll(b, err)
+	case b.shared():
+		s.shareFailed(b, err)
 	case b.prefill != nil:
-		// The decoding requests of the pass go on: had they caused it, their next
-		// pass, which is theirs alone, fails.
 		s.jobFailed(b.prefill, stagePrefill, err)
-	case len(b.decodes) == 1:
-		s.jobFailed(b.decodes[0], stageDecode, err)
 	default:
-		for _, j := range b.decodes {
-			j.alone = true
+		if s.trial != nil {
+			s.trial.failed++
 		}
+		s.jobFailed(b.decodes[0], stageDecode, err)
 	}
 }
 

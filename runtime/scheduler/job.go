@@ -65,7 +65,7 @@ type job struct {
 	sampled  int
 	decode   time.Duration
 	sent     bool // the client has seen content
-	alone    bool // the next decode step must not share a batch
+	alone    bool // the next token, or the prompt, must not share a pass
 
 	lastChunk struct { // of the "decoding" log line
 		at, sampled int

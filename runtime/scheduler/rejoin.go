@@ -94,7 +94,7 @@ func (s *Scheduler) endRejoin(r restored) {
 	j.attempt.chain = append(slices.Clip(j.attempt.chain), r.got.Chain.IDs...)
 	s.disk.working(j)
 	if len(sl.past.tokens) == j.attempt.mark {
-		sl.keep()
+		s.keep(sl)
 	}
 	s.cfg.Log("%s joined what is stored from %d on, %d tokens read", j.span(), r.got.Chain.From, n)
 }

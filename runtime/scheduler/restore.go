@@ -114,6 +114,7 @@ func (s *Scheduler) endRestore(r restored) {
 	}
 	sl.past = h
 	sl.saved = ends(r.got.Chain, s.cfg.SegmentTokens)
+	sl.continued = 1 // somebody came back for it
 	s.setTokens(j, tokens, len(h.tokens), SourceDisk)
 	j.attempt.chain, j.attempt.restored = r.got.Chain.IDs, len(h.tokens)
 	s.disk.working(j)

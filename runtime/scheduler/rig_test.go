@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/metal"
 	"ds4/metal/cpu"
 	"ds4/metal/fault"
 	"ds4/runtime/chat"
@@ -91,7 +93,7 @@ var random = sync.OnceValues(func() (*loaded, error) {
 // rig is a scheduler on a device that can fail.
 type rig struct {
 	*Scheduler
-	t     *testing.T
+	t     testing.TB
 	log   *logbook
 	clock *clock
 	plan  *fault.Plan
@@ -106,9 +108,14 @@ type rigOptions struct {
 	config  func(*Config)
 	context int  // tokens, default testContext
 	sense   bool // the embedded model
+	pack    bool // weights as the server keeps them
+	chunk   int  // tokens of a pass, default testChunk
+	device  func(metal.Device) metal.Device
+	// byHand starts no worker: the test calls turn.
+	byHand bool
 }
 
-func newRig(t *testing.T, opt rigOptions) *rig {
+func newRig(t testing.TB, opt rigOptions) *rig {
 	t.Helper()
 	load := random
 	if opt.sense {
@@ -118,9 +125,7 @@ func newRig(t *testing.T, opt rigOptions) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opt.context == 0 {
-		opt.context = testContext
-	}
+	opt.context, opt.chunk = cmp.Or(opt.context, testContext), cmp.Or(opt.chunk, testChunk)
 	r := &rig{t: t, log: &logbook{t: t}, clock: &clock{at: time.Unix(1_700_000_000, 0)}, store: opt.store}
 	rules, err := fault.Parse(opt.faults)
 	if err != nil {
@@ -134,8 +139,11 @@ func newRig(t *testing.T, opt rigOptions) *rig {
 		t.Fatal(err)
 	}
 	dev := fault.Wrap(inner, r.plan)
+	if opt.device != nil {
+		dev = opt.device(dev)
+	}
 	if r.eng, err = engine.New(l.model, dev, engine.Options{
-		ContextTokens: opt.context, ChunkTokens: testChunk, Numerics: model.Production,
+		ContextTokens: opt.context, ChunkTokens: opt.chunk, Numerics: model.Production, Pack: opt.pack,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,12 +154,19 @@ func newRig(t *testing.T, opt rigOptions) *rig {
 	if opt.config != nil {
 		opt.config(&cfg)
 	}
-	if r.Scheduler, err = New(r.eng, l.tok, opt.store, cfg); err != nil {
+	make := New
+	if opt.byHand {
+		make = prepare
+	}
+	if r.Scheduler, err = make(r.eng, l.tok, opt.store, cfg); err != nil {
 		t.Fatal(err)
 	}
 	r.down = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
+		if opt.byHand {
+			go r.Scheduler.run()
+		}
 		if err := r.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
@@ -191,7 +206,7 @@ func (c *clock) advance(d time.Duration) {
 
 // logbook collects log lines and lets tests wait for one.
 type logbook struct {
-	t     *testing.T
+	t     testing.TB
 	mu    sync.Mutex
 	lines []string
 	more  chan struct{}
@@ -342,7 +357,7 @@ func (r *rig) bad(q *Request) *FailureError {
 
 // cold is the answer of a scheduler that has nothing to reuse. Each is computed
 // once.
-func cold(t *testing.T, q *Request) reply {
+func cold(t testing.TB, q *Request) reply {
 	t.Helper()
 	key := fmt.Sprintf("%s %d %v %v", q.Prompt.CacheText(), q.MaxTokens, q.IgnoreEOS, q.Stop)
 	if a, ok := controls.Load(key); ok {

@@ -63,12 +63,32 @@ type worker struct {
 	fatal    bool // OnFatal was called
 	restores chan restored
 	pace     pace
+	sharing
+	leaked []*engine.Point // for Unsafe.LeakMemory
+}
+
+// sharing is what the choice of passes remembers.
+type sharing struct {
+	served        int    // of more answers than fit: whose turn it is
+	decodedLast   bool   // the last pass evaluated answers
+	shareFailures int    // shared passes that failed since one worked
+	trial         *trial // of a failed pass, nil if nothing is left to find out
+	apartUntil    time.Time
 }
 
 // New starts a scheduler. The store may be nil: then nothing is saved or
 // restored. Engine, tokenizer and store stay the caller's to close, after
 // Shutdown.
 func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error) {
+	s, err := prepare(eng, tok, store, cfg)
+	if err == nil {
+		go s.run()
+	}
+	return s, err
+}
+
+// prepare makes a scheduler whose worker does not run yet.
+func prepare(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg Config) (*Scheduler, error) {
 	if err := chat.CheckVocabulary(tok); err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
@@ -103,7 +123,6 @@ func New(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store, cfg
 		s.abandon()
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
-	go s.run()
 	return s, nil
 }
 
@@ -267,6 +286,7 @@ func (s *Scheduler) gauges() {
 	}
 	s.count.add(func(st *Stats) {
 		st.ActiveRequests, st.LiveSessions = len(s.active), live
+		st.Sessions = s.sessions(st.Sessions)
 		st.RangesFailing, st.MaxStreak = failing, longest
 	})
 }

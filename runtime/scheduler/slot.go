@@ -18,6 +18,8 @@ type slot struct {
 	saved  []savedEnd      // ascending
 	job    *job            // nil: idle
 	used   uint64          // larger is more recent
+	// continued is how many requests went on from what the slot held.
+	continued int
 	// hidden says that reasoning follows the last point: a later prompt will not
 	// repeat it, so the point is the better place to save.
 	hidden bool
@@ -86,7 +88,7 @@ func (sl *slot) wipe() {
 // clear forgets everything that is known of the session; the caller empties the
 // session itself. Tokens, points and bindings to the store go together.
 func (sl *slot) clear() {
-	sl.past, sl.points, sl.saved, sl.hidden = history{}, nil, nil, false
+	sl.past, sl.points, sl.saved, sl.hidden, sl.continued = history{}, nil, nil, false, 0
 }
 
 // keep remembers the present position.
@@ -98,28 +100,4 @@ func (sl *slot) keep() {
 		sl.points = slices.Delete(sl.points, 0, 1)
 	}
 	sl.points = append(sl.points, sl.sess.Keep())
-}
-
-// pickSlot chooses the idle slot that a request without a live prefix gets: one
-// that holds nothing, else one that does not exist yet, else the one unused for
-// longest. nil if all are busy.
-func pickSlot(slots []*slot) *slot {
-	var best *slot
-	for _, sl := range slots {
-		if sl.idle() && (best == nil || sl.cost() < best.cost() || sl.cost() == best.cost() && sl.used < best.used) {
-			best = sl
-		}
-	}
-	return best
-}
-
-// cost orders slots by what taking them loses.
-func (sl *slot) cost() int {
-	switch {
-	case !sl.empty():
-		return 2 // a conversation
-	case sl.sess == nil:
-		return 1 // memory
-	}
-	return 0
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,21 +30,25 @@ type Stats struct {
 	QueueDepth     int // gauge: requests waiting
 	ActiveRequests int // gauge: requests that hold a session
 	LiveSessions   int // gauge: sessions with at least one position
+	Sessions       []Session
 
 	Requests  map[string]uint64 // by outcome: stop, length, error, cancelled, rejected, shutdown
 	Reuse     map[string]uint64 // completed prefills by source, see the Source constants
 	Failures  map[string]uint64 // by class: device, resource, restore, internal
 	Cancelled uint64
 
-	PrefillTokens  uint64 // evaluated
-	PrefillTime    time.Duration
-	PrefillChunks  uint64
-	DecodeTokens   uint64 // evaluated in decode
-	DecodeTime     time.Duration
-	CachedTokens   uint64 // reused, memory and disk
-	RestoredTokens uint64 // of CachedTokens, those read from disk
-	RestoreTime    time.Duration
-	SaveStall      time.Duration // prefill and decode stood still while a segment was copied or waited for the writer
+	PrefillTokens uint64 // evaluated
+	PrefillTime   time.Duration
+	PrefillChunks uint64
+	DecodeTokens  uint64 // evaluated in decode
+	DecodeTime    time.Duration
+	// DecodeReadBytes is the least that decode had to read: active weights and rows
+	// of the sessions.
+	DecodeReadBytes uint64
+	CachedTokens    uint64 // reused, memory and disk
+	RestoredTokens  uint64 // of CachedTokens, those read from disk
+	RestoreTime     time.Duration
+	SaveStall       time.Duration // prefill and decode stood still while a segment was copied or waited for the writer
 
 	PrefillAttempts uint64 // prompts given to the device
 	InlineRetries   uint64
@@ -81,6 +86,7 @@ func (c *counters) snapshot() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.s
+	s.Sessions = slices.Clone(c.s.Sessions)
 	s.Requests, s.Reuse, s.Failures = maps.Clone(s.Requests), maps.Clone(s.Reuse), maps.Clone(s.Failures)
 	return s
 }

@@ -12,21 +12,13 @@ import (
 	"ds4/runtime/sample"
 )
 
-// batch is one pass over the device: the next token of every decoding request,
-// and a chunk of one request's prompt.
-type batch struct {
-	seqs    []engine.Sequence
-	prefill *job
-	chunk   int // tokens of prefill
-	decodes []*job
-}
-
 // step runs one pass over the device; false if no request wants one.
 func (s *Scheduler) step() bool {
 	if s.down {
 		s.failActive()
 		return false
 	}
+	s.endTrial()
 	b := s.nextBatch()
 	if len(b.seqs) == 0 {
 		return false
@@ -37,11 +29,12 @@ func (s *Scheduler) step() bool {
 	metal.SetScope(s.eng.Device(), b.scope())
 	took, err := s.forward(b.seqs)
 	if err != nil {
-		s.stepFailed(b, err)
+		s.stepFailed(&b, err)
 		return true
 	}
 	s.policy = s.policy.Success()
-	s.account(b, took)
+	s.account(&b, took)
+	s.shareWorked(&b)
 	for _, j := range b.decodes {
 		s.decoded(j)
 	}
@@ -49,55 +42,6 @@ func (s *Scheduler) step() bool {
 		s.prefilled(b.prefill, b.chunk, took)
 	}
 	return true
-}
-
-// nextBatch chooses what the next pass evaluates. Requests that prefill take
-// turns; a request that is alone after a failed pass gets one to itself.
-func (s *Scheduler) nextBatch() batch {
-	var b batch
-	var prefills []*job
-	for _, j := range s.active {
-		switch j.phase {
-		case phaseDecode:
-			if j.alone {
-				return batch{seqs: []engine.Sequence{j.decodeStep()}, decodes: []*job{j}}
-			}
-			if len(b.decodes) < s.chunk {
-				b.decodes = append(b.decodes, j)
-				b.seqs = append(b.seqs, j.decodeStep())
-			}
-		case phasePrefill:
-			prefills = append(prefills, j)
-		}
-	}
-	room := s.chunk - len(b.decodes)
-	if len(prefills) == 0 || room <= 0 {
-		return b
-	}
-	s.turns++
-	j := prefills[s.turns%len(prefills)]
-	pos := j.slot.sess.Len()
-	end := s.chunkEnd(j, pos, room)
-	b.prefill, b.chunk = j, end-pos
-	b.seqs = append(b.seqs, engine.Sequence{Session: j.slot.sess, Tokens: j.attempt.tokens[pos:end]})
-	return b
-}
-
-func (j *job) decodeStep() engine.Sequence {
-	return engine.Sequence{Session: j.slot.sess, Tokens: []int32{j.next}}
-}
-
-// chunkEnd is where the next chunk of a prompt ends: at a place where the state
-// is saved or kept, at the end of the prompt, or where room ends.
-func (s *Scheduler) chunkEnd(j *job, pos, room int) int {
-	end := min(pos+room, len(j.attempt.tokens))
-	if pos < j.attempt.mark {
-		end = min(end, j.attempt.mark)
-	}
-	if seg := s.cfg.SegmentTokens; s.disk.on() {
-		end = min(end, (pos/seg+1)*seg)
-	}
-	return end
 }
 
 // scope tells the fault driver on whose behalf the pass runs. A pass that holds
@@ -176,7 +120,7 @@ func (s *Scheduler) panicError(v any) error {
 
 // account books the time of a pass that worked. A mixed pass is shared out by
 // tokens.
-func (s *Scheduler) account(b batch, took time.Duration) {
+func (s *Scheduler) account(b *batch, took time.Duration) {
 	n := len(b.decodes)
 	prefill := took * time.Duration(b.chunk) / time.Duration(b.chunk+n)
 	decode := took - prefill
@@ -186,7 +130,9 @@ func (s *Scheduler) account(b batch, took time.Duration) {
 	if b.prefill != nil {
 		b.prefill.attempt.prefill += prefill
 	}
+	read := s.decodeBytes(b.decodes)
 	s.count.add(func(st *Stats) {
+		st.DecodeReadBytes += read
 		st.PrefillTokens += uint64(b.chunk)
 		st.PrefillTime += prefill
 		st.DecodeTokens += uint64(n)
@@ -195,6 +141,20 @@ func (s *Scheduler) account(b batch, took time.Duration) {
 			st.PrefillChunks++
 		}
 	})
+}
+
+// decodeBytes is what the decoding sequences of a pass made the device read.
+func (s *Scheduler) decodeBytes(decodes []*job) (n uint64) {
+	if len(decodes) == 0 {
+		return 0
+	}
+	longest := 0
+	for _, j := range decodes {
+		pos := j.slot.sess.Len() - 1
+		longest = max(longest, pos)
+		n += s.eng.DecodeRowBytes(pos)
+	}
+	return n + s.eng.DecodeWeightBytes(len(decodes), longest)
 }
 
 // proven records that a request's state took a pass: the marker of its restore
@@ -220,7 +180,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		return
 	}
 	if pos == j.attempt.mark {
-		sl.keep()
+		s.keep(sl)
 		if j.cold() {
 			_ = s.saveTail(j.ctx, sl, reasonCold)
 		}
@@ -240,6 +200,6 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		st.CachedTokens += uint64(j.attempt.cached)
 		st.RestoredTokens += uint64(j.attempt.restored)
 	})
-	j.phase = phaseDecode
+	j.phase, j.alone = phaseDecode, false
 	s.take(j, first)
 }

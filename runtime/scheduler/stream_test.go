@@ -156,22 +156,3 @@ func TestRangeKey(t *testing.T) {
 		t.Errorf("key %q", k)
 	}
 }
-
-func TestPickSlot(t *testing.T) {
-	full := func(used uint64) *slot {
-		sl := &slot{used: used}
-		sl.past.tokens = []int32{1}
-		return sl
-	}
-	busy := &slot{job: &job{}}
-	older, newer, free := full(1), full(2), &slot{}
-	if pickSlot([]*slot{busy, newer, older}) != older {
-		t.Error("not the least recently used one")
-	}
-	if pickSlot([]*slot{busy, newer, older, free}) != free {
-		t.Error("a conversation was given up although a slot is free")
-	}
-	if pickSlot([]*slot{busy}) != nil {
-		t.Error("a busy slot was taken")
-	}
-}

@@ -33,7 +33,7 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 		s.count.add(func(st *Stats) { st.Requests["rejected"]++ })
 		return nil, err
 	}
-	go j.out.run(ctx)
+	go s.passEvents(j)
 	s.signal()
 	return j.out.ch, nil
 }

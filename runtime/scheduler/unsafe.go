@@ -18,6 +18,10 @@ type Unsafe struct {
 	StrictTokens   bool // only what has the prompt's own tokens is continued, so nothing that was sampled
 	LooseRewind    bool // a live session is continued at a kept place beyond what the prompt shares with it
 	ColdOnly       bool // full segments of prompts that reused something are not stored
+	BlameAll       bool // who shares a failed pass is guilty of it
+	OldestSession  bool // the session unused for longest makes room, whatever it holds
+	LeakGoroutines bool // that of a request whose client has gone stays
+	LeakMemory     bool // places to come back to are never dropped
 }
 
 // reachable is how many of its positions a prompt may take from a live session.
@@ -44,6 +48,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
+		BlameAll: set("blame-all"), OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -65,6 +70,50 @@ func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 func (s *Scheduler) deaden(sl *slot) {
 	sl.sess.Reset()
 	sl.points = nil
+}
+
+// passEvents carries a request's events to its reader, and ends with it.
+func (s *Scheduler) passEvents(j *job) {
+	j.out.run(j.ctx)
+	if s.cfg.Unsafe.LeakGoroutines && j.cancelled() {
+		<-s.done
+	}
+}
+
+// keep remembers where a session stands.
+func (s *Scheduler) keep(sl *slot) {
+	sl.keep()
+	if s.cfg.Unsafe.LeakMemory {
+		s.leaked = append(s.leaked, sl.points[len(sl.points)-1])
+	}
+}
+
+// blameAll fails every request of a pass.
+func (s *Scheduler) blameAll(b *batch, err error) {
+	for _, j := range b.decodes {
+		s.jobFailed(j, stageDecode, err)
+	}
+	if b.prefill != nil {
+		s.jobFailed(b.prefill, stagePrefill, err)
+	}
+}
+
+// victim is pickSlot, unless it is to look at nothing but age.
+func (s *Scheduler) victim(slots []*slot) *slot {
+	if s.cfg.Unsafe.OldestSession {
+		return oldestSlot(slots)
+	}
+	return pickSlot(slots, s.uses)
+}
+
+func oldestSlot(slots []*slot) *slot {
+	var best *slot
+	for _, sl := range slots {
+		if sl.idle() && (best == nil || sl.cost() < best.cost() || sl.cost() == best.cost() && sl.used < best.used) {
+			best = sl
+		}
+	}
+	return best
 }
 
 // claimLive gives j a session that holds a conversation, as it is.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 
@@ -30,6 +31,10 @@ type metrics struct {
 	page     http.Handler
 }
 
+// liveHeap exports what the last collection found in use: without it a growth of the
+// heap cannot be told from garbage.
+var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+
 func newMetrics(s *Server) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
@@ -45,8 +50,18 @@ func newMetrics(s *Server) *metrics {
 		ConstLabels: prometheus.Labels{"version": s.cfg.Version, "model": s.cfg.Model.ID},
 	})
 	info.Set(1)
+	connections := func(name, help string, value func(open, idle int) int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metricPrefix + name, Help: help},
+			func() float64 { open, idle, _ := s.connections.count(); return float64(value(open, idle)) })
+	}
+	m.registry.MustRegister(
+		connections("http_connections", "Connections that are open.", func(open, _ int) int { return open }),
+		connections("http_idle_connections", "Connections that wait for a request.", func(_, idle int) int { return idle }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: metricPrefix + "http_refused_connections_total", Help: "Connections refused because all others were at work.",
+		}, func() float64 { _, _, refused := s.connections.count(); return float64(refused) }))
 	m.registry.MustRegister(m.requests, m.seconds, info, newStateCollector(s),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.page = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}})
 	return m
 }

@@ -18,6 +18,7 @@ var schedulerStats = []stat[scheduler.Stats]{
 	counter("prefill_attempts_total", "Prompts given to the device.", func(s scheduler.Stats) float64 { return float64(s.PrefillAttempts) }),
 	counter("decode_tokens_total", "Sampled tokens that the backend evaluated.", func(s scheduler.Stats) float64 { return float64(s.DecodeTokens) }),
 	counter("decode_seconds_total", "Backend time of decode.", func(s scheduler.Stats) float64 { return s.DecodeTime.Seconds() }),
+	counter("decode_read_bytes_total", "Least that decode had to read: active weights and rows of sessions.", func(s scheduler.Stats) float64 { return float64(s.DecodeReadBytes) }),
 	counter("cached_tokens_total", "Prompt tokens reused from memory or disk.", func(s scheduler.Stats) float64 { return float64(s.CachedTokens) }),
 	counter("restored_tokens_total", "Prompt tokens reused from disk.", func(s scheduler.Stats) float64 { return float64(s.RestoredTokens) }),
 	counter("restore_seconds_total", "Time spent on restores from disk.", func(s scheduler.Stats) float64 { return s.RestoreTime.Seconds() }),

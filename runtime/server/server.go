@@ -9,7 +9,9 @@
 // disconnects or stops reading ends its request, and never holds up another. Prompt
 // and answer texts appear in no log line, metric or listing.
 //
-// It does not: terminate TLS, authenticate (it is made for the loopback interface), or
+// With API keys nobody without one gets further than /healthz.
+//
+// It does not: terminate TLS (it is made for the loopback interface, or a proxy), or
 // run tools. Malformed HTTP is answered by net/http in plain text before it gets here.
 package server
 
@@ -26,16 +28,6 @@ import (
 
 	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
-)
-
-// Limits of the HTTP layer.
-const (
-	maxHeaderBytes  = 64 << 10
-	maxBodyBytes    = 64 << 20
-	maxBodiesBytes  = 4 * maxBodyBytes // of all requests that are being read or parsed
-	readStall       = 10 * time.Second // a request that sends nothing for so long is dropped
-	maxBodyDuration = 5 * time.Minute  // however steadily it trickles
-	idleTimeout     = 2 * time.Minute  // of a connection that is kept alive
 )
 
 // Defaults of Config.
@@ -73,6 +65,12 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	NoUI         bool   // no page at GET /
+	// Keys are the API keys that are allowed in; without any, everybody is.
+	Keys []string
+	// Connections are open at most, idle ones included; 0 means as many as the limit
+	// on open files allows.
+	Connections int
 	// ThinkingSampling honours temperature and the like in thinking mode too;
 	// otherwise the model's own defaults are used there.
 	ThinkingSampling bool
@@ -80,6 +78,7 @@ type Config struct {
 	WriteStall       time.Duration // a client that takes nothing for so long is gone, default DefaultWriteStall
 	Log              func(format string, args ...any)
 	Now              func() time.Time
+	Unsafe           Unsafe
 }
 
 // Server answers HTTP requests. Make it with New.
@@ -93,7 +92,10 @@ type Server struct {
 	completions atomic.Uint64
 	stopping    atomic.Bool
 	bodies      bodyBudget
+	keys        keyring
 	random      func([]byte) // for ids
+	jail        jail
+	connections *connections
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -111,8 +113,14 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Keepalive <= 0 {
 		cfg.Keepalive = DefaultKeepalive
 	}
+	if cfg.Unsafe.NoKeepalive {
+		cfg.Keepalive = noKeepalive
+	}
 	if cfg.WriteStall <= 0 {
 		cfg.WriteStall = DefaultWriteStall
+	}
+	if cfg.Connections <= 0 {
+		cfg.Connections = ConnectionLimit(OpenFileLimit())
 	}
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
@@ -120,7 +128,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes}, random: readRandom}
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
+		keys: newKeyring(cfg.Keys), random: readRandom}
+	s.connections = newConnections(cfg.Connections)
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -129,6 +139,7 @@ func New(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: readStall,
 		IdleTimeout:       idleTimeout,
+		ConnState:         s.connections.track,
 		ErrorLog:          log.New(errorLog{cfg.Log}, "", 0),
 		// OPTIONS * is answered like every other OPTIONS.
 		DisableGeneralOptionsHandler: true,
@@ -152,6 +163,7 @@ func (s *Server) table() map[string]map[string]handler {
 		messagesPath + "/count_tokens": post(s.handleCountTokens),
 		"/healthz":                     get(s.handleHealth),
 		"/metrics":                     get(s.metrics.handle),
+		"/v1/sessions":                 get(s.handleSessions),
 		"/v1/kv":                       get(s.handleKV),
 		"/v1/kv/clear":                 post(s.handleKVClear),
 		"/v1/kv/purge":                 post(s.handleKVPurge),
@@ -159,6 +171,9 @@ func (s *Server) table() map[string]map[string]handler {
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
+	}
+	if !s.cfg.NoUI {
+		t["/"] = get(handlePage)
 	}
 	return t
 }
@@ -195,7 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, shape: errorShape(r.URL.Path)}
 	begin := s.cfg.Now()
-	route, err := s.route(rec, r)
+	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
 		s.answerError(rec, err)
 	}
@@ -220,6 +235,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) (route string, er
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return "OPTIONS", nil
+	}
+	if err := s.authorize(w, r); err != nil {
+		return "unauthorized", err
 	}
 	methods, known := s.routes[r.URL.Path]
 	if !known {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ const maxFactBytes = 1 << 20
 // an older one, or another program.
 func (s server) record(ctx context.Context, model string, args []string) reports.Server {
 	rec := reports.Server{Path: s.path, Target: s.target, Args: args}
+	if s.foreign != nil {
+		rec.Path, rec.Args = s.foreign.Command[0], append(slices.Clone(s.foreign.Command[1:]), args...)
+	}
 	if s.path == "" {
 		return rec
 	}

@@ -38,7 +38,7 @@ To write a scenario of your own, begin with the text of one that exists:
 			if err != nil {
 				return err
 			}
-			pick.args, pick.everyLane = args, true
+			pick.args, pick.everyLane, pick.everyTag = args, true, true
 			list, err := pick.load(cmd)
 			if err != nil {
 				return err
@@ -79,14 +79,6 @@ func writeTrackRecord(w io.Writer, list []chosen) error {
 	}
 	return table.Write(w, table.Markdown, columns, rows)
 }
-
-// Names of formats on the command line.
-const (
-	formatText     = "text"
-	formatMarkdown = "markdown"
-	formatCSV      = "csv"
-	formatJUnit    = "junit"
-)
 
 func tableStyle(cmd *cobra.Command, format string) (table.Style, error) {
 	switch format {

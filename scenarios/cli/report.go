@@ -5,41 +5,60 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ds4/reports"
-	"ds4/reports/csv"
-	"ds4/reports/junit"
+	"ds4/reports/stat"
 	"ds4/reports/table"
 )
 
 func newReport() *cobra.Command {
-	var format, out string
+	var format, out, against string
+	var acrossHosts bool
 	cmd := &cobra.Command{
 		Use:   "report FILE ...",
 		Short: "Render results files again",
-		Long: `Renders results files, as ds4bench run and ds4bench speed write them, as a table,
-CSV or JUnit XML. Several files are rendered as one. The exit code is that of
-the results: 1 if one of them failed, 3 if nothing failed but something was
-inconclusive, so that a stored file can gate a pipeline.
+		Long: `Renders results files, as ds4bench run and ds4bench speed write them:
+
+  text      a table for a terminal
+  markdown  the summary of a CI job
+  html      one page with recovery timelines and throughput curves; it needs
+            nothing but itself, and compares with --baseline
+  csv       every sample, for spreadsheets
+  junit     test cases, for CI systems
+  prom      Prometheus text, for the textfile collector
+  benchfmt  the Go benchmark format, for benchstat
+
+Several files are rendered as one. The exit code is that of the results: 1 if one
+of them failed, 3 if nothing failed but something was inconclusive, so that a
+stored file can gate a pipeline.
 
 Files of a run that was killed are fine: what it had written is shown.`,
 		Example: `  ds4bench report results/20260304T050607Z.jsonl
+  ds4bench report --format html --baseline main.jsonl -o report.html results/*.jsonl
   ds4bench report --format junit --out junit.xml results/*.jsonl`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef(cmd, "which results file?")
 			}
-			render, err := renderer(cmd, format)
-			if err != nil {
-				return err
+			render, known := writerOf(format)
+			if !known {
+				return usagef(cmd, "--format %q is not one of: %s", format, formats())
+			}
+			if against != "" && format != formatHTML {
+				return usagef(cmd, "--baseline is for --format html; ds4bench compare says it in words")
 			}
 			runs, err := readAll(cmd, args)
 			if err != nil {
 				return err
 			}
-			write := func(w io.Writer) error { return render(w, runs) }
+			base, err := compared(cmd, against, args, runs, acrossHosts)
+			if err != nil {
+				return err
+			}
+			write := func(w io.Writer) error { return render(w, runs, base) }
 			if out != "" {
 				err = writeFile(out, write)
 			} else {
@@ -49,16 +68,38 @@ Files of a run that was killed are fine: what it had written is shown.`,
 			if err != nil {
 				return infrastructure(err)
 			}
-			var all []reports.Result
-			for _, r := range runs {
-				all = append(all, r.Results...)
-			}
-			return verdictExit(all)
+			return verdictExit(joined(runs))
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", formatText, "text, markdown, csv or junit")
-	cmd.Flags().StringVar(&out, "out", "", "write to this `file` and not to standard output")
+	cmd.Flags().StringVar(&format, "format", formatText, formats())
+	cmd.Flags().StringVar(&against, "baseline", "", "results `file` that the page compares with")
+	cmd.Flags().BoolVar(&acrossHosts, "across-hosts", false, "compare with a baseline of another machine")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "write to this `file` and not to standard output")
 	return cmd
+}
+
+// compared reads the baseline, if one is named, and sets the runs beside it.
+func compared(cmd *cobra.Command, against string, names []string, runs []reports.Log, acrossHosts bool) (baseline, error) {
+	opt := stat.CompareOptions{
+		MarginPercent: stat.DefaultMarginPercent, MaxRegressionPercent: stat.DefaultMaxRegressionPercent, AcrossHosts: acrossHosts,
+	}
+	if against == "" {
+		return baseline{}, nil
+	}
+	old, err := readAll(cmd, []string{against})
+	if err != nil {
+		return baseline{}, err
+	}
+	a := stat.Measurement{Name: against, Run: old[0].Run, Results: joined(old)}
+	b := stat.Measurement{Name: strings.Join(names, ", "), Run: runs[0].Run, Results: joined(runs)}
+	c, err := stat.Compare(a, b, opt)
+	if errors.Is(err, stat.ErrDifferentHosts) {
+		return baseline{}, badFile(fmt.Errorf("%w; --across-hosts compares them all the same", err))
+	}
+	if err != nil {
+		return baseline{}, badFile(err)
+	}
+	return baseline{runs: old, comparison: c}, nil
 }
 
 // readAll reads every file before anything is written.
@@ -78,20 +119,6 @@ func readAll(cmd *cobra.Command, paths []string) ([]reports.Log, error) {
 	return runs, nil
 }
 
-// renderer returns the writer of a format.
-func renderer(cmd *cobra.Command, format string) (func(io.Writer, []reports.Log) error, error) {
-	switch format {
-	case formatText, formatMarkdown:
-		style, err := tableStyle(cmd, format)
-		return func(w io.Writer, runs []reports.Log) error { return renderTables(w, style, runs) }, err
-	case formatCSV:
-		return func(w io.Writer, runs []reports.Log) error { return csv.Write(w, joined(runs)) }, nil
-	case formatJUnit:
-		return junit.Write, nil
-	}
-	return nil, usagef(cmd, "--format %q is not one of: %s, %s, %s, %s", format, formatText, formatMarkdown, formatCSV, formatJUnit)
-}
-
 func joined(runs []reports.Log) []reports.Result {
 	var all []reports.Result
 	for _, r := range runs {
@@ -108,11 +135,15 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 			return err
 		}
 	}
-	var verdicts, speed []reports.Result
+	var verdicts, speed, served []reports.Result
 	for _, r := range joined(runs) {
-		if len(r.Frontiers) > 0 {
+		switch {
+		case r.Side != "": // compared below
+		case len(r.Frontiers) > 0:
 			speed = append(speed, r)
-		} else {
+		case r.Load != nil:
+			served = append(served, r)
+		default:
 			verdicts = append(verdicts, r)
 		}
 	}
@@ -124,11 +155,54 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 			return err
 		}
 	}
-	if len(speed) == 0 {
-		return nil
+	for _, part := range []struct {
+		results []reports.Result
+		write   func(io.Writer, table.Style, []reports.Result) error
+	}{{speed, table.Speed}, {served, table.ServeSpeed}} {
+		if len(part.results) == 0 {
+			continue
+		}
+		if len(part.results) < len(joined(runs)) { // there is something above
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(part.write(w, style, part.results), table.Details(w, part.results)); err != nil {
+			return err
+		}
 	}
-	if len(verdicts) > 0 {
-		fmt.Fprintln(w)
+	return renderTurns(w, style, runs)
+}
+
+// renderTurns writes what each run that measured two servers in turns found.
+func renderTurns(w io.Writer, style table.Style, runs []reports.Log) error {
+	list, err := turnComparisons(runs)
+	if err != nil {
+		return err
 	}
-	return errors.Join(table.Speed(w, style, speed), table.Details(w, speed))
+	for _, c := range list {
+		if err := table.Comparison(w, style, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turnComparisons compares the two servers of each run that measured two in turns.
+func turnComparisons(runs []reports.Log) ([]*reports.Comparison, error) {
+	var list []*reports.Comparison
+	for _, r := range runs {
+		a, b := bySide(stat.Measurement{Run: r.Run, Results: r.Results})
+		if len(b.Results) == 0 {
+			continue
+		}
+		c, err := stat.Compare(a, b, stat.CompareOptions{
+			MarginPercent: stat.DefaultMarginPercent, MaxRegressionPercent: stat.DefaultMaxRegressionPercent, Paired: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
 }

@@ -8,14 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"ds4/reports"
-	"ds4/reports/csv"
-	"ds4/reports/junit"
 )
 
 // outputFlags says where results go besides the terminal.
@@ -24,13 +23,35 @@ type outputFlags struct {
 	junit  string
 	csv    string
 	format string
+	report []string
 }
 
 func (f *outputFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.out, "out", "", "results `file`, JSON lines, written while running (default results/TIME.jsonl, or a temporary file if that cannot be made)")
 	cmd.Flags().StringVar(&f.junit, "junit", "", "write JUnit XML to this `file`")
 	cmd.Flags().StringVar(&f.csv, "csv", "", "write every sample as CSV to this `file`")
+	cmd.Flags().StringSliceVar(&f.report, "report", nil, "write a report: `FORMAT=FILE`, several separated by commas; formats are "+formats())
 	cmd.Flags().StringVar(&f.format, "format", formatText, "of the table at the end: text or markdown")
+}
+
+// check refuses reports that cannot be written, before anything runs.
+func (f *outputFlags) check(cmd *cobra.Command) error {
+	if _, err := reportFiles(f.reports()); err != nil {
+		return usage(cmd, err)
+	}
+	return nil
+}
+
+// reports are the values of --report, and those of the flags that are short for it.
+func (f *outputFlags) reports() []string {
+	list := slices.Clone(f.report)
+	if f.junit != "" {
+		list = append(list, formatJUnit+"="+f.junit)
+	}
+	if f.csv != "" {
+		list = append(list, formatCSV+"="+f.csv)
+	}
+	return list
 }
 
 // results is the open results file of a command, with a copy of its records.
@@ -40,6 +61,8 @@ type results struct {
 	w     *reports.Writer
 	log   reports.Log
 	start time.Time
+	warn  io.Writer // told at once if the file cannot be written any more; may be nil
+	moved error     // why results went on in another file
 }
 
 // openResults creates the results file and writes the run record. The file is
@@ -118,10 +141,10 @@ const runRecordStart = `{"run":{"format":"ds4bench/`
 
 // add appends one result.
 func (r *results) add(res *reports.Result) error {
-	if err := r.w.Result(res); err != nil {
-		return infrastructure(err)
-	}
 	r.log.Results = append(r.log.Results, *res)
+	if err := r.w.Result(res); err != nil {
+		return r.rescue(err)
+	}
 	return nil
 }
 
@@ -129,12 +152,14 @@ func (r *results) add(res *reports.Result) error {
 func (r *results) close(f outputFlags, interrupted bool) error {
 	end := reports.End{Time: time.Now(), DurationMS: reports.Milliseconds(time.Since(r.start)), Interrupted: interrupted}
 	r.log.End = &end
-	err := errors.Join(r.w.End(end), r.file.Close())
-	if f.junit != "" {
-		err = errors.Join(err, writeFile(f.junit, func(w io.Writer) error { return junit.Write(w, []reports.Log{r.log}) }))
+	err := r.w.End(end)
+	if err != nil && r.moved == nil && r.rescue(err) == nil {
+		err = r.w.End(end)
 	}
-	if f.csv != "" {
-		err = errors.Join(err, writeFile(f.csv, func(w io.Writer) error { return csv.Write(w, r.log.Results) }))
+	files, wrong := reportFiles(f.reports())
+	err = errors.Join(r.moved, err, r.file.Close(), wrong)
+	for _, file := range files {
+		err = errors.Join(err, writeFile(file.path, func(w io.Writer) error { return file.write(w, []reports.Log{r.log}, baseline{}) }))
 	}
 	if err != nil {
 		return infrastructure(err)
@@ -142,16 +167,22 @@ func (r *results) close(f outputFlags, interrupted bool) error {
 	return nil
 }
 
-// writeFile creates or replaces a file with what write writes.
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	buf := bufio.NewWriter(f)
-	err = errors.Join(write(buf), buf.Flush(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+// writable finds out early whether a file can be written that is needed at the
+// end: nobody wants to learn that after an hour. What is in the file stays.
+func (f *outputFlags) writable() error {
+	for _, value := range f.reports() {
+		_, path, _ := strings.Cut(value, "=")
+		_, statErr := os.Stat(path)
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			err = file.Close()
+		}
+		if err != nil {
+			return badFile(fmt.Errorf("report: %w", err))
+		}
+		if errors.Is(statErr, fs.ErrNotExist) {
+			_ = os.Remove(path)
+		}
 	}
 	return nil
 }

@@ -24,11 +24,16 @@ type runFlags struct {
 
 	pick    selection
 	server  serverFlags
+	foreign foreignFlags
 	output  outputFlags
 	repeat  int
 	seed    uint64
 	keep    bool
 	timeout time.Duration
+	part    string         // --shard
+	shard   *reports.Shard // nil without
+	mine    map[unit]bool  // the repetitions of the shard
+	soak    time.Duration
 }
 
 func newRun(invocation []string) *cobra.Command {
@@ -49,7 +54,10 @@ as JSON lines while running; ds4bench report renders them later.`,
 		Example: `  ds4bench run
   ds4bench run stale-kv-after-kill9 --repeat 5
   ds4bench run ./scenarios/ --server ./ds4 --junit results.xml
-  ds4bench run --tag ci --lane process -- --threads 2`,
+  ds4bench run --tag ci --lane process -- --threads 2
+  ds4bench run --tag soak --for 2h
+  ds4bench run --server-command 'llama-server --port $PORT -m m.gguf --slot-save-path $KV'
+  ds4bench run --target http://127.0.0.1:8080`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 		ValidArgsFunction: func(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 			return ids(toComplete), cobra.ShellCompDirectiveDefault
@@ -57,10 +65,13 @@ as JSON lines while running; ds4bench report renders them later.`,
 	}
 	f.pick.addFlags(cmd)
 	f.server.addFlags(cmd)
+	f.foreign.addFlags(cmd)
 	f.output.addFlags(cmd)
 	cmd.Flags().IntVar(&f.repeat, "repeat", 0, "repetitions of each scenario (default: what its file says)")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of the first repetition; each later one has its own")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the working directory of every repetition: cache, logs, damaged files")
+	cmd.Flags().StringVar(&f.part, "shard", "", "`i/n`: only the i-th of n parts, for n machines; ds4bench merge joins their results")
+	cmd.Flags().DurationVar(&f.soak, "for", 0, "go on for so long, such as 2h: scenarios take equal shares and are repeated or stretched")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none; scenarios have deadlines of their own)")
 	return cmd
 }
@@ -75,7 +86,13 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.timeout < 0 {
 		return usagef(cmd, "--timeout %v is negative", f.timeout)
 	}
+	if f.soak < 0 {
+		return usagef(cmd, "--for %v is negative", f.soak)
+	}
 	style, err := tableStyle(cmd, f.output.format)
+	if err == nil {
+		err = f.output.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -85,33 +102,71 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.deal(cmd, list, serverArgs); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
 		defer cancel()
 	}
-	srv, err := f.server.resolve(ctx, cmd)
+	foreign, err := f.foreign.load(cmd, &f.server)
+	if err != nil {
+		return err
+	}
+	srv, err := f.resolve(ctx, cmd, foreign, list)
 	if err != nil {
 		return err
 	}
 	defer srv.cleanup()
+	if err := f.output.writable(); err != nil {
+		return err
+	}
 	out, err := openResults(f.output.out, f.record(ctx, srv, serverArgs))
 	if err != nil {
 		return err
 	}
+	out.warn = cmd.ErrOrStderr()
 	p := newProgress(cmd.ErrOrStderr())
 	runErr := f.replay(ctx, srv, list, serverArgs, out, p)
 	p.clear()
 	return f.finish(ctx, cmd, style, out, runErr)
 }
 
+// deal finds the repetitions of this shard, if there are shards.
+func (f *runFlags) deal(cmd *cobra.Command, list []chosen, serverArgs []string) error {
+	if f.part == "" {
+		return nil
+	}
+	index, count, err := parseShard(f.part)
+	if err != nil {
+		return usagef(cmd, "--shard: %v", err)
+	}
+	all := units(list, f.repeat)
+	plan, err := planHash(list, f.repeat, f.seed, serverArgs)
+	if err != nil {
+		return infrastructure(err)
+	}
+	f.mine = shardOf(all, index, count)
+	f.shard = &reports.Shard{Index: index, Count: count, Plan: plan, Units: len(f.mine), Total: len(all)}
+	return nil
+}
+
+// resolve finds the server: a ds4 only if one is wanted.
+func (f *runFlags) resolve(ctx context.Context, cmd *cobra.Command, foreign *scenarios.Foreign, list []chosen) (server, error) {
+	if f.server.path == "" && f.server.target == "" && (foreign != nil || !needsDS4(list)) {
+		return server{foreign: foreign, cleanup: func() {}}, nil
+	}
+	return f.server.resolve(ctx, cmd)
+}
+
 // replay runs the scenarios; results go to out as they come.
 func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, serverArgs []string, out *results, p *progress) error {
 	paths := make(map[string]string)
 	opt := run.Options{
-		Server: srv.path, Target: srv.target, Repeat: f.repeat, Seed: f.seed,
-		KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
+		Server: srv.path, Target: srv.target, Foreign: srv.foreign, API: f.foreign.api, Repeat: f.repeat, Seed: f.seed,
+		For: f.soak, KeepWork: f.keep, KeepFailed: true, ServerArgs: serverArgs,
 		RerunPrefix: f.rerunPrefix(), Memory: selftest.Memory, OtherModel: selftest.OtherModel,
 		Progress: p.at, Explicit: f.pick.explicit(),
 		OnResult: func(r *reports.Result) error {
@@ -119,6 +174,9 @@ func (f *runFlags) replay(ctx context.Context, srv server, list []chosen, server
 			p.finished(r)
 			return out.add(r)
 		},
+	}
+	if f.shard != nil {
+		opt.Only = func(id string, repetition int) bool { return f.mine[unit{id, repetition}] }
 	}
 	for _, c := range list {
 		opt.Scenarios = append(opt.Scenarios, c.scenario)
@@ -144,6 +202,8 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 	}
 	err := errors.Join(runErr, closeErr)
 	switch {
+	case err == nil && f.shard != nil && f.shard.Units == 0: // more machines than work
+		return nil
 	case err == nil:
 		return verdictExit(rs)
 	case reports.Worst(rs) == reports.Fail: // what was proven stays proven
@@ -157,6 +217,7 @@ func (f *runFlags) record(ctx context.Context, srv server, serverArgs []string) 
 	return reports.Run{
 		Command: "run", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
 		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: srv.record(ctx, "", serverArgs),
+		Shard: f.shard,
 	}
 }
 
@@ -170,7 +231,7 @@ func (f *runFlags) rerunPrefix() string {
 	if f.server.target != "" {
 		prefix += " --target " + shellWord(f.server.target)
 	}
-	return prefix
+	return prefix + f.foreign.rerun()
 }
 
 // rerunLine names the file in the line that package run made, which knows

@@ -20,6 +20,7 @@ type selection struct {
 	lanes     []string
 	tags      []string
 	everyLane bool // do not leave out lanes that this host lacks
+	everyTag  bool // nor what takes its time
 }
 
 // chosen is a scenario and where it came from.
@@ -47,7 +48,15 @@ func laneNames() string {
 // hostLanes lists the lanes that this program has. Where a host does not allow
 // what a scenario of one needs, the run says so.
 func hostLanes() []scenarios.Lane {
-	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits}
+	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits, scenarios.LaneRoot}
+}
+
+// tagSoak marks scenarios that take their time: they run when they are asked for,
+// by name or tag.
+const tagSoak = "soak"
+
+func (s *selection) inTime(sc *scenarios.Scenario) bool {
+	return s.everyTag || slices.Contains(s.tags, tagSoak) || !slices.Contains(sc.Tags, tagSoak)
 }
 
 // explicit says that scenarios were asked for, and not just all that there are.
@@ -67,7 +76,7 @@ func (s *selection) load(cmd *cobra.Command) ([]chosen, error) {
 	}
 	var all []chosen
 	for _, sc := range library {
-		if len(s.args) == 0 && (s.everyLane || len(s.lanes) > 0 || slices.Contains(hostLanes(), sc.Lane)) {
+		if len(s.args) == 0 && s.inTime(sc) && (s.everyLane || len(s.lanes) > 0 || slices.Contains(hostLanes(), sc.Lane)) {
 			all = append(all, chosen{scenario: sc})
 		}
 	}

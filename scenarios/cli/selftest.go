@@ -99,7 +99,7 @@ func (f *selftestFlags) execute(cmd *cobra.Command, args []string) error {
 			return usagef(cmd, "--switch %q is not one of: %s", sw, strings.Join(selftest.Switches(), ", "))
 		}
 	}
-	f.pick.args = args
+	f.pick.args, f.pick.everyTag = args, len(f.switches) > 0
 	list, err := f.pick.load(cmd)
 	if err != nil {
 		return err

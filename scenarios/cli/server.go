@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"ds4/scenarios"
 )
 
 // serverFlags says which server a command tests.
@@ -29,7 +31,8 @@ func (f *serverFlags) addFlags(cmd *cobra.Command) {
 type server struct {
 	path    string
 	target  string
-	cleanup func() // removes what was built
+	foreign *scenarios.Foreign // another server than ds4
+	cleanup func()             // removes what was built
 }
 
 // resolve finds the server under test, in the order of the help text of --server.

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ds4/faults/proc"
 	"ds4/reports"
 	"ds4/reports/stat"
 	"ds4/reports/table"
@@ -29,6 +28,7 @@ type speedFlags struct {
 	frontiers []int
 	samples   int
 	decode    int
+	ceiling   bool
 	seed      uint64
 	timeout   time.Duration
 }
@@ -58,6 +58,7 @@ What follows -- is added to the server's command line.`,
 	cmd.Flags().IntSliceVar(&f.frontiers, "frontiers", []int{512, 2048, 4096}, "context `lengths` in tokens, growing")
 	cmd.Flags().IntVar(&f.samples, "samples", stat.EnoughSamples, "rounds after the warm-up")
 	cmd.Flags().IntVar(&f.decode, "decode-tokens", 32, "length of the decode probe")
+	cmd.Flags().BoolVar(&f.ceiling, "read-ceiling", true, "measure how fast memory can be read before each round, and show decode as a part of what that allows; not with a --target on another machine")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the text that is sent")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none)")
 	return cmd
@@ -69,6 +70,9 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "unexpected argument %q; flags for the server follow --", names[0])
 	}
 	style, err := tableStyle(cmd, f.output.format)
+	if err == nil {
+		err = f.output.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -100,12 +104,13 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt speed.Options, serverArgs []string) error {
 	p := newProgress(cmd.ErrOrStderr())
 	p.line("starting the server")
-	live, err := f.start(ctx, srv, opt.ContextTokens(), serverArgs)
+	live, err := startServer(ctx, srv, f.model, opt.ContextTokens(), serverArgs)
 	if err != nil {
 		p.clear()
 		return infrastructure(err)
 	}
 	defer live.close()
+	opt.Ceiling = f.ceiling && isLocal(live.url)
 	opt.URL, opt.ServerPID = live.url, live.pid
 	out, err := openResults(f.output.out, f.record(ctx, srv, live))
 	if err != nil {
@@ -138,53 +143,14 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 	return nil
 }
 
-// liveServer is a server that answers.
-type liveServer struct {
-	url   string
-	pid   int // 0 if it is not ours
-	args  []string
-	log   *proc.Log
-	close func()
-}
-
-// readyTimeout bounds the start of a server: big models are mapped, not read.
-const readyTimeout = 2 * time.Minute
-
-// start runs the server without a disk cache, which is not measured here.
-func (f *speedFlags) start(ctx context.Context, srv server, contextTokens int, extra []string) (*liveServer, error) {
-	if srv.target != "" {
-		return &liveServer{url: srv.target, close: func() {}}, nil
-	}
-	args := []string{"serve", "--host", "127.0.0.1", "--port", "0", "--ctx", strconv.Itoa(contextTokens)}
-	if f.model != "" {
-		args = append(args, "--model", f.model)
-	}
-	args = append(args, extra...)
-	dir, err := os.MkdirTemp("", "ds4bench-speed-")
+// isLocal says that a URL is of this machine.
+func isLocal(base string) bool {
+	u, err := url.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
+		return false
 	}
-	// A lock file of its own: a server that somebody uses beside us is a reason for
-	// a warning, not for a refusal.
-	env := []string{"DS4_LOCK_FILE=" + filepath.Join(dir, "lock")}
-	log := proc.NewLog(nil)
-	process, err := proc.Start(proc.Config{Path: srv.path, Args: args, Env: env, Log: log})
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	stop := func() {
-		process.Close()
-		os.RemoveAll(dir)
-	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	url, err := process.WaitReady(ctx)
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	return &liveServer{url: url, pid: process.PID(), args: args, log: log, close: stop}, nil
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) reports.Run {
@@ -198,12 +164,8 @@ func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) r
 
 // rerun is the command line that measures the same again.
 func (f *speedFlags) rerun(serverArgs []string) string {
-	numbers := make([]string, len(f.frontiers))
-	for i, n := range f.frontiers {
-		numbers[i] = strconv.Itoa(n)
-	}
 	words := []string{
-		selfCommand(), "speed", "--frontiers", strings.Join(numbers, ","), "--samples", strconv.Itoa(f.samples),
+		selfCommand(), "speed", "--frontiers", joinInts(f.frontiers), "--samples", strconv.Itoa(f.samples),
 		"--decode-tokens", strconv.Itoa(f.decode), "--seed", strconv.FormatUint(f.seed, 10),
 	}
 	add := func(flag, value string) {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"ds4/faults/corrupt"
 	"ds4/scenarios"
 )
 
@@ -28,11 +27,11 @@ func (p *rep) fill(ctx context.Context, f *scenarios.Fill) error {
 	if p.running() {
 		return errors.New("the server is still running")
 	}
-	text, err := p.r.prompts.text(ctx, f.Prompt, p.seed)
+	text, err := p.text(ctx, f.Prompt)
 	if err != nil {
 		return inconclusive("%w", err)
 	}
-	kb, err := json.Marshal(map[string]any{"model": p.model, "args": p.s.Server.Args, "more": p.r.opt.ServerArgs,
+	kb, err := json.Marshal(map[string]any{"model": p.model, "args": p.s.Server.Args, "more": p.r.opt.ServerArgs, "server": p.foreign,
 		"text": text, "max": f.MaxTokens})
 	if err != nil {
 		return inconclusive("%w", err)
@@ -78,9 +77,9 @@ func (p *rep) fillNow(ctx context.Context, f *scenarios.Fill, text string) (*ans
 	if err := p.terminate(ctx, defaultStopTimeout); err != nil {
 		return nil, err
 	}
-	files, err := corrupt.Segments(p.kv)
+	files, err := p.files(p.kv)
 	if err != nil || len(files) == 0 {
-		return nil, inconclusive("filling the cache published no segment (%v)", err)
+		return nil, inconclusive("filling the cache published no file (%v)", err)
 	}
 	return a, nil
 }
@@ -111,12 +110,12 @@ func (p *rep) putBack(k *scenarios.Keep) error {
 // now: the same bytes, and no write since, not even of the same bytes.
 func (p *rep) checkUnchanged(name string) error {
 	kept := p.keeps[name]
-	files, err := corrupt.Segments(kept)
+	files, err := p.files(kept)
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("the copy %s has no segment", name)
+		return fmt.Errorf("the copy %s has no file", name)
 	}
 	for _, f := range files {
 		rel, err := filepath.Rel(kept, f.Path)

@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"ds4/faults"
+	"ds4/faults/proxy"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -41,9 +41,11 @@ type answer struct {
 	attempts  int           // requests sent
 	errs      []error       // of the attempts that failed
 	asked     time.Duration // from the first request to the first good token
+	first     time.Time     // when the first token of the last attempt came
 	work      counters      // what the backend did meanwhile, if counted
 	counted   bool
 	judged    bool
+	via       *proxy.Proxy // while it is being asked, if its way is bad
 }
 
 // serverError is the error answer of the last failed attempt, nil if none was
@@ -87,7 +89,7 @@ func (p *rep) chat(ctx context.Context, c *scenarios.Chat) error {
 			c.MaxTokens = before.spec.MaxTokens
 		}
 	} else {
-		text, err := p.r.prompts.text(ctx, c.Prompt, p.seed)
+		text, err := p.text(ctx, c.Prompt)
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -119,7 +121,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		history = append(slices.Clone(before.messages), before.reply())
 	}
 	for i := range t.Users {
-		text, err := p.r.prompts.text(ctx, &t.Users[i], p.seed)
+		text, err := p.text(ctx, &t.Users[i])
 		if err != nil {
 			return inconclusive("%w", err)
 		}
@@ -169,10 +171,23 @@ func (a *answer) reply() client.Message {
 // and judges the answer.
 func (p *rep) ask(ctx context.Context, a *answer) error {
 	before, counting := p.counters(ctx)
+	if a.spec.Via != nil {
+		defer a.closeVia()
+	}
 	start := time.Now()
 	for {
 		a.attempts++
+		end := p.span(reports.EventRequest, label(a))
+		sent := time.Now()
+		a.got = client.Answer{}
 		a.err = p.attempt(ctx, a)
+		end(outcomeOf(a.err))
+		if a.got.FirstToken > 0 {
+			a.first = sent.Add(a.got.FirstToken)
+			if a.spec.Stream { // else it came with all the others
+				p.eventAt(a.first, reports.EventFirstToken, label(a))
+			}
+		}
 		if errors.Is(a.err, client.ErrAbandoned) {
 			a.err, a.abandoned = nil, true
 			break
@@ -187,6 +202,7 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 		}
 		p.event(reports.EventRetry, firstLine(a.err.Error()))
 	}
+	p.checkVia(a)
 	if after, ok := p.counters(ctx); ok && counting && after.pid == before.pid {
 		a.work, a.counted = after.minus(before), true
 	}
@@ -205,11 +221,13 @@ func (p *rep) attempt(ctx context.Context, a *answer) error {
 	actx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, err := p.client(actx)
+	if err == nil && a.spec.Via != nil {
+		c, err = a.through(c)
+	}
 	if err != nil {
 		return err
 	}
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking,
-		Tools: json.RawMessage(a.tools)}
+	req := p.request(actx, c, a)
 	hungUp := func() bool { return false }
 	if ab := a.spec.Abandon; ab != nil {
 		hungUp = p.abandon(actx, cancel, ab, &req)
@@ -276,22 +294,23 @@ func (p *rep) again(ctx context.Context, a *answer) bool {
 
 // judge compares an answer with the right one and lowers the outcome accordingly.
 func (p *rep) judge(ctx context.Context, a *answer) error {
-	label := a.name
-	if label == "" {
-		label = "without a name"
-	}
+	label := label(a)
 	if a.abandoned {
-		p.event(reports.EventStep, "abandoned "+label)
 		return nil
 	}
 	if a.err != nil {
 		return p.judgeError(a, label)
 	}
 	if a.spec.NoControl {
-		p.event(reports.EventGoodToken, label)
+		p.eventAt(a.first, reports.EventGoodToken, label)
 		return nil
 	}
 	right, err := p.control(ctx, a)
+	if errors.Is(err, errNoControl) {
+		p.warn("%v", err)
+		p.event(reports.EventGoodToken, label)
+		return nil
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -305,9 +324,12 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 			reports.CheckControl, label, got, right)
 		return nil
 	}
-	p.event(reports.EventGoodToken, label)
+	p.eventAt(a.first, reports.EventGoodToken, label)
 	return nil
 }
+
+// label is what a chat is called where people read.
+func label(a *answer) string { return cmp.Or(a.name, "without a name") }
 
 func (p *rep) judgeError(a *answer, label string) error {
 	if a.spec.MayFail {
@@ -345,8 +367,11 @@ func said(a client.Answer) string {
 
 // control is the right answer to a question.
 func (p *rep) control(ctx context.Context, a *answer) (string, error) {
-	if p.r.opt.Server == "" {
-		return said(a.got), nil // a target alone: nothing to compare with
+	switch {
+	case p.foreign != nil:
+		return p.foreignControl(ctx, a)
+	case p.r.opt.Target != "":
+		return "", fmt.Errorf("%w: a target has no other server beside it", errNoControl)
 	}
 	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking, Tools: a.tools}
 	if v, ok := a.args["numerics"].(string); ok {

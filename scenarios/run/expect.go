@@ -31,19 +31,21 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkChat(e.Retries, func(a *answer) (int64, bool) { return int64(a.attempts - 1), true })
 	case e.Cached != nil:
 		return p.checkChat(e.Cached, func(a *answer) (int64, bool) {
-			return int64(a.got.Usage.Details.CachedTokens), a.got.HasUsage
+			return int64(a.got.Usage.Details.CachedTokens), p.saysReuse(a)
 		})
 	case e.Restored != nil:
 		return p.checkChat(e.Restored, func(a *answer) (int64, bool) { return int64(a.work.restored), a.counted })
 	case e.Reused != nil:
 		return p.checkChat(e.Reused, func(a *answer) (int64, bool) {
 			u := a.got.Usage
-			return int64(100 * u.Details.CachedTokens / max(u.PromptTokens, 1)), a.got.HasUsage
+			return int64(100 * u.Details.CachedTokens / max(u.PromptTokens, 1)), p.saysReuse(a)
 		})
 	case e.Evaluated != nil:
 		return p.checkChat(e.Evaluated, func(a *answer) (int64, bool) { return int64(a.work.evaluated), a.counted })
+	case e.Keepalives != nil:
+		return p.checkChat(e.Keepalives, func(a *answer) (int64, bool) { return int64(a.got.Keepalives), a.spec.Stream })
 	case e.Fired != nil:
-		return hold(e.Fired.Bounds, countFired(p.log, p.pass.log, ruleOf(e.Fired.Fault)), "firings of "+e.Fired.Fault)
+		return p.checkFired(ctx, e.Fired)
 	case e.Quarantined != nil:
 		return p.checkFiles(*e.Quarantined, corrupt.Quarantined, "files in quarantine")
 	case e.Segments != nil:
@@ -72,6 +74,8 @@ func (p *rep) check(ctx context.Context, e *scenarios.Expect) error {
 		return p.checkLog(e.Log)
 	case e.Metric != nil:
 		return p.checkMetric(ctx, e.Metric)
+	case e.Growth != nil:
+		return p.checkGrowth(ctx, e.Growth)
 	case e.Error != nil:
 		return p.checkError(e.Error)
 	case e.Exit != nil:
@@ -148,6 +152,9 @@ func (p *rep) checkChat(b *scenarios.ChatBounds, value func(*answer) (int64, boo
 			return err
 		}
 		n, known := value(a)
+		if !known && p.r.subject(p.s) != scenarios.SubjectDS4 {
+			return p.checkReuseByTime(b)
+		}
 		if !known {
 			return fmt.Errorf("of chat %s is not known: no usage, or the process changed meanwhile", b.Chat)
 		}
@@ -179,6 +186,22 @@ func (p *rep) checkFiles(b scenarios.Bounds, list func(string) ([]corrupt.File, 
 			return err
 		}
 		time.Sleep(pollEvery)
+	}
+}
+
+// checkFired looks again for as long as it takes a slow machine to write a segment
+// in the background: that is where rules of the store fire.
+func (p *rep) checkFired(ctx context.Context, f *scenarios.FiredBounds) error {
+	deadline := time.Now().Add(defaultWaitTimeout)
+	for {
+		n := countFired(p.log, p.pass.log, ruleOf(f.Fault))
+		err := hold(f.Bounds, n, "firings of "+f.Fault)
+		if err == nil || f.AtLeast == nil || n >= *f.AtLeast || time.Now().After(deadline) || !p.running() {
+			return err
+		}
+		if sleep(ctx, pollEvery) != nil {
+			return err
+		}
 	}
 }
 

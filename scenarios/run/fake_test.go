@@ -21,6 +21,9 @@ import (
 
 	"ds4/faults"
 	"ds4/faults/disk"
+	"ds4/faults/proc"
+	"ds4/faults/root"
+	"ds4/faults/syscalls"
 )
 
 // The test binary acts as the server under test when its first argument is that
@@ -29,10 +32,16 @@ const fakeVar = "DS4_RUN_TEST_FAKE"
 
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
+	root.Main(os.Args[1:])
+	proc.Main(os.Args[1:])
+	syscalls.Main(os.Args[1:])
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "serve":
 			newFake(os.Args[2:]).serve()
+			return
+		case "other":
+			serveOther(os.Args[2:])
 			return
 		case "tokenize":
 			fakeTokenize(os.Args[len(os.Args)-1])
@@ -58,6 +67,8 @@ type fake struct {
 	fired atomic.Int64
 	evals atomic.Int64
 	calls atomic.Int64
+
+	scrapes atomic.Int64
 }
 
 func newFake(args []string) *fake {
@@ -142,6 +153,11 @@ func (f *fake) mux() http.Handler {
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
 		n := f.evals.Load()
 		fmt.Fprintf(w, "%s %d\n%s %g\n%s 0\n", metricPrefillTokens, n, metricPrefillSeconds, float64(n)/500, metricRestoredTokens)
+		held := 7 - f.scrapes.Add(1)%2 // what is garbage now is gone at the next look
+		if f.mode == "grows" {
+			held += f.calls.Load()
+		}
+		fmt.Fprintf(w, "fake_held %d\n", held)
 	})
 	mux.HandleFunc("/v1/chat/completions", f.chat)
 	return mux

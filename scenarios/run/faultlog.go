@@ -54,11 +54,13 @@ func countFired(log *proc.Log, from int, match func(rule string) bool) int64 {
 	return n
 }
 
-// ruleOf matches a rule by its point, or by its whole text.
+// ruleOf matches a rule by its point or operation, or by its whole text.
 func ruleOf(name string) func(string) bool {
 	return func(rule string) bool {
-		point, _, _ := strings.Cut(rule, "=")
-		point, _, _ = strings.Cut(point, "(")
+		point := rule // or the operation of a rule for system calls
+		if end := strings.IndexAny(rule, "=(:"); end >= 0 {
+			point = rule[:end]
+		}
 		return point == name || rule == name
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"ds4/faults/disk"
+	"ds4/faults/root"
 	"ds4/reports"
 	"ds4/scenarios"
 )
@@ -22,6 +23,8 @@ type host struct {
 	volume    *disk.Volume // nil: the cache directory is on the machine's disk
 	powerless bool         // file modes count for the server, whoever we are
 	closed    bool         // the cache directory is not as it was
+	disk      *root.Disk   // lane root: with a file system whose power can be cut
+	group     *root.Group  // lane root: of the running server
 }
 
 // lacks says what this host does not allow of what a scenario needs, or "".
@@ -29,7 +32,11 @@ func (r *runner) lacks(ctx context.Context, s *scenarios.Scenario) string {
 	switch s.Lane {
 	case scenarios.LaneProcess:
 		return ""
+	case scenarios.LaneSyscalls:
+		return r.lacksCalls(ctx)
 	case scenarios.LaneLimits:
+	case scenarios.LaneRoot:
+		return r.lacksRoot(ctx, s)
 	default:
 		return fmt.Sprintf("lane %s is not available", s.Lane)
 	}
@@ -53,6 +60,9 @@ func (p *rep) prepareHost(ctx context.Context) error {
 	if p.s.Server.Disk == 0 {
 		return nil
 	}
+	if p.s.Lane == scenarios.LaneRoot {
+		return p.prepareDisk(ctx)
+	}
 	at := filepath.Join(p.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return err
@@ -71,6 +81,8 @@ func (p *rep) prepareHost(ctx context.Context) error {
 // file modes meaningless.
 func (h *host) attr(a *syscall.SysProcAttr) {
 	switch {
+	case h.disk != nil:
+		h.disk.Enter(a)
 	case h.volume != nil:
 		h.volume.Enter(a)
 	case h.powerless:
@@ -96,6 +108,7 @@ func (p *rep) healHost() error {
 // cleanUpHost gives the disk up. What is on it is kept like the rest, if
 // anything is.
 func (p *rep) cleanUpHost() {
+	p.cleanUpRoot()
 	if p.host.volume == nil {
 		return
 	}

@@ -98,9 +98,9 @@ func TestHostDoesNotAllow(t *testing.T) {
 			t.Errorf("left behind: %v", left)
 		}
 	}
-	s.Lane = scenarios.LaneRoot
+	s.Lane = "cellar"
 	r := &runner{opt: Options{}, tmp: t.TempDir()}
-	if res := r.one(t.Context(), s, 0, 1); res.Verdict != reports.Skipped || !strings.Contains(res.Reason, "lane root is not available") {
+	if res := r.one(t.Context(), s, 0, 1); res.Verdict != reports.Skipped || !strings.Contains(res.Reason, "lane cellar is not available") {
 		t.Errorf("%s %q", res.Verdict, res.Reason)
 	}
 }

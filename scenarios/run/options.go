@@ -23,9 +23,24 @@ type Options struct {
 	Server string
 	Target string
 
+	// Foreign is a server that is not ds4, instead of Server, for the scenarios
+	// that bring none of their own. API is how a target is asked.
+	Foreign *scenarios.Foreign
+	API     string
+
 	Scenarios []*scenarios.Scenario
 	Repeat    int    // repetitions of each scenario; 0 means what its file says
 	Seed      uint64 // of the first repetition
+	// Only says which repetitions are run; nil means all. The others keep their
+	// numbers and seeds for somebody else.
+	Only func(scenario string, repetition int) bool
+
+	// For is how long to go on, shared out equally: scenarios are repeated, and those
+	// that have a repeat with a time are stretched. Each runs at least once.
+	For time.Duration
+
+	// growthPatience of tests; 0 means the constant of the same name.
+	growthPatience time.Duration
 
 	// WorkDir is where each repetition gets a directory of its own, which is
 	// removed afterwards, unless KeepWork is set or the repetition failed and

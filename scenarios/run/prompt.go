@@ -39,20 +39,34 @@ type prompts struct {
 	broken bool // the server has no tokenize command
 }
 
+// prompts are those for the server under test.
+func (p *rep) prompts() *prompts {
+	if p.foreign != nil {
+		return &p.r.uncounted
+	}
+	return &p.r.prompts
+}
+
 // text returns the user's text. seed is that of the repetition: it changes
-// generated texts, unless the prompt is fixed.
-func (c *prompts) text(ctx context.Context, p *scenarios.Prompt, seed uint64) (string, error) {
-	text, err := c.part(ctx, p, seed)
+// generated texts, unless the prompt is fixed. So does round, if it is fresh.
+func (c *prompts) text(ctx context.Context, p *scenarios.Prompt, seed, round uint64) (string, error) {
+	text, err := c.part(ctx, p, seed, round)
 	if err != nil || p.Then == nil {
 		return text, err
 	}
-	more, err := c.text(ctx, p.Then, seed)
+	more, err := c.text(ctx, p.Then, seed, round)
 	return text + "\n" + more, err
 }
 
-func (c *prompts) part(ctx context.Context, p *scenarios.Prompt, seed uint64) (string, error) {
+func (c *prompts) part(ctx context.Context, p *scenarios.Prompt, seed, round uint64) (string, error) {
 	if p.Corpus == "" {
 		return p.Text, nil
+	}
+	if p.Fresh {
+		const spread = 999_983 // apart from those of a file and of its repetitions
+		size := p.Tokens * bytesPerToken
+		text, err := corpus.Text(p.Corpus, p.Seed+seed<<32+round*spread, size)
+		return cutAtSpace(text, size), err
 	}
 	key := promptKey{p.Corpus, p.Tokens, p.Seed}
 	if !p.Fixed {

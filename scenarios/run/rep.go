@@ -14,6 +14,7 @@ import (
 	"ds4/faults"
 	"ds4/faults/corrupt"
 	"ds4/faults/proc"
+	"ds4/faults/syscalls"
 	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
@@ -35,6 +36,7 @@ type rep struct {
 	kv      string // cache directory, as we reach it
 	kvArg   string // the same, as the server does
 	host    host
+	calls   *syscalls.Supervisor // of the present server's system calls; nil without rules
 	log     *proc.Log
 	logFile *os.File
 
@@ -43,15 +45,22 @@ type rep struct {
 	started   startInfo
 	signalled time.Time // when a signal was sent last
 	lastExit  *exitInfo
-	rules     []string // of fault steps
-	model     string   // path for --model, "" for the embedded one
+	rules     []string           // of fault steps
+	model     string             // path for --model, "" for the embedded one
+	foreign   *scenarios.Foreign // the server, if it is not ds4
+	byTime    bool               // reuse is judged by time
 	keeps     map[string]string
-	pass      pass // what is judged together: a pass of a sweep, or the whole
-	firedPass bool // some rule fired in the last pass
+	marks     map[string]mark
+	until     time.Time // a repeat that has a time goes on so long; see Options.For
+	round     int       // the pass of that repeat, from 1
+	unhurt    []string  // chats on whose bad way nothing happened
+	pass      pass      // what is judged together: a pass of a sweep, or the whole
+	firedPass bool      // some rule fired in the last pass
 
 	mu         sync.Mutex
 	answers    map[string]*answer
 	all        []*answer // in the order of their ends
+	served     string    // model that a foreign server lists
 	background sync.WaitGroup
 	step       string
 	res        reports.Result
@@ -71,6 +80,7 @@ type pass struct {
 type startInfo struct {
 	args   map[string]any
 	faults []string
+	calls  []string // rules for system calls
 	cache  bool
 }
 
@@ -94,6 +104,9 @@ func (p *rep) run(ctx context.Context) (err error) {
 	if err := p.endPass(ctx); err != nil {
 		return err
 	}
+	if err := p.checkMemory(); err != nil {
+		return err
+	}
 	for i := range p.s.Expect {
 		p.expect(ctx, &p.s.Expect[i])
 	}
@@ -102,7 +115,7 @@ func (p *rep) run(ctx context.Context) (err error) {
 		return errEnough
 	}
 	if p.r.opt.Target != "" {
-		p.res.Warnings = append(p.res.Warnings, "a target: answers were compared with nothing but each other, and the standard checks were not made")
+		p.warn("a target: the standard checks were not made")
 		return nil
 	}
 	return p.standardFive(ctx)
@@ -128,7 +141,7 @@ func (p *rep) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return p.prepareForeign()
 }
 
 func (p *rep) cleanUp() {
@@ -136,6 +149,7 @@ func (p *rep) cleanUp() {
 		srv.Close()
 		p.server.Store(nil)
 	}
+	p.endCalls()
 	p.background.Wait()
 	p.cleanUpHost()
 	_ = p.logFile.Close()
@@ -181,8 +195,10 @@ func (p *rep) steps(ctx context.Context, steps []scenarios.Step, vars map[string
 			}
 			st = &one[0]
 		}
-		p.begin(name, st)
-		if err := p.do(ctx, st, vars); err != nil {
+		end := p.begin(name, st)
+		err := p.do(ctx, st, vars)
+		end(outcomeOf(err))
+		if err != nil {
 			if p.pass.name != "" {
 				return fmt.Errorf("pass %s: step %d %s: %w", p.pass.name, i+1, name, err)
 			}
@@ -201,7 +217,8 @@ func (p *rep) failed() bool {
 	return p.res.Verdict == reports.Fail
 }
 
-func (p *rep) begin(name string, st *scenarios.Step) {
+// begin notes that a step begins; the returned function notes its end.
+func (p *rep) begin(name string, st *scenarios.Step) (end func(outcome string)) {
 	if st.Chat != nil && st.Chat.As != "" {
 		name += " " + st.Chat.As
 	}
@@ -211,15 +228,7 @@ func (p *rep) begin(name string, st *scenarios.Step) {
 	p.mu.Lock()
 	p.step = name
 	p.mu.Unlock()
-	p.event(reports.EventStep, name)
-}
-
-func (p *rep) event(kind, text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.res.Timeline) < reports.MaxEvents-1 {
-		p.res.AddEvent(time.Since(p.start), kind, text)
-	}
+	return p.span(reports.EventStep, name)
 }
 
 // fail records a failed assertion; the repetition goes on.
@@ -256,6 +265,8 @@ func (p *rep) lookup(vars map[string]string) func(string) (string, bool) {
 			return p.dir, true
 		case name == "SEED":
 			return fmt.Sprint(p.seed), true
+		case name == "MODEL" && p.model != "":
+			return p.model, true
 		}
 		return os.LookupEnv(name)
 	}
@@ -290,7 +301,7 @@ func (p *rep) conclude(err error) {
 	}
 	res.Faults = firings(p.log)
 	res.DurationMS = reports.Milliseconds(time.Since(p.start))
-	res.AddEvent(time.Since(p.start), reports.EventEnd, string(res.Verdict))
+	p.finishTimeline()
 	if p.r.opt.KeepWork || p.r.opt.KeepFailed && res.Verdict != reports.Pass {
 		res.WorkDir = p.dir
 		return
@@ -318,8 +329,11 @@ func (p *rep) client(ctx context.Context) (*client.Client, error) {
 
 // temps lists the names of the files that are being written.
 func (p *rep) temps() map[string]bool {
-	files, err := corrupt.Temps(p.kv)
 	names := map[string]bool{}
+	if p.foreign != nil {
+		return names
+	}
+	files, err := corrupt.Temps(p.kv)
 	if err == nil {
 		for _, f := range files {
 			names[f.Path] = true

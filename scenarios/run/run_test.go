@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ds4/reports"
 	"ds4/scenarios"
@@ -22,7 +23,7 @@ func replay(t *testing.T, mode, text string) reports.Result {
 	}
 	work := t.TempDir()
 	sum, err := Run(context.Background(), Options{
-		Server: os.Args[0], Scenarios: []*scenarios.Scenario{s}, Seed: 1, WorkDir: work, ServerEnv: modeEnv(mode),
+		Server: os.Args[0], Scenarios: []*scenarios.Scenario{s}, Seed: 1, WorkDir: work, ServerEnv: modeEnv(mode), growthPatience: time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +242,7 @@ func TestRepetitions(t *testing.T) {
 func TestPromptsHaveTheWantedLength(t *testing.T) {
 	p := prompts{server: os.Args[0], dir: t.TempDir(), texts: map[promptKey]string{}}
 	for _, n := range []int{1, 7, 300, 5000} {
-		text, err := p.text(t.Context(), &scenarios.Prompt{Corpus: "go-source", Tokens: n, Seed: 1}, 0)
+		text, err := p.text(t.Context(), &scenarios.Prompt{Corpus: "go-source", Tokens: n, Seed: 1}, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,12 +250,23 @@ func TestPromptsHaveTheWantedLength(t *testing.T) {
 			t.Errorf("%d tokens, wanted %d", got, n)
 		}
 	}
-	a, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50}, 1)
-	b, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50}, 2)
-	c, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50, Fixed: true}, 1)
-	d, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50, Fixed: true}, 2)
+	a, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50}, 1, 0)
+	b, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50}, 2, 0)
+	c, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50, Fixed: true}, 1, 0)
+	d, _ := p.text(t.Context(), &scenarios.Prompt{Corpus: "chat", Tokens: 50, Fixed: true}, 2, 0)
 	if a == b || c != d {
 		t.Error("seeds of repetitions: a generated text must change, a fixed one must not")
+	}
+	fresh := map[string]bool{}
+	for round := range uint64(50) {
+		text, err := p.text(t.Context(), &scenarios.Prompt{Corpus: "words", Tokens: 50, Fresh: true}, 1+round%2, round)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh[text] = true
+	}
+	if len(fresh) < 45 {
+		t.Errorf("%d texts in 50 passes", len(fresh))
 	}
 }
 

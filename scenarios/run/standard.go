@@ -36,8 +36,10 @@ func (p *rep) noteDegraded(ctx context.Context) {
 func (p *rep) standardFive(ctx context.Context) error {
 	ok, detail := p.checkProcess()
 	p.standard(reports.CheckProcess, ok, detail)
-	detail = p.attemptsTooMany()
-	p.standard(reports.CheckAttempts, detail == "", detail)
+	if p.foreign == nil {
+		detail = p.attemptsTooMany()
+		p.standard(reports.CheckAttempts, detail == "", detail)
+	}
 
 	if p.running() {
 		if err := p.terminate(ctx, defaultStopTimeout); err != nil {
@@ -54,6 +56,9 @@ func (p *rep) standardFive(ctx context.Context) error {
 	// changed stays changed; a start without a cache has none to look at.
 	if err := p.startServer(ctx, &scenarios.Start{Args: p.started.args, NoCache: !p.started.cache}); err != nil {
 		return err
+	}
+	if p.foreign != nil {
+		return p.standardForeign(ctx)
 	}
 	p.standard(reports.CheckTemp, len(p.res.Failures) == failures && len(p.temps()) == 0, names(p.temps()))
 

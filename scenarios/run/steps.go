@@ -67,14 +67,16 @@ func (p *rep) do(ctx context.Context, st *scenarios.Step, vars map[string]string
 		return p.swapModel(st.SwapModel)
 	case st.FillDisk != nil, st.FreeDisk != nil, st.Limit != nil, st.Access != nil, st.RemoveDir != nil:
 		return p.hostStep(st)
+	case st.PowerCut != nil:
+		return p.powerCut(ctx)
+	case st.Memory != nil:
+		return p.capMemory(st.Memory)
 	case st.Sweep != nil:
 		return p.sweep(ctx, st.Sweep, vars)
 	case st.Repeat != nil:
-		for range st.Repeat.Times {
-			if err := p.steps(ctx, st.Repeat.Steps, vars); err != nil {
-				return err
-			}
-		}
+		return p.repeat(ctx, st.Repeat, vars)
+	case st.Mark != nil:
+		return p.mark(ctx, st.Mark)
 	case st.Expect != nil:
 		for i := range st.Expect {
 			p.expect(ctx, &st.Expect[i])
@@ -109,25 +111,24 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	maps.Copy(info.args, p.s.Server.Args)
 	maps.Copy(info.args, st.Args)
 	info.faults = append(slices.Clone(p.rules), st.Faults...)
+	info.calls = st.Syscalls
 	old := p.temps()
 	began := time.Now()
 	p.logStart = p.log.Len()
 	if err := p.launch(info, st.Supervised); err != nil {
 		return inconclusive("%w", err)
 	}
-	p.event(reports.EventStart, strings.Join(info.faults, " "))
+	ended := p.span(reports.EventStart, strings.Join(slices.Concat(info.faults, info.calls), " "))
 	if !st.MayNotFire {
-		for _, text := range info.faults {
-			rule, err := faults.ParseRule(text)
-			if err != nil {
-				return inconclusive("%w", err)
-			}
-			p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
+		if err := p.want(info); err != nil {
+			return inconclusive("%w", err)
 		}
 	}
 	rctx, cancel := context.WithTimeout(ctx, st.Timeout.Or(defaultStartTimeout))
 	defer cancel()
-	if _, err := p.server.Load().WaitReady(rctx); err != nil {
+	_, err := p.server.Load().WaitReady(rctx)
+	ended(outcomeOf(err))
+	if err != nil {
 		return stuck("%w", err)
 	}
 	p.event(reports.EventReady, "")
@@ -143,6 +144,29 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 
 // launch starts a process under supervision.
 func (p *rep) launch(info startInfo, restarts int) error {
+	cfg, err := p.serverConfig(info)
+	if err != nil {
+		return err
+	}
+	cfg.Env = append(cfg.Env, p.r.opt.ServerEnv...)
+	cfg.Log, cfg.Attr = p.log, p.host.attr
+	if err := p.superviseCalls(&cfg, info.calls); err != nil {
+		return err
+	}
+	s, err := proc.Supervise(cfg, restarts)
+	if err != nil {
+		p.endCalls()
+		return err
+	}
+	p.server.Store(s)
+	return nil
+}
+
+// serverConfig is the command line of the server under test.
+func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
+	if p.foreign != nil {
+		return foreignConfig(p.foreign, p.lookup(nil), p.r.opt.ServerArgs)
+	}
 	args := []string{"serve", "--host", "127.0.0.1", "--port", "0"}
 	if p.model != "" {
 		args = append(args, "--model", p.model)
@@ -157,7 +181,7 @@ func (p *rep) launch(info startInfo, restarts int) error {
 		case string:
 			v, err := scenarios.ExpandString(v, p.lookup(nil))
 			if err != nil {
-				return err
+				return proc.Config{}, err
 			}
 			args = append(args, "--"+k, v)
 		default:
@@ -167,18 +191,27 @@ func (p *rep) launch(info startInfo, restarts int) error {
 	for _, f := range info.faults {
 		args = append(args, "--fault", f)
 	}
-	env := append([]string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}, p.r.opt.ServerEnv...)
+	env := []string{"DS4_LOCK_FILE=" + filepath.Join(p.dir, "lock")}
 	if len(info.faults) > 0 {
 		env = append(env, "DS4_ENABLE_FAULTS=1")
 	}
-	s, err := proc.Supervise(proc.Config{
-		Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env, Log: p.log, Attr: p.host.attr,
-	}, restarts)
-	if err != nil {
-		return err
+	return proc.Config{Path: p.r.opt.Server, Args: append(args, p.r.opt.ServerArgs...), Env: env}, nil
+}
+
+// want notes that the rules of a start have to fire.
+func (p *rep) want(info startInfo) error {
+	for _, text := range info.faults {
+		rule, err := faults.ParseRule(text)
+		if err != nil {
+			return err
+		}
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: rule.String(), log: p.logStart})
 	}
-	p.server.Store(s)
-	return nil
+	rules, err := callRules(info.calls)
+	for _, r := range rules {
+		p.pass.wanted = append(p.pass.wanted, wantedRule{text: r.String(), log: p.logStart})
+	}
+	return err
 }
 
 // reap forgets a server that has ended, and counts the deaths that nobody asked for.
@@ -188,7 +221,12 @@ func (p *rep) reap() {
 		return
 	}
 	srv.Close()
-	p.pass.deaths += len(srv.Deaths())
+	deaths := srv.Deaths()
+	for _, d := range deaths {
+		p.eventAt(d.At, reports.EventDied, d.String())
+	}
+	p.endCalls()
+	p.pass.deaths += len(deaths)
 	p.server.Store(nil)
 }
 
@@ -228,7 +266,7 @@ func (p *rep) terminate(ctx context.Context, timeout time.Duration) error {
 	if err := p.waitExit(sctx); err != nil {
 		return err
 	}
-	if e := p.lastExit.exit; e.Code != 0 {
+	if e := p.lastExit.exit; !p.endedAsTold(e) {
 		p.fail("%s: the server ended with %s after SIGTERM", reports.CheckProcess, e)
 	}
 	return nil
@@ -305,7 +343,7 @@ func (p *rep) parallel(ctx context.Context, steps []scenarios.Step, vars map[str
 }
 
 func (p *rep) corrupt(c *scenarios.Corrupt) error {
-	files, err := corrupt.Pick(p.kv, c.File)
+	files, err := p.pick(c.File)
 	if err != nil {
 		return inconclusive("%w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"ds4/reports"
 	"ds4/scenarios"
@@ -25,16 +26,41 @@ func (p *rep) sweep(ctx context.Context, s *scenarios.Sweep, vars map[string]str
 		}
 		return nil
 	}
-	for n := 1; n <= s.Limit; n++ {
-		if err := p.onePass(ctx, s, vars, strconv.Itoa(n), outer.name); err != nil {
+	if len(s.Op) == 0 {
+		_, err := p.untilUnfired(ctx, s, vars, outer.name)
+		return err
+	}
+	for _, op := range s.Op {
+		inner := map[string]string{scenarios.OpVariable: op}
+		for k, v := range vars {
+			if k != scenarios.OpVariable {
+				inner[k] = v
+			}
+		}
+		passes, err := p.untilUnfired(ctx, s, inner, strings.TrimSpace(outer.name+" "+scenarios.OpVariable+"="+op))
+		if err != nil {
 			return err
 		}
+		if passes == 1 {
+			p.fail("sweep %s: the server made no call that is a %s", s.Var, op)
+		}
+	}
+	return nil
+}
+
+// untilUnfired makes passes until one in which nothing fires, and says how many
+// that took.
+func (p *rep) untilUnfired(ctx context.Context, s *scenarios.Sweep, vars map[string]string, outer string) (int, error) {
+	for n := 1; n <= s.Limit; n++ {
+		if err := p.onePass(ctx, s, vars, strconv.Itoa(n), outer); err != nil {
+			return n, err
+		}
 		if !p.firedPass {
-			return nil
+			return n, nil
 		}
 	}
 	p.fail("sweep %s: faults still fire in pass %d, the limit", s.Var, s.Limit)
-	return nil
+	return s.Limit, nil
 }
 
 func (p *rep) onePass(ctx context.Context, s *scenarios.Sweep, vars map[string]string, value, outer string) error {
@@ -74,6 +100,12 @@ func (p *rep) answerCount() int {
 func (p *rep) endPass(ctx context.Context) error {
 	if err := p.wait(ctx, &scenarios.Wait{Chats: true}); err != nil {
 		return err
+	}
+	p.mu.Lock()
+	unhurt := p.unhurt
+	p.mu.Unlock()
+	if len(unhurt) > 0 {
+		return inconclusive("nothing happened on the bad way of chat %s: the answer ended before", strings.Join(unhurt, ", "))
 	}
 	for _, w := range p.pass.wanted {
 		same := func(rule string) bool { return rule == w.text }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"ds4/runtime/client"
 )
 
 // maxAnswerBytes bounds one answer of the server.
@@ -18,14 +20,43 @@ const maxAnswerBytes = 16 << 20
 type api struct {
 	url  string
 	http *http.Client
+	page *client.Client // for its counters
 }
 
-func newAPI(base string) *api {
-	return &api{url: strings.TrimRight(base, "/") + "/v1/chat/completions", http: &http.Client{
+func newAPI(base string) (*api, error) {
+	page, err := client.New(base)
+	if err != nil {
+		return nil, fmt.Errorf("speed: %w", err)
+	}
+	return &api{page: page, url: strings.TrimRight(base, "/") + "/v1/chat/completions", http: &http.Client{
 		// The server is never behind a proxy, and a connection kept open would
 		// outlive the measurement.
 		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
-	}}
+	}}, nil
+}
+
+// reads are the server's counters of what decode had to read.
+type reads struct {
+	bytes, tokens float64
+}
+
+// reads asks for the counters; ok is false if the server has none.
+func (a *api) reads(ctx context.Context) (r reads, ok bool) {
+	page, err := a.page.Metrics(ctx)
+	if err != nil {
+		return r, false
+	}
+	bytes, has := page.Sum("ds4_decode_read_bytes_total", nil)
+	tokens, hasTokens := page.Sum("ds4_decode_tokens_total", nil)
+	return reads{bytes, tokens}, has && hasTokens
+}
+
+// perToken is what each token since before had to read; 0 if there was none.
+func (r reads) perToken(before reads) float64 {
+	if r.tokens <= before.tokens || r.bytes < before.bytes {
+		return 0
+	}
+	return (r.bytes - before.bytes) / (r.tokens - before.tokens)
 }
 
 type message struct {
@@ -42,6 +73,22 @@ type timings struct {
 	PrefillMS        float64 `json:"prefill_ms"`
 	DecodeMS         float64 `json:"decode_ms"`
 	Attempts         int     `json:"attempts"`
+
+	// The same figures under llama.cpp's names.
+	PromptN     int     `json:"prompt_n"` // evaluated
+	CacheN      int     `json:"cache_n"`
+	PromptMS    float64 `json:"prompt_ms"`
+	PredictedN  int     `json:"predicted_n"`
+	PredictedMS float64 `json:"predicted_ms"`
+}
+
+// unify moves llama.cpp's figures to the names of ours.
+func (t *timings) unify() {
+	if t.PromptTokens > 0 || t.PromptN < 1 || t.CacheN < 0 {
+		return
+	}
+	t.PromptTokens, t.CachedTokens, t.EvaluatedTokens = t.PromptN+t.CacheN, t.CacheN, t.PromptN
+	t.PrefillMS, t.CompletionTokens, t.DecodeMS = t.PromptMS, t.PredictedN, t.PredictedMS
 }
 
 // answer is what is kept of a completion.
@@ -99,8 +146,10 @@ func decode(data []byte) (answer, error) {
 	if t == nil {
 		return answer{}, ErrNoTimings
 	}
+	t.unify()
 	if t.PromptTokens < 1 || t.EvaluatedTokens < 0 || t.CachedTokens < 0 || t.CompletionTokens < 0 ||
-		t.CachedTokens+t.EvaluatedTokens > t.PromptTokens || t.PrefillMS < 0 || t.DecodeMS < 0 {
+		t.CachedTokens+t.EvaluatedTokens > t.PromptTokens || t.PrefillMS < 0 || t.DecodeMS < 0 ||
+		t.PromptTokens > MaxFrontier || t.CompletionTokens > MaxFrontier {
 		return answer{}, fmt.Errorf("timings that cannot be: %+v", *t)
 	}
 	return answer{text: got.Choices[0].Message.Content, Timings: *t}, nil

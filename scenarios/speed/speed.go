@@ -20,10 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"ds4/reports"
-	"ds4/scenarios/corpus"
 )
 
 // Scenario is the name of results of this package.
@@ -48,6 +46,9 @@ type Options struct {
 	Seed         uint64 // of the text
 	ServerPID    int    // process of the server, 0 if it is not ours: enables the warning about other load
 	Rerun        string // command line for the results
+	// Ceiling measures before each round how fast memory can be read, for a server
+	// on this machine: what a decoded token reads bounds its time from below.
+	Ceiling bool
 
 	// OnRound is called for every round that counts. An error ends the measurement.
 	OnRound func(*reports.Result) error
@@ -78,7 +79,9 @@ func (o *Options) Check() error {
 
 // ContextTokens is the context that the server needs for the measurement.
 func (o *Options) ContextTokens() int {
-	const slack = 512 // estimates of text length are off by a few percent
+	// Estimates of text length are off by a few percent, and the text that they are
+	// made with must fit whatever the tokenizer.
+	const slack = sampleBytes + 512
 	last := slices.Max(o.Frontiers)
 	return last + last/16 + o.DecodeTokens + slack
 }
@@ -89,131 +92,24 @@ var ErrNoTimings = errors.New("speed: the server's answers carry no timings")
 
 // Run measures all rounds.
 func Run(ctx context.Context, opt Options) error {
-	if err := opt.Check(); err != nil {
+	m, err := NewMeter(opt)
+	if err != nil {
 		return err
 	}
-	m := &measurement{opt: opt, api: newAPI(opt.URL), tokens: make(map[int]int)}
-	if err := m.calibrate(ctx); err != nil {
+	defer m.Close()
+	if err := m.WarmUp(ctx, opt.URL); err != nil {
 		return err
 	}
-	for round := 0; round <= opt.Samples; round++ {
-		start := time.Now()
-		load := startLoad(opt.ServerPID)
-		frontiers, warnings, err := m.round(ctx, round)
+	for round := 1; round <= opt.Samples; round++ {
+		res, err := m.Measure(ctx, opt.URL, opt.ServerPID, round)
 		if err != nil {
-			return fmt.Errorf("speed: round %d: %w", round, err)
+			return err
 		}
-		if round == 0 {
-			continue
-		}
-		if text := load.warning(); text != "" {
-			warnings = append(warnings, text)
-		}
-		res := reports.Result{
-			Scenario: Scenario, Title: "Prefill and decode throughput at growing context", Lane: "process",
-			Repetition: round, Seed: opt.Seed, Start: start.UTC(), DurationMS: reports.Milliseconds(time.Since(start)),
-			Verdict: reports.Pass, Warnings: warnings, Frontiers: frontiers, Rerun: opt.Rerun,
-		}
-		if err := opt.OnRound(&res); err != nil {
+		if err := opt.OnRound(res); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// measurement is the state that rounds share.
-type measurement struct {
-	opt           Options
-	api           *api
-	bytesPerToken float64
-	pieces        []string    // text that leads to each frontier, fixed by round 0
-	tokens        map[int]int // evaluated tokens at each frontier in the first round that counts
-}
-
-// The text of all rounds comes from here: source code is what coding agents send.
-const corpusName = "go-source"
-
-// calibrate learns how many bytes of the text make a token of this model.
-func (m *measurement) calibrate(ctx context.Context) error {
-	const sampleBytes = 2048
-	text, err := corpus.Text(corpusName, m.opt.Seed, sampleBytes)
-	if err != nil {
-		return err
-	}
-	got, err := m.api.chat(ctx, []message{{"user", text}}, 1)
-	if err != nil {
-		return fmt.Errorf("speed: calibrate: %w", err)
-	}
-	m.bytesPerToken = float64(len(text)) / float64(max(got.Timings.PromptTokens, 1))
-	return nil
-}
-
-// round walks one conversation over all frontiers.
-func (m *measurement) round(ctx context.Context, round int) (rows []reports.Frontier, warnings []string, err error) {
-	messages := []message{{"system", fmt.Sprintf("Measurement %04d.", 1000+round)}}
-	textAt, tokensAt := 0, 0 // bytes of the text used, tokens of context so far
-	for i, frontier := range m.opt.Frontiers {
-		if m.opt.Progress != nil {
-			m.opt.Progress(round, frontier)
-		}
-		if i == len(m.pieces) {
-			piece, err := m.piece(textAt, frontier-tokensAt)
-			if err != nil {
-				return nil, nil, err
-			}
-			m.pieces = append(m.pieces, piece)
-		}
-		messages = append(messages, message{"user", m.pieces[i]})
-		got, err := m.api.chat(ctx, messages, m.opt.DecodeTokens)
-		if err != nil {
-			return nil, nil, fmt.Errorf("frontier %d: %w", frontier, err)
-		}
-		row, doubts := m.row(round, frontier, tokensAt, got)
-		rows, warnings = append(rows, row), append(warnings, doubts...)
-		messages = append(messages, message{"assistant", got.text})
-		textAt += len(m.pieces[i])
-		tokensAt = got.Timings.PromptTokens + got.Timings.CompletionTokens
-	}
-	return rows, warnings, nil
-}
-
-// piece returns the text from the given byte on that makes about so many tokens.
-func (m *measurement) piece(from, tokens int) (string, error) {
-	size := max(int(float64(tokens)*m.bytesPerToken), 1)
-	text, err := corpus.Text(corpusName, m.opt.Seed, from+size)
-	if err != nil {
-		return "", fmt.Errorf("text for %d tokens: %w", tokens, err)
-	}
-	return text[from : from+size], nil
-}
-
-// row turns the server's figures into a row, and doubts about it into warnings.
-func (m *measurement) row(round, frontier, before int, got answer) (reports.Frontier, []string) {
-	t := got.Timings
-	row := reports.Frontier{
-		FrontierTokens: frontier, ContextTokens: t.PromptTokens, EvaluatedTokens: t.EvaluatedTokens,
-		PrefillMS: t.PrefillMS, PrefillTPS: rate(t.EvaluatedTokens, t.PrefillMS),
-		DecodeTokens: t.CompletionTokens, DecodeMS: t.DecodeMS, DecodeTPS: rate(t.CompletionTokens, t.DecodeMS),
-	}
-	var warnings []string
-	doubt := func(format string, args ...any) {
-		warnings = append(warnings, fmt.Sprintf("frontier %d: ", frontier)+fmt.Sprintf(format, args...))
-	}
-	if before > 0 && t.CachedTokens < before/2 {
-		doubt("the server evaluated %d tokens and reused %d: the row covers the whole context, not what is new", t.EvaluatedTokens, t.CachedTokens)
-	}
-	if t.CompletionTokens < m.opt.DecodeTokens {
-		doubt("the decode probe ended after %d of %d tokens", t.CompletionTokens, m.opt.DecodeTokens)
-	}
-	if t.Attempts > 1 {
-		doubt("the backend needed %d attempts", t.Attempts)
-	}
-	if round == 1 {
-		m.tokens[frontier] = t.EvaluatedTokens
-	} else if want := m.tokens[frontier]; round > 1 && t.EvaluatedTokens != want {
-		doubt("%d tokens were evaluated, %d in the first round: not the same work", t.EvaluatedTokens, want)
-	}
-	return row, warnings
 }
 
 // rate is tokens per second, 0 if no time was reported.

@@ -20,6 +20,8 @@ import (
 	"os"
 	"strings"
 	"unsafe"
+
+	"ds4/metal/quant"
 )
 
 const (
@@ -27,6 +29,9 @@ const (
 	PanelRows = 32
 	// TileTokens is how many input rows one call of a product takes at most.
 	TileTokens = 6
+	// DirectTokens is how many input rows one call of a product with a packed
+	// K-quant takes at most.
+	DirectTokens = 4
 	// Block is how many int8 values share a scale.
 	Block = 32
 	// ActBytes is the size of an int8 block of activations: its scale, -128 times
@@ -57,15 +62,22 @@ type Set struct {
 
 	gemmQ8   [TileTokens + 1]gemmFunc
 	gemmK    [TileTokens + 1]gemmFunc
+	gemmI8   [TileTokens + 1]gemmFunc
 	gemmF32  [TileTokens + 1]gemmFunc
 	gemmF16  [TileTokens + 1]gemmFunc
 	gemmBF16 [TileTokens + 1]gemmFunc
+	gemmQ4K  [DirectTokens + 1]gemmFunc
+	gemmQ2K  [DirectTokens + 1]gemmFunc
+	gemmIQ2  [DirectTokens + 1]gemmFunc
 	quantRow func(dst unsafe.Pointer, x *float32, blocks int)
+	// quantExact is quantRow with powers of two.
+	quantExact func(dst unsafe.Pointer, x *float32, blocks int)
 
 	attendScores  func(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32)
 	attendSoftmax func(s, sinks, inv *float32, n int)
 	attendSum     func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
 	indexSum      func(s, w, dst *float32, n int)
+	indexAdd      func(dst, s, w *float32, heads int)
 
 	rowRMS     func(x *float32, n int, eps float32) float32
 	rowNorm    func(x, w *float32, n int, eps float32)
@@ -83,6 +95,9 @@ type Set struct {
 	unpackQ4   func(codes, row unsafe.Pointer)
 	unpackQ2   func(codes, row unsafe.Pointer)
 	unpackIQ2  func(codes, row unsafe.Pointer)
+	expandQ4K  func(dst, src unsafe.Pointer, supers int)
+	expandQ2K  func(dst, src unsafe.Pointer, supers int)
+	expandIQ2  func(dst, src unsafe.Pointer, supers int)
 	spread     func(dst, codes unsafe.Pointer, block int)
 	above      func(dst *int32, x *float32, first, n int, least float32) int
 }
@@ -119,7 +134,8 @@ func (s *Set) QuantizeRow(dst []byte, x []float32) {
 }
 
 // Product multiplies one panel, as Pack made it, with n rows of cols values:
-// float32, or what QuantizeRow made if the panel has int8 codes.
+// float32, or what QuantizeRow made if the panel has integer codes. Of a packed
+// K-quant n must be Direct.
 func (s *Set) Product(p PanelType, w []byte, t *Tile, n, cols int) {
 	_ = w[p.Bytes(cols)-1]
 	at := unsafe.Pointer(&w[0])
@@ -128,6 +144,10 @@ func (s *Set) Product(p PanelType, w []byte, t *Tile, n, cols int) {
 		s.gemmQ8[n](at, t, cols/Block)
 	case PanelK:
 		s.gemmK[n](at, t, cols/Block)
+	case PanelI8:
+		s.gemmI8[n](at, t, cols/Block)
+	case PanelQ4K, PanelQ2K, PanelIQ2:
+		s.direct(p)[n](at, t, cols/quant.BlockK)
 	case PanelF16:
 		pick(&s.gemmF16, &Scalar.gemmF16, cols)[n](at, t, cols)
 	case PanelBF16:

@@ -247,6 +247,9 @@ func TestProductFloat(t *testing.T) {
 				}
 			}
 			p, _ := PanelOf(typ)
+			if IsK(typ) { // as float32 activations need it
+				p = PanelF32
+			}
 			w := make([]byte, p.Bytes(c.cols))
 			Scalar.Pack(w, raw, p, typ, c.rows, c.cols, new(Scratch), make([]float32, c.cols))
 			x := normals(rng, c.n*c.cols)

@@ -127,20 +127,26 @@ func unpackIQ2(codes, row unsafe.Pointer) {
 }
 
 // gridWords are the points of the grid, a byte per coordinate; signWords have all
-// bits of the negative coordinates.
+// bits of the negative coordinates. gridCodes have two bits per coordinate, for
+// either half of a point.
 var (
 	gridWords [256]uint64
 	signWords [128]uint64
+	gridCodes [2][256]byte
+	evenSigns [128]byte // quant.SignBits
 )
 
 func init() {
+	level := map[int8]byte{8: 0, 25: 1, 43: 2}
 	for i := range gridWords {
 		for j, v := range quant.GridPoint(uint8(i)) {
 			gridWords[i] |= uint64(v) << (8 * j)
+			gridCodes[j/4][i] |= level[v] << (2 * (j % 4))
 		}
 	}
 	for s := range signWords {
 		minus := quant.SignBits(uint8(s))
+		evenSigns[s] = minus
 		for j := range 8 {
 			signWords[s] |= uint64(minus>>j&1) * 0xff << (8 * j)
 		}

@@ -23,6 +23,12 @@ const (
 	// PanelK has float32 headers, 32 scales and 32 offsets for either half of the
 	// Block, and codes as above. A value is scale*code + offset.
 	PanelK
+	// PanelI8 has float32 scales, and codes as above.
+	PanelI8
+	// K-quants as packed at start.
+	PanelQ4K
+	PanelQ2K
+	PanelIQ2
 )
 
 // PanelOf is the layout that a weight type is packed to. Types that have none of
@@ -37,6 +43,12 @@ func PanelOf(t quant.Type) (p PanelType, own bool) {
 		return PanelBF16, true
 	case quant.F32:
 		return PanelF32, true
+	case quant.Q4_K:
+		return PanelQ4K, true
+	case quant.Q2_K:
+		return PanelQ2K, true
+	case quant.IQ2_XXS:
+		return PanelIQ2, true
 	}
 	return PanelF32, false
 }
@@ -48,8 +60,12 @@ func (p PanelType) Bytes(cols int) int {
 		return cols / Block * q8PanelBytes
 	case PanelK:
 		return cols / Block * kPanelBytes
+	case PanelI8:
+		return cols / Block * i8PanelBytes
 	case PanelF16, PanelBF16:
 		return 2 * PanelRows * cols
+	case PanelQ4K, PanelQ2K, PanelIQ2:
+		return cols / quant.BlockK * p.superBytes()
 	}
 	return 4 * PanelRows * cols
 }
@@ -71,6 +87,9 @@ func (s *Set) Pack(dst, src []byte, p PanelType, t quant.Type, n, cols int, mem 
 	switch p {
 	case PanelK:
 		s.packK(dst, src, t, n, cols, mem)
+		return
+	case PanelQ4K, PanelQ2K, PanelIQ2:
+		packKPanel(dst, src, p, t, n, cols)
 		return
 	case PanelQ8:
 		s.packQ8(dst, src, n, cols, mem)

@@ -42,11 +42,12 @@ func avx512() *asm {
 	for t := 1; t <= tileTokens; t++ {
 		gemmInt8AVX512(a, panelQ8, t)
 		gemmInt8AVX512(a, panelK, t)
+		gemmInt8AVX512(a, panelI8, t)
 		for _, f := range floats {
 			gemmFloat(a, zmm, f, t)
 		}
 	}
-	quantRowAVX512(a)
+	quantRowsAVX512(a)
 	scoresAVX512(a)
 	softmaxAVX512(a)
 	sumRows(a, zmm)
@@ -57,6 +58,8 @@ func avx512() *asm {
 	hyperGates(a)
 	unpackK(a)
 	spread(a)
+	directAVX512(a)
+	expandAVX512(a)
 	return a
 }
 
@@ -66,23 +69,26 @@ func avx2() *asm {
 	for t := 1; t <= tileTokens; t++ {
 		gemmInt8AVX2(a, panelQ8, t)
 		gemmInt8AVX2(a, panelK, t)
+		gemmInt8AVX2(a, panelI8, t)
 		for _, f := range floats {
 			gemmFloat(a, ymm, f, t)
 		}
 	}
-	quantRowAVX2(a)
+	quantRowsAVX2(a)
 	expData(a)
 	scoresAVX2(a)
 	softmaxAVX2(a)
 	sumRows(a, ymm)
 	indexSum(a)
 	rows(a, ymm)
+	directAVX2(a)
 	return a
 }
 
 // rows are the kernels along a row that differ in width only.
 func rows(a *asm, v vec) {
 	rowNorm(a, v)
+	indexAdd(a, v)
 	swiglu(a, v)
 	axpy(a, v)
 	rotate(a, v)

@@ -1,14 +1,13 @@
-package speed
+package machine
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 )
 
 // load watches how much of the machine's CPU time goes to others than the server
-// and this process. It knows only Linux; elsewhere it never warns.
+// and this process. It knows only Linux; elsewhere it knows nothing.
 type load struct {
 	pid         int
 	total, busy float64 // of the machine, in ticks
@@ -16,10 +15,6 @@ type load struct {
 	known       bool
 }
 
-// tooBusy is the share of the machine's CPU time above which others disturb.
-const tooBusy = 0.05
-
-// startLoad begins to watch.
 func startLoad(serverPID int) *load {
 	l := &load{pid: serverPID}
 	if serverPID > 0 {
@@ -28,21 +23,13 @@ func startLoad(serverPID int) *load {
 	return l
 }
 
-// warning says how much others used since startLoad, "" if it was little or is
-// not known.
-func (l *load) warning() string {
+// percent is what others used since startLoad; ok is false if that is not known.
+func (l *load) percent() (v float64, ok bool) {
 	if !l.known {
-		return ""
+		return 0, false
 	}
 	total, busy, ours, ok := readLoad(l.pid)
-	if !ok {
-		return ""
-	}
-	share := othersShare(total-l.total, busy-l.busy, ours-l.ours)
-	if share <= tooBusy {
-		return ""
-	}
-	return fmt.Sprintf("other processes used %.0f %% of the CPU time", 100*share)
+	return 100 * othersShare(total-l.total, busy-l.busy, ours-l.ours), ok
 }
 
 // othersShare is the part of total that was busy and not ours.

@@ -1,0 +1,59 @@
+package scheduler
+
+import "math"
+
+// Which session makes room. An agent holds one long conversation, and beside it
+// asks for titles, checks and summaries, each with a system prompt of its own, and
+// sends subagents that talk for a while and are never heard of again. Taking the
+// session that was unused for longest would take the main conversation as soon as
+// a few of these have passed while it waits for them.
+
+const (
+	// keepHalfLife is how many requests of others halve what a session is worth.
+	keepHalfLife = 32
+	// maxContinued bounds what a long past counts for, so that a conversation that
+	// has ended goes some time.
+	maxContinued = 15
+)
+
+// worth is what taking a slot would cost: the tokens to be evaluated again, times
+// how often somebody came back for them, less the longer nobody did. now is the
+// count of uses, two for each request.
+func (sl *slot) worth(now uint64) float64 {
+	age := float64(now-sl.used) / 2
+	return float64(len(sl.past.tokens)) * float64(1+min(sl.continued, maxContinued)) * math.Exp2(-age/keepHalfLife)
+}
+
+// pickSlot chooses the idle slot that a request without a live prefix gets: one
+// that holds nothing, else one that does not exist yet, else the one that is worth
+// least. nil if all are busy.
+func pickSlot(slots []*slot, now uint64) *slot {
+	var best *slot
+	for _, sl := range slots {
+		if sl.idle() && (best == nil || sl.cheaper(best, now)) {
+			best = sl
+		}
+	}
+	return best
+}
+
+func (sl *slot) cheaper(than *slot, now uint64) bool {
+	if a, b := sl.cost(), than.cost(); a != b {
+		return a < b
+	}
+	if a, b := sl.worth(now), than.worth(now); a != b {
+		return a < b
+	}
+	return sl.used < than.used
+}
+
+// cost orders slots by the kind of thing that taking them loses.
+func (sl *slot) cost() int {
+	switch {
+	case !sl.empty():
+		return 2 // a conversation
+	case sl.sess == nil:
+		return 1 // memory
+	}
+	return 0
+}

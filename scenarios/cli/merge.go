@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"ds4/reports"
+)
+
+func newMerge() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "merge FILE ... -o OUT",
+		Short: "Join the results of the shards of a run",
+		Long: `Joins results files into one, as ds4bench run --shard writes them: each run keeps
+its own record, so that it stays known where it ran. OUT may be one of the files,
+and is written whole or not at all.
+
+Refused, with exit code 2: files of different versions of ds4bench, server or model,
+shards of different runs, a shard or a repetition that is there twice, speeds from
+different machines. Exit code 3, and what there is is joined all the same: a shard
+is missing, or was killed. Exit code 0 says that the run is complete, not that it
+passed: ds4bench report OUT tells.`,
+		Example: `  ds4bench run --shard 1/2 --out 1.jsonl    # on one machine
+  ds4bench run --shard 2/2 --out 2.jsonl    # on another
+  ds4bench merge 1.jsonl 2.jsonl -o all.jsonl && ds4bench report all.jsonl`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || out == "" {
+				return usagef(cmd, "which results files, and -o which file?")
+			}
+			return merge(cmd, args, out)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`file` to write")
+	return cmd
+}
+
+func merge(cmd *cobra.Command, paths []string, out string) error {
+	if err := replaceable(out); err != nil {
+		return badFile(fmt.Errorf("--out: %w", err))
+	}
+	if err := together(paths); err != nil {
+		return badFile(err)
+	}
+	var parts []reports.Part
+	for _, path := range paths {
+		f, err := reports.ReadFile(path)
+		if err != nil {
+			return badFile(err)
+		}
+		parts = append(parts, reports.Part{Name: path, File: f})
+	}
+	joint, err := reports.Merge(parts)
+	if joint == nil {
+		return badFile(err)
+	}
+	if err := writeJoint(out, joint); err != nil {
+		return infrastructure(fmt.Errorf("write %s: %w", out, err))
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%d runs, %s; results in %s\n", len(joint.Runs), counts(joint.Results()), out)
+	if err != nil {
+		return infrastructure(err)
+	}
+	return nil
+}
+
+// together refuses what is no file, and more than may be in memory at a time.
+func together(paths []string) error {
+	if len(paths) > reports.MaxShards {
+		return fmt.Errorf("%d files, the limit is %d", len(paths), reports.MaxShards)
+	}
+	var sum int64
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s is not a file", path)
+		}
+		if sum += info.Size(); sum > reports.MaxFileBytes {
+			return fmt.Errorf("the files are longer than %d bytes together", int64(reports.MaxFileBytes))
+		}
+	}
+	return nil
+}
+
+// writeJoint writes a results file under a name of its own and renames it, so that
+// neither a full disk nor a kill leaves half of one in the place of a whole one.
+func writeJoint(path string, f *reports.File) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already if all went well
+	defer tmp.Close()
+	buf := bufio.NewWriter(tmp)
+	for _, run := range f.Runs {
+		w, err := reports.NewWriter(buf, run.Run)
+		if err != nil {
+			return err
+		}
+		for i := range run.Results {
+			if err := w.Result(&run.Results[i]); err != nil {
+				return err
+			}
+		}
+		if run.End != nil {
+			if err := w.End(*run.End); err != nil {
+				return err
+			}
+		}
+	}
+	if err := errors.Join(buf.Flush(), tmp.Chmod(0o644), tmp.Sync()); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
