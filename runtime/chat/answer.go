@@ -131,6 +131,9 @@ func (a *Answer) Block() Block {
 // Ended reports whether the turn is over because its block of calls is closed.
 func (a *Answer) Ended() bool { return a.calls != nil && a.calls.state == afterBlock }
 
+// Begun reports whether a block of calls has begun, ended or not.
+func (a *Answer) Begun() bool { return a.calls != nil && a.calls.state != inText }
+
 // ParseBlock reads the calls of a block, given as Block.Cache; ok is false if it is
 // not exactly one good block, or holds control tokens besides the tags.
 func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {

@@ -62,6 +62,9 @@ func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
 	if err := checkRequest(r); err != nil {
 		return nil, err
 	}
+	if err := chat.CheckPrompt(s.tok, r.Prompt); err != nil {
+		return nil, fmt.Errorf("scheduler: %w: %w", ErrRequest, err)
+	}
 	text := r.Prompt.CacheText()
 	j := &job{
 		ctx: ctx, req: r, out: newOutbox(), submitted: time.Now(),

@@ -192,6 +192,8 @@ func TestFields(t *testing.T) {
 		{"no parts", `{"messages":[{"role":"user","content":[]}]}`, chatRequest{messages: []chat.Message{{Role: "user"}}}},
 		{"assistant", `{"messages":[{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[]}]}`,
 			chatRequest{messages: []chat.Message{{Role: "assistant", Reasoning: "r"}}}},
+		{"other name of reasoning", `{"messages":[{"role":"assistant","reasoning":"r","reasoning_content":null}]}`,
+			chatRequest{messages: []chat.Message{{Role: "assistant", Reasoning: "r"}}}},
 		{"escapes", `{"messages":[{"role":"user","content":"\ud83d\ude00\u0000\ud800"}]}`,
 			chatRequest{messages: []chat.Message{{Role: "user", Content: "😀\x00\ufffd"}}}},
 		{"not UTF-8", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\xffb\"}]}",

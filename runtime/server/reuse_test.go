@@ -262,3 +262,18 @@ func TestLogprobs(t *testing.T) {
 		t.Errorf("of a call: %+v", c)
 	}
 }
+
+// TestCutCall: a call that the limit of tokens cuts is not made, and the conversation can
+// go on: the same prompt with more room gives the whole call.
+func TestCutCall(t *testing.T) {
+	w := newWhole(t, "", nil)
+	body := map[string]any{"temperature": 0, "thinking": false, "max_tokens": 25, "tools": json.RawMessage(exampleTools),
+		"messages": []any{userSays("What is 12 plus 30?")}}
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "error" || len(c.Message.Calls) > 0 || c.Message.Content == nil || *c.Message.Content != "" {
+		t.Errorf("cut: %+v", c)
+	}
+	body["max_tokens"] = 120
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || len(c.Message.Calls) != 1 {
+		t.Errorf("whole: %+v", c)
+	}
+}
