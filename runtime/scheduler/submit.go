@@ -38,10 +38,10 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	return j.out.ch, nil
 }
 
-// CountTokens returns how many tokens a prompt has, whatever the context holds.
-func (s *Scheduler) CountTokens(p chat.Prompt) int {
-	tokens, _ := s.tokenise(context.Background(), p, len(p.CacheText())) // only ctx ends it
-	return len(tokens)
+// CountTokens returns how many tokens a prompt has, more than fit as well.
+func (s *Scheduler) CountTokens(ctx context.Context, p chat.Prompt) (int, error) {
+	tokens, err := s.tokenise(ctx, p, len(p.CacheText()))
+	return len(tokens), err
 }
 
 // enqueue puts j into the queue, and watches for its client to go.
