@@ -2,6 +2,7 @@ package chat
 
 import (
 	"bytes"
+	"strings"
 
 	"ds4/runtime/tokenizer"
 )
@@ -141,6 +142,7 @@ func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
 	if bytes.IndexByte(rest, tokenizer.CacheMark) >= 0 || !bytes.HasSuffix(cache, []byte(blockClose)) {
 		return nil, false
 	}
+	var arguments strings.Builder // of the last call
 	p := &callParser{emit: func(part Part) {
 		switch part.Kind {
 		case PartText:
@@ -148,7 +150,10 @@ func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
 		case PartCall:
 			calls = append(calls, ToolCall{Name: part.Text})
 		case PartArguments:
-			calls[part.Index].Arguments += part.Text
+			arguments.WriteString(part.Text)
+		case PartCallEnd:
+			calls[part.Index].Arguments = arguments.String()
+			arguments.Reset()
 		}
 	}}
 	p.Write(cache)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -375,6 +376,29 @@ func FuzzCalls(f *testing.F) {
 		turn = strings.ToValidUTF8(turn, "")
 		checkSaid(t, turn, hear(t, tok, tok.EncodeWithControls(turn)))
 	})
+}
+
+// A block as large as one may be is parsed in a time that grows with it, not with its
+// square: twice the parameters allocate about twice as much.
+func TestLargeBlockIsParsedOnce(t *testing.T) {
+	mark := string(tokenizer.AppendCacheControl(nil, tokenizer.DSMLToken))
+	cost := func(n int) float64 {
+		var parameters strings.Builder
+		for i := range n {
+			parameters.WriteString(param(fmt.Sprint("p", i), []string{"true", "false"}[i%2], "1"))
+		}
+		cache := []byte(strings.ReplaceAll(block(invoke("f", parameters.String())), tokenizer.DSMLToken, mark))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if calls, ok := chat.ParseBlock(cache); !ok || len(calls) != 1 {
+			t.Fatal("not parsed")
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.TotalAlloc - before.TotalAlloc)
+	}
+	if small, large := cost(500), cost(4000); large > 40*small {
+		t.Errorf("8 times the parameters allocate %.0f times as much", large/small)
+	}
 }
 
 // onlyTags reports whether a cache text has no control tokens but those of tags.
