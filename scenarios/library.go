@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -38,7 +39,11 @@ func Library() ([]*Scenario, error) {
 	return out, nil
 }
 
-// Source returns the text of a scenario of the library.
+// SchemaComment begins a line that tells an editor where the schema is.
+const SchemaComment = "# yaml-language-server: $schema="
+
+// Source returns the text of a scenario of the library, without the place of its
+// schema, which is somewhere else for whoever gets the text.
 func Source(id string) ([]byte, error) {
 	if !idPattern.MatchString(id) {
 		return nil, fmt.Errorf("scenarios: %w: %q", ErrUnknown, id)
@@ -46,6 +51,9 @@ func Source(id string) ([]byte, error) {
 	data, err := libraryFiles.ReadFile("library/" + id + ".yaml")
 	if err != nil {
 		return nil, fmt.Errorf("scenarios: %w: %q", ErrUnknown, id)
+	}
+	if bytes.HasPrefix(data, []byte(SchemaComment)) {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
 	}
 	return data, nil
 }

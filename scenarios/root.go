@@ -16,6 +16,14 @@ type MemoryCap struct {
 // FileSystem is what the disk of the server has on it, in lane root.
 func (s *Server) FileSystem() root.FS { return root.FS(cmp.Or(s.FS, string(root.Ext4))) }
 
+// fileSystems are their names.
+func fileSystems() (names []string) {
+	for _, fs := range root.FileSystems() {
+		names = append(names, string(fs))
+	}
+	return names
+}
+
 // checkRootDisk checks the server's disk in lane root.
 func (s *Scenario) checkRootDisk() error {
 	kind := s.Server.FileSystem()

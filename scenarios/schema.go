@@ -60,6 +60,8 @@ func Schema() (*jsonschema.Schema, error) {
 	root.Defs = map[string]*jsonschema.Schema{"step": step, "expect": expect, "prompt": prompt}
 	root.Properties["id"].Pattern = idPattern.String()
 	root.Properties["measure"].Items.Enum = anys(Measures())
+	server := root.Properties["server"].Properties
+	server["api"].Enum, server["fs"].Enum = anys(APIs()), anys(fileSystems())
 	dropNull(root)
 	return root, nil
 }

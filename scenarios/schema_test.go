@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -50,6 +53,47 @@ func TestLibraryMatchesSchema(t *testing.T) {
 	}
 }
 
+// Editors find the schema by the first line of each file. Whatever follows it
+// must satisfy the schema, in examples too.
+func TestFilesNameTheSchema(t *testing.T) {
+	schema := resolved(t)
+	files := 0
+	for _, pattern := range []string{"library/*.yaml", "../examples/*/scenarios/*.yaml"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			files++
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update && pattern == "library/*.yaml" && !bytes.HasPrefix(text, []byte(SchemaComment)) {
+				text = append([]byte(SchemaComment+"../schema.json\n"), text...)
+				if err := os.WriteFile(name, text, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first, rest, _ := strings.Cut(string(text), "\n")
+			place, ok := strings.CutPrefix(first, SchemaComment)
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), place)); !ok || err != nil {
+				t.Errorf("%s: the first line is %q, which names no schema; run: go test ./scenarios -run TestFilesNameTheSchema -update", name, first)
+				continue
+			}
+			if err := schema.Validate(asJSON(t, []byte(rest))); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, err := LoadFile(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if list, err := Library(); err != nil || files <= len(list) {
+		t.Errorf("%d files, %d of them in the library (%v)", files, len(list), err)
+	}
+}
+
 func TestSchemaRefuses(t *testing.T) {
 	schema := resolved(t)
 	const head = "id: x\ntitle: t\nlane: process\nexpect: [{outcome: recovered}]\n"
@@ -67,8 +111,25 @@ func TestSchemaRefuses(t *testing.T) {
 		"measure: [beauty]",
 		"repeat: often",
 		"wat: 1",
+		"server: {command: a}",
+		"server: {command: [1]}",
+		"server: {env: [a]}",
+		"server: {api: telepathy}",
+		"server: {fs: fat}",
+		"server: {disk: much}",
+		"steps: [{chat: {via: {cut_after: soon}}}]",
+		"steps: [{chat: {via: {tear: 1}}}]",
+		"steps: [{memory: {}}]",
+		"steps: [{power-cut: {now: true}}]",
+		"expect: [{keepalives: 3}]",
+		"expect: [{outcome: {}}]",
+		"expect: [{equal: first}]",
+		"lane: fast",
+		"catalogue: 3",
 	} {
-		if err := schema.Validate(asJSON(t, []byte(head+bad))); err == nil {
+		key, _, _ := strings.Cut(bad, ":")
+		sound := regexp.MustCompile("(?m)^"+key+":.*\n").ReplaceAllString(head, "")
+		if err := schema.Validate(asJSON(t, []byte(sound+bad))); err == nil {
 			t.Errorf("%s: accepted", bad)
 		}
 	}

@@ -129,8 +129,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
-		keys: newKeyring(cfg.Keys), random: readRandom}
-	s.connections = newConnections(cfg.Connections)
+		keys: newKeyring(cfg.Keys), connections: newConnections(cfg.Connections), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)

@@ -31,7 +31,7 @@ const (
 // benchVar makes the test binary ds4bench.
 const benchVar = "DS4_CLI_TEST_BENCH"
 
-// serveOther answers every question alike. A question with "slowly" in it takes
+// serveOther answers every question alike. A question with take-for-ever in it takes
 // for ever, so that somebody can be killed meanwhile.
 func serveOther(args []string) {
 	if len(args) != 2 {
@@ -48,11 +48,20 @@ func otherHandler(dir string) http.Handler {
 	mux.HandleFunc("/v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
 		_, _ = body.ReadFrom(r.Body)
-		if strings.Contains(body.String(), "slowly") {
+		if strings.Contains(body.String(), "take-for-ever") {
 			_ = os.WriteFile(filepath.Join(dir, "asked"), nil, 0o600)
 			<-r.Context().Done()
 		}
-		fmt.Fprint(w, `{"choices":[{"message":{"content":"yes"}}]}`)
+		if !strings.Contains(body.String(), `"stream":true`) {
+			fmt.Fprint(w, `{"choices":[{"message":{"content":"yes"}}]}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		const words = 10
+		for range words {
+			fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"yes \"}}]}\n\n")
+		}
+		fmt.Fprint(w, "data: [DONE]\n\n")
 	})
 	return mux
 }
@@ -118,7 +127,7 @@ func TestStoppedInTheMiddle(t *testing.T) {
 		t.Skip("looks into /proc")
 	}
 	files := t.TempDir()
-	first, second := scenario(t, files, "first", "Well?"), scenario(t, files, "second", "slowly")
+	first, second := scenario(t, files, "first", "Well?"), scenario(t, files, "second", "take-for-ever")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
 			cmd, diag := benchCommand(t, "run", first, second, "--server-command", otherCommand(), "--out", "r.jsonl")
@@ -211,7 +220,7 @@ func TestTargetDies(t *testing.T) {
 	srv := httptest.NewServer(otherHandler(dir))
 	defer srv.Close()
 	files := t.TempDir()
-	cmd, diag := benchCommand(t, "run", scenario(t, files, "first", "Well?"), scenario(t, files, "second", "slowly"), scenario(t, files, "third", "Well?"),
+	cmd, diag := benchCommand(t, "run", scenario(t, files, "first", "Well?"), scenario(t, files, "second", "take-for-ever"), scenario(t, files, "third", "Well?"),
 		"--target", srv.URL, "--out", "r.jsonl")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
