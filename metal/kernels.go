@@ -58,11 +58,12 @@ const (
 	// RouteArgs; ids -> order i32[T*Used] (slots by expert), offsets i32[Experts+1]. grid 1.
 	KernelGroup = "group_by_expert"
 	// ExpertArgs; gate, up, order, offsets, x [T][Cols] (or its int8 blocks)
-	// -> hidden, work [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
+	// -> hidden, work [slots][Rows]. grid (ceil(Rows/MatmulPanel), experts), or as many
+	// as there are slots if ExpertArgs.Experts is set.
 	KernelExpertGateUp     = "expert_gate_up"
 	KernelExpertGateUpInt8 = "expert_gate_up_int8"
 	// ExpertArgs; down, order, offsets, hidden [slots][Cols] (or its int8 blocks)
-	// -> out [slots][Rows]. grid (ceil(Rows/MatmulPanel), Experts).
+	// -> out [slots][Rows]. grid as above.
 	KernelExpertDown     = "expert_down"
 	KernelExpertDownInt8 = "expert_down_int8"
 	// CombineArgs; routed [T*Used][Dim], weights [T][Used], shared [T][Dim] -> y [T][Dim]. grid T.
@@ -219,6 +220,9 @@ type ExpertArgs struct {
 	Rows, Cols   uint32
 	Used         uint32
 	Clamp        float32
+	// Experts, if not 0, is the number of experts of a grid of slots: the group of
+	// a slot that is its expert's first does that expert, and others nothing.
+	Experts uint32
 }
 
 // CombineArgs are the arguments of KernelCombine.

@@ -46,7 +46,7 @@ func Check(ctx context.Context, set *Set, parallel int, work, keep string, check
 				out.States++
 				if found != nil {
 					f := Finding{State: s, Err: found, Dir: filepath.Join(keep, s.ID)}
-					err = errors.Join(err, s.Write(f.Dir))
+					err = errors.Join(err, os.RemoveAll(f.Dir), s.Write(f.Dir)) // of an earlier run
 					out.Findings = append(out.Findings, f)
 				}
 				errs = append(errs, err)

@@ -107,6 +107,13 @@ func (r *Recorder) Observe(c *syscalls.Call) {
 	}
 }
 
+// Len is the number of operations so far.
+func (r *Recorder) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ops)
+}
+
 func (r *Recorder) failed(err error) {
 	if r.err == nil {
 		r.err = err

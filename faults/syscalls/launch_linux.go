@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"unsafe"
 
@@ -48,43 +49,61 @@ func launch(args []string) error {
 	if err != nil {
 		return fmt.Errorf("syscalls: reach the supervisor: %w", err)
 	}
-	listener, err := install(ops)
-	if err != nil {
+	if err := install(ops, s); err != nil {
 		return err
 	}
-	if err := unix.Sendmsg(s, []byte{1}, unix.UnixRights(listener), nil, 0); err != nil {
-		return fmt.Errorf("syscalls: send the listener: %w", err)
-	}
-	unix.Close(listener)
 	if n, _, err := unix.Recvfrom(s, make([]byte, 1), 0); n != 1 || err != nil {
 		return fmt.Errorf("syscalls: the supervisor does not answer: %d bytes, %v", n, err)
 	}
 	return fmt.Errorf("syscalls: start %s: %w", file, unix.Exec(file, append([]string{path}, rest...), os.Environ()))
 }
 
-// install installs the filter and returns its listener.
-func install(ops []string) (listener int, err error) {
+// install installs the filter and sends its listener.
+func install(ops []string, socket int) error {
 	p, ok := processorOf(runtime.GOARCH)
 	if !ok {
-		return -1, unavailable(Notify, fmt.Errorf("the system calls of %s are not known", runtime.GOARCH))
+		return fmt.Errorf("syscalls: the system calls of %s are not known", runtime.GOARCH)
 	}
 	f, err := filter(p, ops)
 	if err != nil {
-		return -1, err
+		return err
 	}
 	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return -1, unavailable(Notify, fmt.Errorf("no_new_privs: %w", err))
+		return fmt.Errorf("syscalls: no_new_privs: %w", err)
 	}
+	// Between the two calls nobody answers: a watched call of this thread would
+	// never end. So the message is ready before, and the runtime, which would have
+	// work of its own for the thread, does not hear of them.
+	debug.SetGCPercent(-1)
+	one := []byte{1}
+	rights := unix.UnixRights(0)
+	fdAt := (*int32)(unsafe.Pointer(&rights[unix.CmsgLen(0)]))
+	iov := unix.Iovec{Base: &one[0]}
+	iov.SetLen(len(one))
+	msg := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &rights[0]}
+	msg.SetControllen(len(rights))
 	fd, _, e := unix.RawSyscall(unix.SYS_SECCOMP, seccompSetModeFilter, flagNewListener|flagWaitKillable, uintptr(unsafe.Pointer(&prog)))
-	runtime.KeepAlive(f)
-	switch e {
-	case 0:
-		return int(fd), nil
-	case unix.EINVAL:
-		return -1, unavailable(Notify, fmt.Errorf("install the filter: %w: the kernel is older than 5.19", e))
-	case unix.EBUSY:
-		return -1, unavailable(Notify, fmt.Errorf("install the filter: %w: another filter with a listener is there already", e))
+	if e != 0 {
+		return fmt.Errorf("syscalls: install the filter: %w%s", e, why(e))
 	}
-	return -1, unavailable(Notify, fmt.Errorf("install the filter: %w", e))
+	*fdAt = int32(fd)
+	_, _, e = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(socket), uintptr(unsafe.Pointer(&msg)), 0)
+	runtime.KeepAlive(f)
+	unix.Close(int(fd))
+	if e != 0 {
+		return fmt.Errorf("syscalls: send the listener: %w", e)
+	}
+	return nil
+}
+
+// why explains errors of seccomp(2).
+func why(e unix.Errno) string {
+	switch e {
+	case unix.EINVAL:
+		return ": the kernel is older than 5.19"
+	case unix.EBUSY:
+		return ": another filter with a listener is there already"
+	}
+	return ""
 }

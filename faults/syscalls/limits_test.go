@@ -293,3 +293,75 @@ func TestPathsAreBounded(t *testing.T) {
 		t.Errorf("the target met %q, want %q", out.said, want)
 	}
 }
+
+// What makes no sense is left to the kernel, which says so, and counts nowhere.
+func TestNonsense(t *testing.T) {
+	needs(t, Notify, Files)
+	seen := 0
+	observe := func(c *Call) {
+		if c.Op == OpWrite && c.Err != nil {
+			seen++
+		}
+	}
+	out := run(t, t.TempDir(), observe, []string{"any:short(1)", "unlink:eio"}, "write a 1", "badwrite a 100", "badwrite a -1", "badvec a 8 3",
+		"badvec a 0 5000", "badvec a 0 -1", "badpath 999999", "badfd 999999", "badfd -100", "write a 12")
+	efault, einval, ebadf := unix.EFAULT.Error(), unix.EINVAL.Error(), unix.EBADF.Error()
+	want := []string{"1", efault, efault, efault, einval, einval, efault, ebadf, ebadf, "1"}
+	if !slices.Equal(out.said, want) {
+		t.Errorf("the target met %q, want %q\n%s", out.said, want, strings.Join(out.log, "\n"))
+	}
+	if seen < 4 {
+		t.Errorf("%d calls were observed without their data, want 4 or more", seen)
+	}
+}
+
+// If the harness is killed, so is the command, in whatever call it is.
+func TestHarnessDies(t *testing.T) {
+	needs(t, Notify)
+	for _, script := range []string{"pid\nwait", "pid\nfsync a"} {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0])
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), harnessVar+"="+script)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "pid: "))
+		if err != nil || !alive(pid) {
+			t.Fatalf("the command says %q: %v", line, err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: process %d outlived the harness", script, pid)
+			}
+		}
+	}
+}
+
+// harness runs a script under a rule that never lets go of an fsync.
+func harness(script string) {
+	r, err := ParseRule("fsync:hang")
+	if err == nil {
+		var s *Supervisor
+		if s, err = New(Config{Rules: []Rule{r}, Log: func(string) {}}); err == nil {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), harnessVar+"=", scriptVar+"="+script)
+			cmd.Stdout = os.Stdout
+			_, err = s.Run(cmd, nil)
+		}
+	}
+	fmt.Println(err)
+}

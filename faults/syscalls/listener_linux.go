@@ -113,7 +113,7 @@ func (l *listener) handle(nf *notification) {
 		l.goOn(nf.id)
 		return
 	}
-	t := &target{tid: int(nf.pid), args: nf.args, call: c}
+	t := &target{tid: int(nf.pid), args: nf.args, call: c, valid: func() bool { return l.valid(nf.id) }}
 	defer t.close()
 	if c.op == opRing {
 		l.s.unseen("io_uring is refused: what it writes would go unseen")

@@ -76,11 +76,13 @@ func probe(ctx context.Context, name, rule string) error {
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
-	}
-	if s.Status()[0].Fired == 0 {
-		err = errors.Join(err, errors.New("no call was seen"))
+	if failed := err; failed != nil {
+		err = errors.New(strings.TrimPrefix(strings.TrimSpace(string(out)), "syscalls: "))
+		if len(out) == 0 {
+			err = fmt.Errorf("a process under a filter: %w", failed)
+		}
+	} else if s.Status()[0].Fired == 0 {
+		err = errors.New("no call was seen")
 	}
 	for len(said) > 0 { // why a call was not carried out
 		if line := <-said; err != nil && strings.HasPrefix(line, "syscalls: ") {

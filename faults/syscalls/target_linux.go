@@ -27,7 +27,8 @@ type target struct {
 	args [6]uint64
 	call *call
 
-	pidfd int // of its process, once open; 0 before
+	valid func() bool // it still waits
+	pidfd int         // of its process, once open; 0 before
 	about *Call
 }
 
@@ -251,6 +252,12 @@ func (t *target) process() (pidfd int, err error) {
 	if t.pidfd, err = unix.PidfdOpen(int(tgid), 0); err != nil {
 		t.pidfd = 0
 		return -1, fmt.Errorf("pidfd_open: %w", err)
+	}
+	// Now it is known that the descriptor is not of another process, which got the
+	// number of one that has ended.
+	if !t.valid() {
+		t.close()
+		return -1, unix.ESRCH
 	}
 	return t.pidfd, nil
 }

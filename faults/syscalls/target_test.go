@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,8 +26,15 @@ import (
 // say, in the folder that it was started in, and says how each went.
 const scriptVar = "DS4_SYSCALLS_TEST_SCRIPT"
 
+// harnessVar makes the test binary one that runs such a script under a supervisor.
+const harnessVar = "DS4_SYSCALLS_TEST_HARNESS"
+
 func TestMain(m *testing.M) {
 	Main(os.Args[1:])
+	if script := os.Getenv(harnessVar); script != "" {
+		harness(script)
+		return
+	}
 	if script := os.Getenv(scriptVar); script != "" {
 		t := &actor{open: map[string]*os.File{}}
 		for line := range strings.SplitSeq(script, "\n") {
@@ -152,6 +158,18 @@ func (a *actor) do(w []string) string {
 	case "ls":
 		list, e := os.ReadDir(w[1])
 		return said(len(list), e)
+	case "badwrite": // from where there is no memory
+		_, _, e := unix.Syscall(unix.SYS_WRITE, uintptr(a.fd(w[1])), 8, uintptr(num(2)))
+		err = e
+	case "badvec": // more vectors than there may be, or than there are
+		_, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(a.fd(w[1])), uintptr(num(2)), uintptr(num(3)))
+		err = e
+	case "badpath":
+		_, _, e := unix.Syscall(unix.SYS_UNLINKAT, uintptr(num(1)), 8, 0)
+		err = e
+	case "badfd":
+		_, _, e := unix.Syscall(unix.SYS_FSYNC, uintptr(num(1)), 0, 0)
+		err = e
 	case "uring":
 		_, _, e := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 		err = e
@@ -258,13 +276,4 @@ func run(t *testing.T, dir string, observe func(*Call), rules []string, script .
 	defer mu.Unlock()
 	out.log = slices.Clone(out.log)
 	return out
-}
-
-func content(t *testing.T, dir, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }

@@ -92,10 +92,25 @@ func groupByExpert(g *Group) {
 	offsets[0] = 0
 }
 
-// expertList is the part of order that expert g.Y computes.
-func expertList(g *Group, order, offsets int) []int32 {
+// expertList is the expert that the group computes, and its part of order.
+func expertList(g *Group, a *metal.ExpertArgs, order, offsets int) (expert int, ids []int32) {
 	o := g.i32(offsets)
-	return g.i32(order)[o[g.Y]:o[g.Y+1]]
+	e := g.Y
+	if a.Experts != 0 {
+		slot := int32(g.Y)
+		lo, hi := 0, int(a.Experts)-1 // the last expert that starts at slot or before
+		for lo < hi {
+			if mid := (lo + hi + 1) / 2; o[mid] <= slot {
+				lo = mid
+			} else {
+				hi = mid - 1
+			}
+		}
+		if e = lo; o[e] != slot {
+			return e, nil
+		}
+	}
+	return e, g.i32(order)[o[e]:o[e+1]]
 }
 
 // expertGateUp: gate, up, order, offsets, x -> hidden, work.
@@ -106,7 +121,7 @@ func expertGateUpInt8(g *Group) { gateUp(g, true) }
 
 func gateUp(g *Group, int8 bool) {
 	a := argsOf[metal.ExpertArgs](g)
-	ids := expertList(g, 2, 3)
+	expert, ids := expertList(g, a, 2, 3)
 	if len(ids) == 0 {
 		return
 	}
@@ -117,8 +132,8 @@ func gateUp(g *Group, int8 bool) {
 	hidden := outRows{out: g.f32(5), stride: rows, ids: ids}
 	work := outRows{out: g.f32(6), stride: rows, ids: ids}
 	gate, up := newMatrix(g, 0, a.Type, rows, cols, int8, len(ids)), newMatrix(g, 1, a.TypeUp, rows, cols, int8, len(ids))
-	gate.multiply(g, gate.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &hidden)
-	up.multiply(g, up.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &work)
+	gate.multiply(g, gate.panel(g, expert, g.X), lo, lo, hi, 0, len(ids), &in, &hidden)
+	up.multiply(g, up.panel(g, expert, g.X), lo, lo, hi, 0, len(ids), &in, &work)
 	for i := range ids {
 		g.worker.set.SwiGLU(hidden.row(i)[lo:hi], work.row(i)[lo:hi], a.Clamp)
 	}
@@ -132,7 +147,7 @@ func expertDownInt8(g *Group) { down(g, true) }
 
 func down(g *Group, int8 bool) {
 	a := argsOf[metal.ExpertArgs](g)
-	ids := expertList(g, 1, 2)
+	expert, ids := expertList(g, a, 1, 2)
 	if len(ids) == 0 {
 		return
 	}
@@ -142,7 +157,7 @@ func down(g *Group, int8 bool) {
 	in.ids = ids
 	out := outRows{out: g.f32(4), stride: rows, ids: ids}
 	m := newMatrix(g, 0, a.Type, rows, cols, int8, len(ids))
-	m.multiply(g, m.panel(g, g.Y, g.X), lo, lo, hi, 0, len(ids), &in, &out)
+	m.multiply(g, m.panel(g, expert, g.X), lo, lo, hi, 0, len(ids), &in, &out)
 }
 
 // expertCombine: routed, weights, shared -> y = shared + sum of weighted experts.

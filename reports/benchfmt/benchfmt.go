@@ -5,8 +5,9 @@
 // complaint, every sample in a line of its own, and units that say whether more is
 // better and whether values must be equal. Throughput at a frontier is the
 // benchmark Speed/context=N, a load Load/workload=W/concurrency=N, what scenarios
-// measure Scenario/NAME. Only passed repetitions have lines: figures of a failed one
-// compare with nothing.
+// measure Scenario/NAME; /side=a or b follows where two servers were measured in
+// turns. Only passed repetitions have lines: figures of a failed one compare with
+// nothing.
 package benchfmt
 
 import (
@@ -109,6 +110,11 @@ func lines(r *reports.Result) []*benchfmt.Result {
 	if r.Load != nil {
 		name = fmt.Sprintf("Load/workload=%s/concurrency=%d", word(r.Load.Workload), r.Load.Concurrency)
 	}
+	side := ""
+	if r.Side != "" {
+		side = "/side=" + r.Side
+	}
+	name += side
 	names := r.MetricNames()
 	for i := 0; ; i++ {
 		names = slices.DeleteFunc(names, func(name string) bool { return i >= len(r.Metrics[name].Samples) })
@@ -122,7 +128,7 @@ func lines(r *reports.Result) []*benchfmt.Result {
 		out = append(out, &benchfmt.Result{Name: benchfmt.Name(name), Iters: 1, Values: values})
 	}
 	for _, f := range r.Frontiers {
-		line := &benchfmt.Result{Name: benchfmt.Name(fmt.Sprintf("Speed/context=%d", f.FrontierTokens)), Iters: 1,
+		line := &benchfmt.Result{Name: benchfmt.Name(fmt.Sprintf("Speed/context=%d%s", f.FrontierTokens, side)), Iters: 1,
 			Values: []benchfmt.Value{{Value: f.PrefillTPS, Unit: reports.MetricPrefillTPS}}}
 		if f.DecodeTPS > 0 {
 			line.Values = append(line.Values, benchfmt.Value{Value: f.DecodeTPS, Unit: reports.MetricDecodeTPS})

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -126,5 +127,28 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 	if d := cmp.Diff(string(want), string(got)); d != "" {
 		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+// twoSides is a run that measured two servers in turns.
+func twoSides() []reports.Log {
+	log := reports.Log{Run: reports.Run{Format: reports.Format, Command: "compare"}}
+	for i, side := range []string{reports.SideA, reports.SideB} {
+		speed := 100 * float64(i+1)
+		log.Results = append(log.Results, reports.Result{Scenario: "speed", Side: side, Repetition: 1, Verdict: reports.Pass,
+			Frontiers: []reports.Frontier{{FrontierTokens: 512, ContextTokens: 512, EvaluatedTokens: 512, PrefillTPS: speed, DecodeTPS: speed}}})
+	}
+	return []reports.Log{log}
+}
+
+func TestSidesAreApart(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Write(&buf, twoSides()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"BenchmarkSpeed/context=512/side=a 1 100 prefill_tps", "BenchmarkSpeed/context=512/side=b 1 200 prefill_tps"} {
+		if !strings.Contains(buf.String(), want) {
+			t.Errorf("no %q in\n%s", want, buf.String())
+		}
 	}
 }

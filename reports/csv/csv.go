@@ -17,12 +17,13 @@ import (
 	"ds4/reports"
 )
 
-// Header names the columns. context_tokens is set for speed only, sample counts
-// from 0 within a metric.
+// Header names the columns. context_tokens is set for speed only, workload and
+// concurrency for serve-speed only, side where two servers were measured in turns;
+// sample counts from 0 within a metric.
 func Header() []string {
 	return []string{
 		"scenario", "lane", "repetition", "seed", "verdict", "outcome", "duration_ms",
-		"context_tokens", "metric", "unit", "sample", "value",
+		"context_tokens", "metric", "unit", "sample", "value", "side", "workload", "concurrency",
 	}
 }
 
@@ -47,10 +48,14 @@ func Write(w io.Writer, results []reports.Result) error {
 }
 
 func lines(r reports.Result) [][]string {
+	workload, concurrency := "", ""
+	if r.Load != nil {
+		workload, concurrency = r.Load.Workload, strconv.Itoa(r.Load.Concurrency)
+	}
 	line := func(context, metric, unit, sample, value string) []string {
 		return []string{
 			r.Scenario, r.Lane, strconv.Itoa(r.Repetition), strconv.FormatUint(r.Seed, 10),
-			string(r.Verdict), r.Outcome, number(r.DurationMS), context, metric, unit, sample, value,
+			string(r.Verdict), r.Outcome, number(r.DurationMS), context, metric, unit, sample, value, r.Side, workload, concurrency,
 		}
 	}
 	var out [][]string

@@ -138,6 +138,11 @@ func TestBrowserFilterAndKeyboard(t *testing.T) {
 		t.Errorf("%d scenarios without the filter", n)
 	}
 
+	// A link of the table unfolds the timeline that it leads to.
+	p.Eval(`document.querySelectorAll('details').forEach((d) => { d.open = false; })`, nil)
+	p.Click("#verdicts a[href='#timeline-2']")
+	p.Wait("the timeline to unfold", `[...document.querySelectorAll('details.recovery')].map((d) => d.open).join() === 'false,true,false'`)
+
 	reached := map[string]bool{}
 	p.Eval(`document.activeElement.blur(), scrollTo(0, 0)`, nil)
 	for range 80 {

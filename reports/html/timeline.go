@@ -16,6 +16,7 @@ const (
 	gutter        = 78.0 // names of the lanes
 	rightMargin   = 14.0
 	barHeight     = 14.0
+	nextMark      = 14.0 // between marks of the same kind
 	maxRequestRow = 6    // rows of requests at the same time; more share the last one
 	longest       = 1e12 // milliseconds; what claims to last longer is a forged file
 	maxDrawn      = 800  // things of one kind in one drawing; the table has all events
@@ -35,6 +36,7 @@ type mark struct {
 	at    float64
 	class string
 	title string
+	what  string // the same for marks that mean the same
 }
 
 // history is a timeline, sorted into lanes.
@@ -176,7 +178,7 @@ func outcomeClass(outcome string) string {
 
 func (h *history) readMarks(events []reports.Event) {
 	for _, e := range events {
-		m := mark{at: e.AtMS, title: fmt.Sprintf("%s: %s", duration(e.AtMS), e.Text)}
+		m := mark{at: e.AtMS, title: fmt.Sprintf("%s: %s", duration(e.AtMS), e.Text), what: e.Kind + e.Text}
 		switch e.Kind {
 		case reports.EventFirstToken:
 			m.class, m.title = "first", "first token at "+m.title
@@ -251,8 +253,14 @@ func drawTimeline(r *reports.Result) (drawing template.HTML, cut bool) {
 	for _, m := range h.marks {
 		drawMark(s, x.place(m.at), top["requests"]+5+barHeight/2, m)
 	}
+	last := make(map[string]float64) // a rule that fires all the time is one mark, then a row of them
 	for _, m := range h.faults {
-		drawMark(s, x.place(m.at), top["faults"]+barHeight/2+4, m)
+		at := x.place(m.at)
+		if before, again := last[m.what]; again && at-before < nextMark {
+			continue
+		}
+		last[m.what] = at
+		drawMark(s, at, top["faults"]+barHeight/2+4, m)
 	}
 	return s.end(), h.cut
 }

@@ -128,9 +128,21 @@ func suiteOf(run reports.Log) (suite, float64) {
 	return s, total
 }
 
+// name tells the case apart from all others of the run.
+func name(r reports.Result) string {
+	text := r.Scenario
+	if r.Side != "" {
+		text += " " + r.Side
+	}
+	if r.Load != nil {
+		text += fmt.Sprintf(" %s x%d", r.Load.Workload, r.Load.Concurrency)
+	}
+	return fmt.Sprintf("%s #%d", text, r.Repetition)
+}
+
 func caseOf(r reports.Result) testCase {
 	c := testCase{
-		Name:  fmt.Sprintf("%s #%d", r.Scenario, r.Repetition),
+		Name:  name(r),
 		Class: "ds4bench." + orWord(r.Lane, "run"),
 		Time:  seconds(r.DurationMS),
 	}

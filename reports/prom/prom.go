@@ -88,9 +88,11 @@ func (c *collector) collect(runs []reports.Log) error {
 	var loads []reports.Result
 	for _, log := range runs {
 		for _, r := range log.Results {
-			if r.Load != nil {
+			switch {
+			case r.Side != "": // two servers: one gauge cannot be both
+			case r.Load != nil:
 				loads = append(loads, r)
-			} else {
+			default:
 				all = append(all, r)
 			}
 		}

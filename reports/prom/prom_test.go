@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,5 +96,27 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 	if d := cmp.Diff(string(want), string(got)); d != "" {
 		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+// twoSides is a run that measured two servers in turns.
+func twoSides() []reports.Log {
+	log := reports.Log{Run: reports.Run{Format: reports.Format, Command: "compare"}}
+	for i, side := range []string{reports.SideA, reports.SideB} {
+		speed := 100 * float64(i+1)
+		log.Results = append(log.Results, reports.Result{Scenario: "speed", Side: side, Repetition: 1, Verdict: reports.Pass,
+			Frontiers: []reports.Frontier{{FrontierTokens: 512, ContextTokens: 512, EvaluatedTokens: 512, PrefillTPS: speed, DecodeTPS: speed}}})
+	}
+	return []reports.Log{log}
+}
+
+// One gauge cannot be two servers.
+func TestSidesAreNotMixed(t *testing.T) {
+	var buf bytes.Buffer
+	if err := Write(&buf, twoSides()); err != nil {
+		t.Fatal(err)
+	}
+	if text := buf.String(); strings.Contains(text, "tokens_per_second") || !strings.Contains(text, `ds4bench_run_info{command="compare"`) {
+		t.Errorf("wrote\n%s", text)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 
 	"github.com/montanaflynn/stats"
@@ -79,8 +78,11 @@ func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) 
 			c.Warnings = append(c.Warnings, fmt.Sprintf("%d repetitions of %s did not pass and do not count", n, side))
 		}
 	}
-	c.Warnings = append(c.Warnings, doubts("A", a.Results)...)
-	c.Warnings = append(c.Warnings, doubts("B", b.Results)...)
+	for side, results := range map[string][]reports.Result{"A": a.Results, "B": b.Results} {
+		for _, d := range Doubts(results) {
+			c.Warnings = append(c.Warnings, side+": "+d.String())
+		}
+	}
 	keys := sortedSeries(as)
 	judged := 0 // rows that can be faster or slower
 	for _, key := range keys {
@@ -122,35 +124,6 @@ func hostsDiffer(a, b reports.Host) string {
 	}
 	return ""
 }
-
-// doubts counts the warnings of repetitions, so that they are not lost. Those that
-// differ in numbers only count as one, with the first as the example.
-func doubts(side string, results []reports.Result) []string {
-	counts, example := make(map[string]int), make(map[string]string)
-	for _, r := range results {
-		for _, text := range r.Warnings {
-			kind := digits.ReplaceAllString(text, "0")
-			if counts[kind]++; counts[kind] == 1 {
-				example[kind] = text
-			}
-		}
-	}
-	const most = 10
-	var out []string
-	for _, kind := range sortedKeys(counts) {
-		if len(out) == most {
-			return append(out, fmt.Sprintf("%s: and %d other warnings", side, len(counts)-most))
-		}
-		text, n := example[kind], counts[kind]
-		if n > 1 && kind != text {
-			text += ", and the like"
-		}
-		out = append(out, fmt.Sprintf("%s: %s (%d of %d repetitions)", side, text, n, len(results)))
-	}
-	return out
-}
-
-var digits = regexp.MustCompile(`[0-9]+([.][0-9]+)?`)
 
 func sortedSeries(m map[seriesKey]*series) []seriesKey {
 	keys := make([]seriesKey, 0, len(m))
@@ -199,11 +172,6 @@ func estimate(side string, s *series, warnings []string) (reports.Estimate, []st
 		return e, append(warnings, fmt.Sprintf("%s: %v", side, err))
 	}
 	e.Median, e.Lo, e.Hi, e.HasInterval = sum.Median, sum.Lo, sum.Hi, sum.HasInterval
-	if !reports.Exact(s.unit) {
-		if sum.N < EnoughSamples {
-			warnings = append(warnings, fmt.Sprintf("%s: %d samples, an interval of the median needs %d", side, sum.N, EnoughSamples))
-		}
-	}
 	return e, warnings
 }
 

@@ -50,6 +50,10 @@ type Residual struct {
 	RelativeLo, RelativeHi float64
 }
 
+// outside says that the line does not pass through the interval of the measurement:
+// what does lies within the noise.
+func (r Residual) outside() bool { return r.RelativeLo > 0 || r.RelativeHi < 0 }
+
 // offLine is the relative residual above which a row is reported as off the line.
 const offLine = 0.15
 
@@ -86,7 +90,7 @@ func FitGrowth(intervals []Interval) (Growth, error) {
 			}
 		}
 		g.Residuals = append(g.Residuals, r)
-		if math.Abs(r.Relative) > offLine {
+		if r.outside() && math.Abs(r.Relative) > offLine {
 			g.Warnings = append(g.Warnings, fmt.Sprintf("at %d tokens the cost is %+.0f %% off the line: growth is not linear there", r.ContextTokens, 100*r.Relative))
 		}
 	}
@@ -107,12 +111,7 @@ const (
 // findKnee looks for the place where two lines that meet explain the costs far
 // better than one. It tries every measured place with two others on either side.
 func findKnee(xs, ys, weights []float64, g Growth) *Knee {
-	visible := false
-	for _, r := range g.Residuals {
-		// What lies within the noise of its own measurement is no residual.
-		outside := r.RelativeLo > 0 || r.RelativeHi < 0
-		visible = visible || outside && math.Abs(r.Relative) > kneeVisible
-	}
+	visible := slices.ContainsFunc(g.Residuals, func(r Residual) bool { return r.outside() && math.Abs(r.Relative) > kneeVisible })
 	places := slices.Clone(xs)
 	slices.Sort(places)
 	places = slices.Compact(places)

@@ -230,8 +230,8 @@ func TestFitGrowthFindsTheKnee(t *testing.T) {
 	for i := range points {
 		points[i].LoMS, points[i].HiMS = points[i].MSPerToken*0.5, points[i].MSPerToken*1.5
 	}
-	if g, err := FitGrowth(points); err != nil || g.Knee != nil {
-		t.Errorf("a knee %+v within the noise, %v", g.Knee, err)
+	if g, err := FitGrowth(points); err != nil || g.Knee != nil || len(g.Warnings) > 0 {
+		t.Errorf("a knee %+v within the noise, %v, warnings %q", g.Knee, err, g.Warnings)
 	}
 	if r := g.Residuals[0]; r.RelativeLo >= r.Relative || r.RelativeHi <= r.Relative {
 		t.Errorf("residual %+v has no interval", r)

@@ -107,13 +107,39 @@ func comparisonNotes(w io.Writer, c *reports.Comparison, equal int) error {
 	for _, text := range c.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", Printable(text))
 	}
-	for i := range c.Rows {
-		r := &c.Rows[i]
-		name := strings.TrimSuffix(strings.Join([]string{r.Scenario, conditions(r), r.Metric}, " "), " ")
-		for _, text := range r.Warnings {
-			fmt.Fprintf(&b, "warning: %s: %s\n", Printable(name), Printable(text))
-		}
+	for _, n := range rowNotes(c.Rows) {
+		fmt.Fprintf(&b, "warning: %s\n", Printable(n))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// rowNotes lists the warnings of rows, equal ones once with the rows that they are
+// about, or how many there are.
+func rowNotes(rows []reports.ComparisonRow) []string {
+	const most = 3 // rows that are named
+	names := make(map[string][]string)
+	var order []string
+	for i := range rows {
+		r := &rows[i]
+		for _, text := range r.Warnings {
+			if names[text] == nil {
+				order = append(order, text)
+			}
+			parts := []string{r.Scenario}
+			if at := conditions(r); at != none {
+				parts = append(parts, at)
+			}
+			names[text] = append(names[text], strings.Join(append(parts, r.Metric), " "))
+		}
+	}
+	var out []string
+	for _, text := range order {
+		of := names[text]
+		if len(of) > most {
+			of = append(of[:1:1], fmt.Sprintf("and %d more", len(of)-1))
+		}
+		out = append(out, strings.Join(of, ", ")+": "+text)
+	}
+	return out
 }

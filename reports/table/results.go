@@ -71,9 +71,13 @@ func Details(w io.Writer, results []reports.Result) error {
 			detail(&b, r)
 		}
 	}
-	for _, r := range results {
-		for _, text := range r.Warnings {
-			fmt.Fprintf(&b, "warning: %s #%d: %s\n", r.Scenario, r.Repetition, Printable(text))
+	for _, g := range reports.GroupByScenario(results) {
+		for _, d := range stat.Doubts(g.Results) {
+			if d.Count == 1 {
+				fmt.Fprintf(&b, "warning: %s #%d: %s\n", g.Scenario, d.First.Repetition, Printable(d.Text))
+			} else {
+				fmt.Fprintf(&b, "warning: %s: %s\n", g.Scenario, Printable(d.String()))
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -42,6 +42,9 @@ func Speed(w io.Writer, style Style, results []reports.Result) error {
 	if err := Write(w, style, columns, cells); err != nil {
 		return err
 	}
+	if slices.ContainsFunc(rows, func(r stat.Frontier) bool { return r.HasCeiling && r.Ceiling.Median > 100 }) {
+		warnings = append(warnings, "above the read ceiling: what decode reads comes from caches, or memory was busy when its bandwidth was measured")
+	}
 	return speedNotes(w, fit, warnings)
 }
 

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"bytes"
+	"strings"
 
 	"ds4/runtime/tokenizer"
 )
@@ -131,6 +132,9 @@ func (a *Answer) Block() Block {
 // Ended reports whether the turn is over because its block of calls is closed.
 func (a *Answer) Ended() bool { return a.calls != nil && a.calls.state == afterBlock }
 
+// Begun reports whether a block of calls has begun, ended or not.
+func (a *Answer) Begun() bool { return a.calls != nil && a.calls.state != inText }
+
 // ParseBlock reads the calls of a block, given as Block.Cache; ok is false if it is
 // not exactly one good block, or holds control tokens besides the tags.
 func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
@@ -138,6 +142,7 @@ func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
 	if bytes.IndexByte(rest, tokenizer.CacheMark) >= 0 || !bytes.HasSuffix(cache, []byte(blockClose)) {
 		return nil, false
 	}
+	var arguments strings.Builder // of the last call
 	p := &callParser{emit: func(part Part) {
 		switch part.Kind {
 		case PartText:
@@ -145,7 +150,10 @@ func ParseBlock(cache []byte) (calls []ToolCall, ok bool) {
 		case PartCall:
 			calls = append(calls, ToolCall{Name: part.Text})
 		case PartArguments:
-			calls[part.Index].Arguments += part.Text
+			arguments.WriteString(part.Text)
+		case PartCallEnd:
+			calls[part.Index].Arguments = arguments.String()
+			arguments.Reset()
 		}
 	}}
 	p.Write(cache)

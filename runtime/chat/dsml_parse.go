@@ -131,7 +131,7 @@ func (p *callParser) show(cache []byte) {
 // choose passes over blank space and takes the one of two tags that follows.
 func (p *callParser) choose(first func(), firstTag string, second func(), secondTag string) bool {
 	p.take(len(p.held) - len(bytes.TrimLeft(p.held, blank)))
-	held := string(p.held)
+	held := string(p.held[:min(len(p.held), len(firstTag)+len(secondTag))]) // of what may be much
 	switch {
 	case strings.HasPrefix(held, firstTag):
 		p.take(len(firstTag))
@@ -204,7 +204,7 @@ func (p *callParser) stepParameter() bool {
 	if !ok {
 		return p.state == inBroken
 	}
-	rest := string(p.held[n+1:])
+	rest := string(p.held[n+1 : min(len(p.held), n+1+len(stringFalse))])
 	begin := ",\"" // one more argument
 	if p.parameters == 0 {
 		begin = "{\""
@@ -231,10 +231,13 @@ func (p *callParser) stepParameter() bool {
 
 func (p *callParser) stepString() bool {
 	end := bytes.Index(p.held, []byte(parameterClose))
-	// The escape ends with the bytes of the closing tag, less its first one.
-	escaped := bytes.Index(p.held, []byte(escapedClose))
+	before := p.held
+	if end >= 0 {
+		before = p.held[:end]
+	}
+	escaped := bytes.Index(before, []byte(escapedClose))
 	switch {
-	case escaped >= 0 && (end < 0 || escaped < end):
+	case escaped >= 0:
 		p.content(p.held[:escaped])
 		p.argument(quoted(p.utf8.Flush() + "</" + tokenizer.DSMLToken + "parameter>"))
 		p.take(escaped + len(escapedClose))

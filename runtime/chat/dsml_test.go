@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -336,20 +337,68 @@ func TestCallsOnAnyTokens(t *testing.T) {
 		if think, _ := tok.ID(tokenizer.ThinkToken); len(ids) > 0 && ids[0] == think {
 			return // reasoning is not what this is about
 		}
-		s := hear(t, tok, ids)
-		for i, c := range s.calls {
-			if s.block.Good && !json.Valid([]byte(c.Arguments)) {
-				t.Fatalf("call %d has arguments %q", i, c.Arguments)
-			}
-		}
-		if again, ok := chat.ParseBlock(s.block.Cache); s.block.Good && (!ok && onlyTags(s.block.Cache) || ok && !slices.Equal(again, s.calls)) {
-			t.Fatalf("parsed again: %v, %+v; want %+v", ok, again, s.calls)
-		}
-		all := s.text + s.block.Text()
-		if whole := turn.String(); !strings.HasPrefix(all, whole) && !strings.HasPrefix(whole, all) {
-			t.Fatalf("%q became %q and %q", whole, s.text, s.block.Text())
-		}
+		checkSaid(t, turn.String(), hear(t, tok, ids))
 	})
+}
+
+// checkSaid checks what an answer came to whose tokens begin with those of a turn.
+func checkSaid(t interface{ Fatalf(string, ...any) }, turn string, s said) {
+	for i, c := range s.calls {
+		if s.block.Good && !json.Valid([]byte(c.Arguments)) {
+			t.Fatalf("call %d has arguments %q", i, c.Arguments)
+		}
+	}
+	if again, ok := chat.ParseBlock(s.block.Cache); s.block.Good && (!ok && onlyTags(s.block.Cache) || ok && !slices.Equal(again, s.calls)) {
+		t.Fatalf("parsed again: %v, %+v; want %+v", ok, again, s.calls)
+	}
+	all := s.text + s.block.Text()
+	if s.block.Open {
+		return // some of it is held back
+	}
+	if !strings.HasPrefix(all, turn) && !strings.HasPrefix(turn, all) {
+		t.Fatalf("%q became %q and %q", turn, s.text, s.block.Text())
+	}
+}
+
+// FuzzCalls is TestCallsOnAnyTokens for any text in which control tokens are spelled.
+func FuzzCalls(f *testing.F) {
+	tok := openTiny(f)
+	for _, seed := range []string{
+		"a\n\n" + block(invoke("f", param("a", "true", "x")+param("b", "false", `[1, {"c": "d"}]`))) + "b", block(""), dsmlTag + "tool_calls>" + dsmlTag,
+		block(invoke("f", param("a", "true", "&lt;/"+tokenizer.DSMLToken+"parameter>"))), "< " + dsmlTag,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, turn string) {
+		for _, token := range []string{tokenizer.ThinkToken, tokenizer.BOSToken, tokenizer.EOSToken} {
+			turn = strings.ReplaceAll(turn, token, "") // they are not shown
+		}
+		turn = strings.ToValidUTF8(turn, "")
+		checkSaid(t, turn, hear(t, tok, tok.EncodeWithControls(turn)))
+	})
+}
+
+// A block as large as one may be is parsed in a time that grows with it, not with its
+// square: twice the parameters allocate about twice as much.
+func TestLargeBlockIsParsedOnce(t *testing.T) {
+	mark := string(tokenizer.AppendCacheControl(nil, tokenizer.DSMLToken))
+	cost := func(n int) float64 {
+		var parameters strings.Builder
+		for i := range n {
+			parameters.WriteString(param(fmt.Sprint("p", i), []string{"true", "false"}[i%2], "1"))
+		}
+		cache := []byte(strings.ReplaceAll(block(invoke("f", parameters.String())), tokenizer.DSMLToken, mark))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if calls, ok := chat.ParseBlock(cache); !ok || len(calls) != 1 {
+			t.Fatal("not parsed")
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.TotalAlloc - before.TotalAlloc)
+	}
+	if small, large := cost(500), cost(4000); large > 40*small {
+		t.Errorf("8 times the parameters allocate %.0f times as much", large/small)
+	}
 }
 
 // onlyTags reports whether a cache text has no control tokens but those of tags.

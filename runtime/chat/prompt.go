@@ -70,6 +70,20 @@ func Tokens(tok *tokenizer.Tokenizer, p Prompt) []int32 {
 	return tok.EncodeCacheText(p.CacheText())
 }
 
+// CheckPrompt reports a control token of a prompt that a model lacks: one that has passed
+// CheckVocabulary may still know no tags of tool calls.
+func CheckPrompt(tok *tokenizer.Tokenizer, p Prompt) error {
+	for _, piece := range p.Pieces {
+		if !piece.Control {
+			continue
+		}
+		if _, ok := tok.ID(piece.Text); !ok {
+			return fmt.Errorf("chat: the model has no token %s, which this prompt needs: %w", piece.Text, ErrVocabulary)
+		}
+	}
+	return nil
+}
+
 // CheckVocabulary reports which control tokens of the chat format a model lacks.
 // Such a model can continue token ids but cannot chat.
 func CheckVocabulary(tok *tokenizer.Tokenizer) error {

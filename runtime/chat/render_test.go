@@ -224,4 +224,22 @@ func TestCheckVocabulary(t *testing.T) {
 	if !errors.Is(err, chat.ErrVocabulary) || !strings.Contains(err.Error(), tokenizer.UserToken) || strings.Contains(err.Error(), tokenizer.BOSToken) {
 		t.Errorf("error %v", err)
 	}
+	plain, err := chat.Render([]chat.Message{user("q")}, chat.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools, err := chat.Render([]chat.Message{user("q")}, chat.Options{Tools: []chat.Tool{{Name: "f"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noTags, err := tokenizer.New(append(bytesOnly, tokenizer.BOSToken, tokenizer.UserToken, tokenizer.AssistantToken, tokenizer.EndThinkToken), nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := chat.CheckPrompt(noTags, plain); err != nil {
+		t.Error(err)
+	}
+	if err := chat.CheckPrompt(noTags, tools); !errors.Is(err, chat.ErrVocabulary) || !strings.Contains(err.Error(), tokenizer.DSMLToken) {
+		t.Errorf("tags: %v", err)
+	}
 }

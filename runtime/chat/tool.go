@@ -3,6 +3,10 @@ package chat
 import (
 	"encoding/json"
 	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Tool is a function that the model may call.
@@ -38,18 +42,65 @@ type ToolChoice struct {
 }
 
 // SameArguments reports whether two argument texts are the same JSON value, or the
-// same text if one of them is none.
+// same text if one of them is none. Numbers are compared by value: clients that read
+// them write 1 for 1.0.
 func SameArguments(a, b string) bool {
 	if a == b {
 		return true
 	}
 	var x, y any
-	if decodeExact(a, &x) != nil || decodeExact(b, &y) != nil {
+	return decodeExact(a, &x) == nil && decodeExact(b, &y) == nil && sameJSON(x, y)
+}
+
+func sameJSON(x, y any) bool {
+	switch x := x.(type) {
+	case map[string]any:
+		y, ok := y.(map[string]any)
+		if !ok || len(x) != len(y) {
+			return false
+		}
+		for name, v := range x {
+			w, ok := y[name]
+			if !ok || !sameJSON(v, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		y, ok := y.([]any)
+		return ok && slices.EqualFunc(x, y, sameJSON)
+	case json.Number:
+		y, ok := y.(json.Number)
+		return ok && sameNumber(x.String(), y.String())
+	}
+	return x == y // strings, booleans, null
+}
+
+// maxNumberBytes bounds the numbers that are compared by value; so does the range of
+// float64, since an exponent can ask for any amount of memory.
+const maxNumberBytes = 64
+
+func sameNumber(a, b string) bool {
+	if a == b {
+		return true
+	}
+	if len(a) > maxNumberBytes || len(b) > maxNumberBytes {
 		return false
 	}
-	p, errP := json.Marshal(x) // sorts the keys
-	q, errQ := json.Marshal(y)
-	return errP == nil && errQ == nil && string(p) == string(q)
+	f, errF := strconv.ParseFloat(a, 64)
+	g, errG := strconv.ParseFloat(b, 64)
+	if errF != nil || errG != nil || f != g || f == 0 { // 1e-99999 is 0, too
+		return f == 0 && g == 0 && errF == nil && errG == nil && isZero(a) && isZero(b)
+	}
+	x, okX := new(big.Rat).SetString(a)
+	y, okY := new(big.Rat).SetString(b)
+	return okX && okY && x.Cmp(y) == 0
+}
+
+// isZero reports whether the digits of a number before its exponent are all zero.
+func isZero(s string) bool {
+	s, _, _ = strings.Cut(strings.ToLower(s), "e")
+	return strings.Trim(s, "-0.") == ""
 }
 
 // checkTools refuses tools that the prompt has no place for.

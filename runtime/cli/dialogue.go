@@ -59,7 +59,7 @@ func (a *app) newDialogue(ctx context.Context, s *localSettings) (*dialogue, err
 	defaults.AddRecovery(&recovery)
 	log := func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
-		if s.verbose || strings.HasPrefix(line, "fault ") || strings.HasPrefix(line, "WARNING") {
+		if s.verbose || strings.HasPrefix(line, "fault ") || strings.HasPrefix(line, "WARNING") || strings.HasPrefix(line, "packing ") {
 			a.plainLog("%s", line)
 		}
 	}

@@ -190,7 +190,11 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 		Type: uint32(w.gate.Type), TypeUp: uint32(w.up.Type),
 		Rows: uint32(w.gate.Rows), Cols: uint32(w.gate.Cols), Used: uint32(used), Clamp: clamp,
 	}
-	g := grid2(panels(w.gate.Rows), w.gate.Count)
+	groups := w.gate.Count
+	if slots < groups { // most experts have nothing to do
+		groups, a.Experts = slots, uint32(w.gate.Count)
+	}
+	g := grid2(panels(w.gate.Rows), groups)
 	gate, up := c.e.weights[w.gate], c.e.weights[w.up]
 	if c.e.int8Product(w.gate) && c.e.int8Product(w.up) {
 		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, s.xInt8, s.hidden, s.work)
@@ -199,7 +203,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	}
 	c.quantize(slots, w.down.Cols, s.hidden, s.wideInt8, w.down)
 	a.Type, a.Rows, a.Cols = uint32(w.down.Type), uint32(w.down.Rows), uint32(w.down.Cols)
-	g = grid2(panels(w.down.Rows), w.down.Count)
+	g = grid2(panels(w.down.Rows), groups)
 	down := c.e.weights[w.down]
 	if c.e.int8Product(w.down) {
 		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, s.wideInt8, out)

@@ -30,11 +30,16 @@ var (
 type ContextLengthError struct {
 	PromptTokens  int
 	ContextTokens int
+	AtLeast       bool // the prompt was not tokenised: its length alone tells
 }
 
 func (e *ContextLengthError) Error() string {
-	return fmt.Sprintf("prompt has %d tokens, but the context holds %d and needs one free position",
-		e.PromptTokens, e.ContextTokens)
+	atLeast := ""
+	if e.AtLeast {
+		atLeast = "at least "
+	}
+	return fmt.Sprintf("prompt has %s%d tokens, but the context holds %d and needs one free position",
+		atLeast, e.PromptTokens, e.ContextTokens)
 }
 
 // Codes of a FailureError.

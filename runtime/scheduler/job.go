@@ -121,6 +121,12 @@ func (j *job) flags() string {
 	if j.req.Thinking {
 		flags += " THINKING"
 	}
+	if j.answer != nil && j.answer.parts.Begun() {
+		flags += " DSML_START"
+		if j.answer.parts.Ended() {
+			flags += " DSML_END"
+		}
+	}
 	return flags
 }
 

@@ -33,6 +33,7 @@ type Scheduler struct {
 	identity [32]byte
 
 	queue    queue
+	long     longPrompts
 	count    *counters
 	gate     atomic.Pointer[gate]
 	wake     chan struct{} // of size 1: the worker has something to do
@@ -100,6 +101,7 @@ func prepare(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store,
 		eng: eng, tok: tok, cfg: cfg, identity: tok.Fingerprint(),
 		disk:     disk{store: store, off: cfg.Unsafe.RecoveryOff},
 		queue:    queue{limit: cfg.QueueLimit},
+		long:     newLongPrompts(tok),
 		count:    newCounters(),
 		wake:     make(chan struct{}, 1),
 		commands: make(chan func()),

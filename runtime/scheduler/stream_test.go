@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -112,6 +114,28 @@ func TestOutboxWithoutReader(t *testing.T) {
 	}
 	if _, open := <-o.ch; open {
 		t.Error("the channel is open")
+	}
+}
+
+// TestOutboxMergesCalls: pieces of one call's arguments are joined, those of two are not,
+// and neither are two calls.
+func TestOutboxMergesCalls(t *testing.T) {
+	o := newOutbox()
+	for _, e := range []Event{
+		{Kind: EventText, Text: "a", Logprobs: []TokenLogprob{{Logprob: -1}}}, {Kind: EventText, Text: "b", Logprobs: []TokenLogprob{{Logprob: -2}}},
+		{Kind: EventCall, Text: "f"}, {Kind: EventArguments, Text: "{"}, {Kind: EventArguments, Text: "}"}, {Kind: EventCallEnd},
+		{Kind: EventCall, Index: 1, Text: "f"}, {Kind: EventCall, Index: 1, Text: "f"}, {Kind: EventArguments, Index: 1, Text: "{"},
+		{Kind: EventArguments, Index: 2, Text: "}"},
+	} {
+		o.put(e)
+	}
+	var got []string
+	for _, e := range o.takeAll() {
+		got = append(got, fmt.Sprint(e.Kind-EventPrefill, e.Index, e.Text, len(e.Logprobs)))
+	}
+	want := []string{"1 0ab2", "3 0f0", "4 0{}0", "5 00", "3 1f0", "3 1f0", "4 1{0", "4 2}0"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -38,8 +38,11 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	return j.out.ch, nil
 }
 
-// CountTokens returns how many tokens a prompt has.
-func (s *Scheduler) CountTokens(p chat.Prompt) int { return len(chat.Tokens(s.tok, p)) }
+// CountTokens returns how many tokens a prompt has, more than fit as well.
+func (s *Scheduler) CountTokens(ctx context.Context, p chat.Prompt) (int, error) {
+	tokens, err := s.tokenise(ctx, p, len(p.CacheText()))
+	return len(tokens), err
+}
 
 // enqueue puts j into the queue, and watches for its client to go.
 func (s *Scheduler) enqueue(j *job) error {
@@ -60,15 +63,19 @@ func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
 	if err := checkRequest(r); err != nil {
 		return nil, err
 	}
+	if err := chat.CheckPrompt(s.tok, r.Prompt); err != nil {
+		return nil, fmt.Errorf("scheduler: %w: %w", ErrRequest, err)
+	}
 	text := r.Prompt.CacheText()
 	j := &job{
 		ctx: ctx, req: r, out: newOutbox(), submitted: time.Now(),
-		prompt:   target{text: text, tokens: chat.Tokens(s.tok, r.Prompt)},
+		prompt:   target{text: text},
 		rangeKey: rangeKeyOf(s.identity, text, r.Prompt.RangeEnd),
 	}
-	if n, limit := len(j.prompt.tokens), s.eng.ContextTokens(); n >= limit {
-		return nil, &ContextLengthError{PromptTokens: n, ContextTokens: limit}
-	} else if n == 0 {
+	var err error
+	if j.prompt.tokens, err = s.tokens(ctx, r.Prompt, text); err != nil {
+		return nil, err
+	} else if len(j.prompt.tokens) == 0 {
 		return nil, fmt.Errorf("scheduler: %w: the prompt is empty", ErrRequest)
 	}
 	j.maxTokens = r.MaxTokens

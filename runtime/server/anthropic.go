@@ -65,7 +65,11 @@ func (s *Server) handleCountTokens(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	return s.writeJSON(w, http.StatusOK, tokenCount{InputTokens: s.cfg.Scheduler.CountTokens(prompt)})
+	n, err := s.cfg.Scheduler.CountTokens(r.Context(), prompt)
+	if err != nil {
+		return t.blame(err)
+	}
+	return s.writeJSON(w, http.StatusOK, tokenCount{InputTokens: n})
 }
 
 // anthropicSpeaker puts an answer into the words of the Messages API.

@@ -30,7 +30,7 @@ func parseAnthropicRequest(body []byte) (*anthropicRequest, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	return q, nil
+	return q, onlyResults(q.messages, "messages")
 }
 
 // field reads the value of one top-level field, replacing a former one.
@@ -46,6 +46,8 @@ func (q *anthropicRequest) field(r *jsonReader, name string) (err error) {
 		err = q.readChoice(r, name)
 	case "stop_sequences":
 		q.stop, err = readStop(r)
+	case "output_format": // an old place of output_config.format
+		err = onlyText(r, name)
 	case "output_config":
 		err = q.readOutputConfig(r, name)
 	case "thinking":
@@ -58,13 +60,17 @@ func (q *anthropicRequest) field(r *jsonReader, name string) (err error) {
 	return err
 }
 
-// readOutputConfig reads {"effort": "..."}.
+// readOutputConfig reads {"effort": "...", "format": {...}}.
 func (q *anthropicRequest) readOutputConfig(r *jsonReader, path string) error {
 	return r.optionalObject(path, func(name string) (err error) {
-		if name != "effort" {
-			return r.skip()
+		switch name {
+		case "effort":
+			q.effort, _, err = r.str(path + ".effort")
+		case "format":
+			err = onlyText(r, path+".format")
+		default:
+			err = r.skip()
 		}
-		q.effort, _, err = r.str(path + ".effort")
 		return err
 	})
 }

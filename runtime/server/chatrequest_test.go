@@ -12,6 +12,7 @@ import (
 
 	"ds4/runtime/chat"
 	"ds4/runtime/sample"
+	"ds4/runtime/scheduler"
 )
 
 const toolF = `{"type":"function","function":{"name":"f"}}`
@@ -192,6 +193,8 @@ func TestFields(t *testing.T) {
 		{"no parts", `{"messages":[{"role":"user","content":[]}]}`, chatRequest{messages: []chat.Message{{Role: "user"}}}},
 		{"assistant", `{"messages":[{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[]}]}`,
 			chatRequest{messages: []chat.Message{{Role: "assistant", Reasoning: "r"}}}},
+		{"other name of reasoning", `{"messages":[{"role":"assistant","reasoning":"r","reasoning_content":null}]}`,
+			chatRequest{messages: []chat.Message{{Role: "assistant", Reasoning: "r"}}}},
 		{"escapes", `{"messages":[{"role":"user","content":"\ud83d\ude00\u0000\ud800"}]}`,
 			chatRequest{messages: []chat.Message{{Role: "user", Content: "😀\x00\ufffd"}}}},
 		{"not UTF-8", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\xffb\"}]}",
@@ -301,6 +304,40 @@ func TestGeneration(t *testing.T) {
 				t.Errorf("thinking %v", req.Thinking)
 			}
 		})
+	}
+}
+
+// TestToolsOfARequest: what the scheduler gets of tools and choice.
+func TestToolsOfARequest(t *testing.T) {
+	s := newTestServer(t, &fakeScheduler{}, nil)
+	const tools = `"tools":[` + toolF + `,{"type":"function","function":{"name":"g"}}],`
+	for _, tt := range []struct {
+		body  string
+		tools bool
+		want  scheduler.ToolUse
+	}{
+		{`{`, false, scheduler.ToolUse{}},
+		{`{` + tools, true, scheduler.ToolUse{}},
+		{`{"tool_choice":"auto",` + tools, true, scheduler.ToolUse{}},
+		{`{"tool_choice":"none",` + tools, false, scheduler.ToolUse{}},
+		{`{"tool_choice":"required",` + tools, true, scheduler.ToolUse{Required: true, Names: []string{"f", "g"}}},
+		{`{"tool_choice":{"type":"function","function":{"name":"g"}},` + tools, true, scheduler.ToolUse{Required: true, Names: []string{"g"}}},
+		{`{"parallel_tool_calls":false,` + tools, true, scheduler.ToolUse{Single: true}},
+	} {
+		q, err := parseChatRequest([]byte(tt.body + hello + `}`))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.body, err)
+		}
+		req, err := s.generation(mustTurn(t, q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, req.ToolUse); diff != "" || req.Tools != tt.tools {
+			t.Errorf("%s: tools %v, %s", tt.body, req.Tools, diff)
+		}
+		if shown := strings.Contains(string(req.Prompt.CacheText()), "## Tools"); shown != tt.tools {
+			t.Errorf("%s: the prompt shows tools: %v", tt.body, shown)
+		}
 	}
 }
 

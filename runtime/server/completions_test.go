@@ -11,11 +11,12 @@ import (
 	"ds4/runtime/chat"
 )
 
-// checkRefusal fails unless err is a 400 of bounded length that contains want.
+// checkRefusal fails unless err is a 400 of bounded length that contains want, or a 409
+// about a history that is missing.
 func checkRefusal(t *testing.T, err error, want string) {
 	t.Helper()
 	var api *apiError
-	if !errors.As(err, &api) || api.status != http.StatusBadRequest || api.Message == "" {
+	if !errors.As(err, &api) || api.status != http.StatusBadRequest && api.status != http.StatusConflict || api.Message == "" {
 		t.Fatalf("not a refusal: %v", err)
 	}
 	if !strings.Contains(api.Message, want) || len(api.Message) > 1024 {

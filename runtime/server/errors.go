@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -79,6 +80,27 @@ func badJSON(format string, args ...any) *apiError {
 func badField(path, format string, args ...any) *apiError {
 	e := badRequest(path+": "+format, args...)
 	e.Param = path
+	return e
+}
+
+// onlyResults refuses a conversation that consists of results of tools alone: the calls
+// that they answer were in an earlier request, of which nothing is kept.
+func onlyResults(messages []chat.Message, path string) error {
+	results := 0
+	for _, m := range messages {
+		switch m.Role {
+		case chat.RoleTool:
+			results++
+		case chat.RoleSystem, chat.RoleDeveloper:
+		default:
+			return nil
+		}
+	}
+	if results == 0 {
+		return nil
+	}
+	e := badField(path, "tool outputs without the calls that they answer; replay the full history")
+	e.status = http.StatusConflict
 	return e
 }
 

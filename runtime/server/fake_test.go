@@ -40,7 +40,9 @@ func (f *fakeScheduler) Health() scheduler.Health {
 }
 
 // CountTokens counts what stands between control tokens.
-func (f *fakeScheduler) CountTokens(p chat.Prompt) int { return len(p.Pieces) }
+func (f *fakeScheduler) CountTokens(_ context.Context, p chat.Prompt) (int, error) {
+	return len(p.Pieces), nil
+}
 
 func (f *fakeScheduler) Stats() scheduler.Stats { return f.stats }
 

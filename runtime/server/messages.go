@@ -28,7 +28,7 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 	if first != json.Delim('{') {
 		return m, badField(path, "want an object, got %s", kind(first))
 	}
-	hasContent := false
+	hasContent, other := false, ""
 	err := r.fields(func(name string) (err error) {
 		switch name {
 		case "role":
@@ -37,6 +37,8 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 			m.Content, hasContent, err = readContent(r, path+".content")
 		case "reasoning_content":
 			m.Reasoning, _, err = r.str(path + "." + name)
+		case "reasoning":
+			other, err = readReasoning(r)
 		case "tool_calls":
 			m.Calls, err = readCalls(r, path+"."+name)
 		case "tool_call_id":
@@ -48,6 +50,9 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 	})
 	if err != nil {
 		return m, err
+	}
+	if m.Reasoning == "" {
+		m.Reasoning = other
 	}
 	if m.Role == "function" { // an old name
 		m.Role = chat.RoleTool
@@ -68,6 +73,17 @@ func readMessage(r *jsonReader, first json.Token, path string) (chat.Message, er
 		return m, badField(path+".tool_calls", "only assistant messages call tools, not those of role %s", m.Role)
 	}
 	return m, nil
+}
+
+// readReasoning reads the name under which other servers send reasoning; what is no
+// string says nothing.
+func readReasoning(r *jsonReader) (string, error) {
+	tok, err := r.next()
+	if err != nil {
+		return "", err
+	}
+	s, _ := tok.(string)
+	return s, r.skipRest(tok)
 }
 
 // readContent reads a string, or an array of parts of which all must be text.

@@ -1,6 +1,9 @@
 package server
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // ModelInfo describes the loaded model to clients.
 type ModelInfo struct {
@@ -34,6 +37,10 @@ type modelObject struct {
 	ContextLength int         `json:"context_length"`
 	TopProvider   topProvider `json:"top_provider"`
 	Parameters    []string    `json:"supported_parameters"`
+	// The same once more, as Anthropic's clients read it.
+	Type        string `json:"type"`
+	DisplayName string `json:"display_name"`
+	CreatedAt   string `json:"created_at"`
 }
 
 type topProvider struct {
@@ -43,8 +50,11 @@ type topProvider struct {
 }
 
 type modelList struct {
-	Object string        `json:"object"`
-	Data   []modelObject `json:"data"`
+	Object  string        `json:"object"`
+	Data    []modelObject `json:"data"`
+	HasMore bool          `json:"has_more"` // this and what follows is for Anthropic's clients
+	FirstID string        `json:"first_id"`
+	LastID  string        `json:"last_id"`
 }
 
 // models lists the names that the loaded model goes by.
@@ -53,6 +63,7 @@ func (m ModelInfo) models() []modelObject {
 		return modelObject{
 			ID: id, Object: "model", Created: modelCreated, OwnedBy: modelOwner, Name: name, Root: m.ID,
 			ContextLength: m.ContextTokens,
+			Type:          "model", DisplayName: name, CreatedAt: time.Unix(modelCreated, 0).UTC().Format(time.RFC3339),
 			TopProvider: topProvider{
 				ContextLength:       m.ContextTokens,
 				MaxCompletionTokens: min(m.DefaultTokens, m.ContextTokens),
@@ -71,7 +82,10 @@ func (m ModelInfo) models() []modelObject {
 
 // handleModels serves GET /v1/models.
 func (s *Server) handleModels(w http.ResponseWriter, _ *http.Request) error {
-	return s.writeJSON(w, http.StatusOK, modelList{Object: "list", Data: s.cfg.Model.models()})
+	list := s.cfg.Model.models()
+	return s.writeJSON(w, http.StatusOK, modelList{
+		Object: "list", Data: list, FirstID: list[0].ID, LastID: list[len(list)-1].ID,
+	})
 }
 
 // handleModel serves GET /v1/models/ID for one of the listed ids.

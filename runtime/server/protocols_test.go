@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -30,12 +31,21 @@ func ended(finish string, change func(*scheduler.Result)) scheduler.Event {
 	return e
 }
 
+// malformed ends an answer with a block of calls that is none.
+func malformed(block string) scheduler.Event {
+	return ended(scheduler.FinishStop, func(r *scheduler.Result) {
+		r.Problem, r.Block = scheduler.ProblemMalformed, chat.Block{Closed: true, Cache: []byte(block)}
+	})
+}
+
 func init() {
 	maps.Copy(scripts, map[string]*fakeScheduler{
 		"calls": {submit: play(reasoning("h"), reasoning("m"), text("Look"), text("ing."),
 			begins(0, "get_weather"), adds(0, `{"city":`), adds(0, `"<Paris>"}`), ends(0),
 			begins(1, "patch"), adds(1, `{"input":"*** \"x\"\n"}`), ends(1), done(scheduler.FinishToolCalls))},
-		"search": {submit: play(begins(0, "tool_search"), adds(0, `{"query":"q"}`), ends(0), done(scheduler.FinishToolCalls))},
+		"bad-block":      {submit: play(text("Hm."), malformed("\n\n<TAG>"))},
+		"bad-block-late": {submit: play(begins(0, "f"), adds(0, `{"a":[`), malformed("<TAG>"))},
+		"search":         {submit: play(begins(0, "tool_search"), adds(0, `{"query":"q"}`), ends(0), done(scheduler.FinishToolCalls))},
 		"cut-call": {submit: play(begins(0, "get_weather"), adds(0, `{"city":"Par`),
 			ended(scheduler.FinishError, func(r *scheduler.Result) { r.Short, r.Problem = true, scheduler.ProblemUnterminated }))},
 		"open-call": {submit: play(begins(0, "get_weather"), adds(0, `{"city":"Par`),

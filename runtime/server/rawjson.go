@@ -54,3 +54,20 @@ func readStrings(r *jsonReader, path string, most int) ([]string, error) {
 	})
 	return list, err
 }
+
+// onlyText reads the form in which a client wants its answer, {"type": ...}, and refuses
+// every type but text.
+func onlyText(r *jsonReader, path string) error {
+	format := ""
+	err := r.optionalObject(path, func(name string) (err error) {
+		if name != "type" {
+			return r.skip()
+		}
+		format, _, err = r.str(path + ".type")
+		return err
+	})
+	if err == nil && format != "" && format != "text" {
+		err = badField(path, "type %.32q is not supported; only text is", format)
+	}
+	return err
+}

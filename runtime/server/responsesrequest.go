@@ -47,7 +47,7 @@ func parseResponsesRequest(body []byte) (*responsesRequest, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	return q, nil
+	return q, onlyResults(q.messages, "input")
 }
 
 // field reads the value of one top-level field, replacing a former one.
@@ -66,6 +66,13 @@ func (q *responsesRequest) field(r *jsonReader, name string) (err error) {
 		q.maxOutput, err = r.integer(name)
 	case "reasoning":
 		err = q.readReasoning(r, name)
+	case "text":
+		err = r.optionalObject(name, func(field string) error {
+			if field != "format" {
+				return r.skip()
+			}
+			return onlyText(r, "text.format")
+		})
 	case "include":
 		q.include, err = readStrings(r, name, maxIncludes)
 	case "background":

@@ -143,7 +143,7 @@ func TestResponsesChoice(t *testing.T) {
 func TestResponsesAsAgentsSend(t *testing.T) {
 	q, err := parseResponsesRequest([]byte(`{"model":"m","stream":true,"tool_choice":"auto","parallel_tool_calls":true,"store":false,
 		"reasoning":{"effort":"none","summary":"auto"},"include":["reasoning.encrypted_content"],"prompt_cache_key":"k",
-		"client_metadata":{"a":{"b":[1]}},"previous_response_id":null,"conversation":null,"text":{"verbosity":"low"},"service_tier":"auto",` + hiInput + `}`))
+		"client_metadata":{"a":{"b":[1]}},"previous_response_id":null,"conversation":null,"text":{"verbosity":"low","format":{"type":"text"}},"service_tier":"auto",` + hiInput + `}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +173,7 @@ func TestBadResponsesRequests(t *testing.T) {
 		{"call without name", item(`{"type":"function_call","call_id":"c","arguments":"{}"}`), "missing input[0].name"},
 		{"arguments", item(`{"type":"function_call","call_id":"c","name":"f","arguments":{}}`), "input[0].arguments: want a string or an array of parts, got an object"},
 		{"output without id", item(`{"type":"function_call_output","output":"x"}`), "missing input[0].call_id"},
+		{"only outputs", item(`{"role":"system","content":"s"},{"type":"function_call_output","call_id":"c","output":"x"}`), "input: tool outputs without the calls that they answer; replay the full history"},
 		{"previous", `{"previous_response_id":"resp_1",` + hiInput + `}`, "previous_response_id is not supported; replay full input instead"},
 		{"conversation", `{"conversation":{"id":"x"},` + hiInput + `}`, "conversation is not supported; replay full input instead"},
 		{"background", `{"background":true,` + hiInput + `}`, "background: answers are given at once only"},
@@ -185,6 +186,7 @@ func TestBadResponsesRequests(t *testing.T) {
 		{"effort", `{"reasoning":{"effort":"heroic"},` + hiInput + `}`, "effort"},
 		{"reasoning", `{"reasoning":"high",` + hiInput + `}`, "reasoning: want an object, got a string"},
 		{"include", `{"include":[1],` + hiInput + `}`, "include: want an array of strings, got one with a number"},
+		{"schema", `{"text":{"verbosity":"low","format":{"type":"json_schema","schema":{}}},` + hiInput + `}`, `text.format: type "json_schema" is not supported`},
 		{"tools", `{"tools":{},` + hiInput + `}`, "tools: want an array, got an object"},
 		{"nameless tool", `{"tools":[{"type":"function"}],` + hiInput + `}`, "missing tools[0].name"},
 		{"nested namespace", `{"tools":[{"type":"namespace","name":"a","tools":[{"type":"namespace","name":"b","tools":[]}]}],` + hiInput + `}`,

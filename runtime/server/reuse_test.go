@@ -80,6 +80,34 @@ func (w *whole) post(t *testing.T, body map[string]any) *chatCompletion {
 	return full
 }
 
+// chunks returns the events of a streamed answer.
+func (w *whole) chunks(t *testing.T, body map[string]any) (list []chatChunk) {
+	t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := w.http.Post(w.url+"/v1/chat/completions", "application/json", bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.HasSuffix(string(text), "data: [DONE]\n\n") {
+		t.Fatalf("%v %s", err, text)
+	}
+	for line := range strings.Lines(string(text)) {
+		if data, ok := strings.CutPrefix(line, "data: {"); ok {
+			var chunk chatChunk
+			if err := json.Unmarshal([]byte("{"+data), &chunk); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, chunk)
+		}
+	}
+	return list
+}
+
 func userSays(text string) map[string]any { return map[string]any{"role": "user", "content": text} }
 
 func results(full *chatCompletion, text string) (list []map[string]any) {
@@ -90,9 +118,9 @@ func results(full *chatCompletion, text string) (list []map[string]any) {
 }
 
 // TestReuseOverFiveTurns: from the second turn on, the backend evaluates what is new and
-// nothing else, in every thinking mode, with and without tools (package chat has the same of maximal
-// effort, which needs a larger context). Only where the template
-// drops the reasoning of the turn before, its answer is evaluated again without it.
+// nothing else, in every thinking mode, with and without tools. (Package chat has the
+// same of maximal effort, which needs a larger context.) Only where the template drops
+// the reasoning of the turn before, its answer is evaluated again without it.
 func TestReuseOverFiveTurns(t *testing.T) {
 	about := map[bool][]string{
 		false: {"What does strings.Cut do?", "dimly?", "Who are you?", "Explain math.J1.", "Describe package crypto/sha512."},
@@ -103,6 +131,9 @@ func TestReuseOverFiveTurns(t *testing.T) {
 		for _, effort := range []string{"none", "high", "max"} {
 			if tools && effort == "max" {
 				continue // in a context of this size it is high
+			}
+			if testing.Short() && tools == (effort == "high") {
+				continue // the others cover both rules of the template
 			}
 			t.Run(fmt.Sprintf("tools=%v/%s", tools, effort), func(t *testing.T) {
 				k := &talk{whole: newWholeOf(t, 2048, "", nil), t: t, fields: map[string]any{"reasoning_effort": effort}}
@@ -164,27 +195,10 @@ func TestWholeToolDialogue(t *testing.T) {
 		t.Errorf("answer %+v", c)
 	}
 	// The same, streamed.
-	body := fmt.Sprintf(`{"stream":true,"thinking":false,"temperature":0,"max_tokens":120,"tools":%s,"messages":[{"role":"user","content":"What is 12 plus 30?"}]}`, exampleTools)
-	resp, err := k.http.Post(k.url+"/v1/chat/completions", "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var calls []fullCall
 	pieces, finish := 0, ""
-	for _, line := range strings.Split(string(text), "\n") {
-		data, ok := strings.CutPrefix(line, "data: {")
-		if !ok {
-			continue
-		}
-		var chunk chatChunk
-		if err := json.Unmarshal([]byte("{"+data), &chunk); err != nil {
-			t.Fatal(err)
-		}
+	for _, chunk := range k.chunks(t, map[string]any{"stream": true, "thinking": false, "temperature": 0, "max_tokens": 120,
+		"tools": json.RawMessage(exampleTools), "messages": []any{userSays("What is 12 plus 30?")}}) {
 		for _, d := range chunk.Choices[0].Delta.Calls {
 			if d.ID != "" {
 				calls = append(calls, fullCall{ID: d.ID, Function: fullFunction{Name: d.Function.Name}})
@@ -256,9 +270,37 @@ func TestLogprobs(t *testing.T) {
 	if text != *c.Message.Content {
 		t.Errorf("tokens %q of %q", text, *c.Message.Content)
 	}
+	body["stream"] = true
+	streamed := ""
+	for _, chunk := range w.chunks(t, body) {
+		if l := chunk.Choices[0].Logprobs; l != nil {
+			for _, token := range l.Content {
+				streamed += token.Token
+			}
+		}
+	}
+	if streamed != text {
+		t.Errorf("streamed tokens %q, whole %q", streamed, text)
+	}
+	delete(body, "stream")
 	body["tools"], body["messages"] = json.RawMessage(exampleTools), []any{userSays("What is 12 plus 30?")}
 	body["max_tokens"] = 120
 	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || c.Logprobs == nil || len(c.Logprobs.Content) > 0 {
 		t.Errorf("of a call: %+v", c)
+	}
+}
+
+// TestCutCall: a call that the limit of tokens cuts is not made, and the conversation can
+// go on: the same prompt with more room gives the whole call.
+func TestCutCall(t *testing.T) {
+	w := newWhole(t, "", nil)
+	body := map[string]any{"temperature": 0, "thinking": false, "max_tokens": 25, "tools": json.RawMessage(exampleTools),
+		"messages": []any{userSays("What is 12 plus 30?")}}
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "error" || len(c.Message.Calls) > 0 || c.Message.Content == nil || *c.Message.Content != "" {
+		t.Errorf("cut: %+v", c)
+	}
+	body["max_tokens"] = 120
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || len(c.Message.Calls) != 1 {
+		t.Errorf("whole: %+v", c)
 	}
 }

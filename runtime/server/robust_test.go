@@ -49,6 +49,9 @@ func TestNastyRequests(t *testing.T) {
 	bodies := []string{"", " ", "null", "[]", "{", "}", `{"a"`, "\xff", "\x00", `{"messages":[{"role":"user","content":"a"}]}x`, document(everyField)}
 	for name := range everyField {
 		for _, v := range values {
+			if len(v) > 1<<12 && !strings.Contains("messages prompt input tools stop unknown", name) {
+				continue // seconds, and always the same reader
+			}
 			fields := map[string]string{}
 			for k, old := range everyField {
 				fields[k] = old

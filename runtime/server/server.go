@@ -1,6 +1,6 @@
-// Package server is the HTTP face of the scheduler: OpenAI's chat completions with
-// and without streaming, the model list, health, metrics and the disk cache's
-// inventory.
+// Package server is the HTTP face of the scheduler: OpenAI's chat and plain completions
+// and responses, Anthropic's messages, all with and without streaming, the model list,
+// health, metrics and the disk cache's inventory.
 //
 // Promises. Every answer that is not the model's is a JSON error object that says
 // what is wrong and where. Everything a client sends is bounded before it is kept. A
@@ -39,7 +39,7 @@ const (
 // Scheduler is what the server needs of *scheduler.Scheduler.
 type Scheduler interface {
 	Submit(ctx context.Context, r *scheduler.Request) (<-chan scheduler.Event, error)
-	CountTokens(p chat.Prompt) int
+	CountTokens(ctx context.Context, p chat.Prompt) (int, error)
 	Shutdown(ctx context.Context) error
 	Health() scheduler.Health
 	Stats() scheduler.Stats
@@ -129,8 +129,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
-		keys: newKeyring(cfg.Keys), random: readRandom}
-	s.connections = newConnections(cfg.Connections)
+		keys: newKeyring(cfg.Keys), connections: newConnections(cfg.Connections), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)

@@ -74,7 +74,7 @@ func TestTranscripts(t *testing.T) {
 					c.CacheProblem = "kv cache is off: mkdir /kv: permission denied"
 				}
 			})
-			return exchange(t, listen(t, s), d.Input)
+			return masked(exchange(t, listen(t, s), d.Input))
 		})
 	})
 }

@@ -213,7 +213,7 @@ type wholeAnswer struct {
 
 // collect waits for the whole answer. Calls are there only if they may be made.
 func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
-	var text, reasoning strings.Builder
+	var text, reasoning, arguments strings.Builder // arguments of the last call
 	var calls []chat.ToolCall
 	var logprobs []scheduler.TokenLogprob
 	for {
@@ -231,7 +231,10 @@ func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 			case scheduler.EventCall:
 				calls = append(calls, chat.ToolCall{ID: e.CallID, Name: e.Text})
 			case scheduler.EventArguments:
-				calls[e.Index].Arguments += e.Text
+				arguments.WriteString(e.Text)
+			case scheduler.EventCallEnd:
+				calls[e.Index].Arguments = arguments.String()
+				arguments.Reset()
 			case scheduler.EventDone:
 				w := &wholeAnswer{reasoning: reasoning.String(), text: text.String(), calls: calls, logprobs: logprobs, result: e.Result}
 				w.withoutBadCalls()

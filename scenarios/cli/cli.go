@@ -97,6 +97,8 @@ Start here:
   ds4bench run stale-kv-after-kill9   one of them
   ds4bench list                       what there is
   ds4bench speed                      prefill and decode throughput
+  ds4bench serve-speed                latency and goodput, several requests at a time
+  ds4bench compare --a OLD --b NEW    faster, slower, the same, or nobody can tell
   ds4bench selftest                   proof that scenarios notice a broken server
   ds4bench doctor                     what this host allows, and why not
   ds4bench inject --rule RULE -- CMD  any program while its system calls fail

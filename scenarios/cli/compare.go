@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +15,6 @@ import (
 	"ds4/reports"
 	"ds4/reports/stat"
 	"ds4/reports/table"
-	"ds4/scenarios/speed"
-	"ds4/scenarios/turns"
 )
 
 // compareFlags are those of ds4bench compare.
@@ -33,7 +30,15 @@ type compareFlags struct {
 	decode    int
 	seed      uint64
 	restart   int
-	timeout   time.Duration
+
+	workloads   []string // none: throughput by the backend's clock
+	concurrency []int
+	requests    int
+	prompt      int
+	answer      int
+	turns       int
+
+	timeout time.Duration
 }
 
 // judgeFlags say when a difference is one.
@@ -43,11 +48,11 @@ type judgeFlags struct {
 	acrossHosts   bool
 }
 
-// Defaults of measurements in turns. With 40 pairs the interval of the change lies
-// between the 14th and the 27th ratio, whatever the others are.
+// Defaults of measurements in turns: with 60 pairs recorded runs of equal servers
+// come out the same (docs/benchmarks.md).
 const (
-	defaultPairs   = 40
-	defaultRestart = 10
+	defaultPairs   = 60
+	defaultRestart = 20
 )
 
 func newCompare(invocation []string) *cobra.Command {
@@ -80,15 +85,16 @@ its memory lasts as long as it does. A SERVER is
 
 Words are split as a shell does, no shell runs, NAME=VALUE words before the
 program are for its environment, and $PORT becomes a free port. Throughput is what
-the servers' backends report (timings of ds4 and of llama.cpp); a server that
-reports none is compared with ds4bench serve-speed and two files.
+the servers' backends report (timings of ds4 and of llama.cpp). With --workloads it
+is what clients see instead, of any server: see ds4bench serve-speed.
 
 Exit codes: 0 nothing is worse by more than --max-regression; 1 something is, or a
 count differs; 2 wrong usage, a bad file, or different machines; 3 a regression can
 neither be shown nor ruled out.`,
 		Example: `  ds4bench compare before.jsonl after.jsonl --max-regression 3
   ds4bench compare --a ./ds4-main --b ./ds4-branch
-  ds4bench compare --a ./ds4 --b "DS4_CPU=avx2 ./ds4 serve" --frontiers 512,4096`,
+  ds4bench compare --a ./ds4 --b "DS4_CPU=avx2 ./ds4 serve" --frontiers 512,4096
+  ds4bench compare --a ./ds4 --b http://127.0.0.1:8080 --workloads independent --samples 12`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
 	f.judge.addFlags(cmd)
@@ -100,6 +106,12 @@ neither be shown nor ruled out.`,
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the text that is sent")
 	cmd.Flags().IntVar(&f.restart, "restart-every", defaultRestart, "start both servers anew after `N` measurements of each; 1: one server at a time, for models that fill the memory; 0: never")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together, such as 10m (default: none)")
+	cmd.Flags().StringSliceVar(&f.workloads, "workloads", nil, "measure latencies and goodput of these `names`, as serve-speed does, in place of throughput")
+	cmd.Flags().IntSliceVar(&f.concurrency, "concurrency", []int{1, 4}, "with --workloads: `numbers` of requests in flight")
+	cmd.Flags().IntVar(&f.requests, "requests", 8, "with --workloads: requests of a repetition")
+	cmd.Flags().IntVar(&f.prompt, "prompt-tokens", 512, "with --workloads: length of a prompt")
+	cmd.Flags().IntVar(&f.answer, "output-tokens", 32, "with --workloads: length of an answer")
+	cmd.Flags().IntVar(&f.turns, "turns", 4, "with --workloads: turns of a conversation")
 	f.output.addFlags(cmd)
 	cmd.Flags().Lookup("format").Usage = "of the comparison: text, markdown or json"
 	return cmd
@@ -208,96 +220,6 @@ func sideName(s reports.Server, other string) string {
 		return strings.Join(append([]string{s.Path}, s.Args...), " ")
 	}
 	return other
-}
-
-// measure measures two servers in turns.
-func (f *compareFlags) measure(cmd *cobra.Command, judge stat.CompareOptions) error {
-	judge.Paired = true
-	opt := speed.Options{Frontiers: f.frontiers, Samples: f.samples, DecodeTokens: f.decode, Seed: f.seed, Rerun: selfCommand() + " " + quoted(f.invocation)}
-	if err := opt.Check(); err != nil {
-		return usage(cmd, err)
-	}
-	if f.timeout < 0 {
-		return usagef(cmd, "--timeout %v is negative", f.timeout)
-	}
-	if f.restart < 0 {
-		return usagef(cmd, "--restart-every %d is negative", f.restart)
-	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
-		defer cancel()
-	}
-	subjects := make(map[string]*subject)
-	for side, text := range map[string]string{reports.SideA: f.a, reports.SideB: f.b} {
-		s, err := parseSubject(text)
-		if err != nil {
-			return usagef(cmd, "--%s: %v", side, err)
-		}
-		subjects[side] = s
-	}
-	out, err := openResults(f.output.out, f.record(ctx, subjects, opt.ContextTokens()))
-	if err != nil {
-		return err
-	}
-	p := newProgress(cmd.ErrOrStderr())
-	runErr := f.takeTurns(ctx, subjects, opt, out, p)
-	p.clear()
-	closeErr := out.close(f.output, ctx.Err() != nil)
-	if ctx.Err() != nil {
-		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
-	}
-	a, b := bySide(stat.Measurement{Run: out.log.Run, Results: out.log.Results})
-	a.Name, b.Name = f.a, f.b
-	verdict := error(nil)
-	if len(a.Results) > 0 && len(b.Results) > 0 {
-		verdict = f.finish(cmd, a, b, judge)
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d measurements; results in %s\n", len(out.log.Results), 2*f.samples, out.path)
-	if err := errors.Join(runErr, closeErr); err != nil {
-		return infrastructure(err)
-	}
-	return verdict
-}
-
-func (f *compareFlags) takeTurns(ctx context.Context, subjects map[string]*subject, opt speed.Options, out *results, p *progress) error {
-	at := ""
-	opt.Progress = func(_, frontier int) { p.line(fmt.Sprintf("%s  %d tokens", at, frontier)) }
-	meter, err := speed.NewMeter(opt)
-	if err != nil {
-		return err
-	}
-	defer meter.Close()
-	contextTokens := opt.ContextTokens()
-	return turns.Run(ctx, turns.Options{
-		Samples: f.samples, RestartEvery: f.restart,
-		Start: func(ctx context.Context, side string) (*turns.Server, error) {
-			return subjects[side].start(ctx, contextTokens)
-		},
-		WarmUp: func(ctx context.Context, side string, s *turns.Server) error {
-			at = fmt.Sprintf("%s %d/%d warm-up", side, len(out.log.Results)/2+1, f.samples)
-			return meter.WarmUp(ctx, s.URL)
-		},
-		Measure: func(ctx context.Context, side string, s *turns.Server, n int) ([]reports.Result, error) {
-			at = fmt.Sprintf("%s %d/%d", side, n, f.samples)
-			r, err := meter.Measure(ctx, s.URL, s.PID, n)
-			if err != nil {
-				return nil, err
-			}
-			return []reports.Result{*r}, nil
-		},
-		OnResult: out.add,
-	})
-}
-
-func (f *compareFlags) record(ctx context.Context, subjects map[string]*subject, contextTokens int) reports.Run {
-	b := subjects[reports.SideB].record(ctx, contextTokens)
-	return reports.Run{
-		Command: "compare", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
-		Build: reports.ThisBuild(Version), Host: reports.ThisHost(),
-		Server: subjects[reports.SideA].record(ctx, contextTokens), ServerB: &b,
-	}
 }
 
 // finish compares, prints, and decides the exit code.

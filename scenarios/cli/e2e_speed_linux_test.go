@@ -94,6 +94,11 @@ func comparesInTurns(t *testing.T, bench, ds4 string) {
 	if got := strings.Join(order, ""); got != "abba" {
 		t.Errorf("measured %s, want abba", got)
 	}
+	_, dir = runBench(t, bench, ExitInconclusive, "compare", "--a", ds4, "--b", ds4, "--workloads", "independent,multi-turn", "--concurrency", "2",
+		"--requests", "2", "--prompt-tokens", "64", "--output-tokens", "2", "--turns", "2", "--samples", "1", "--out", "l.jsonl")
+	if l, err := reports.ReadFile(filepath.Join(dir, "l.jsonl")); err != nil || len(l.Results()) != 4 || l.Results()[3].Load == nil || l.Results()[3].Side != reports.SideB {
+		t.Errorf("loads in turns: %+v, %v", l, err)
+	}
 	run := f.Runs[0].Run
 	if run.Server.Version == "" || !strings.Contains(strings.Join(run.Server.Args, " "), "--threads 1") || run.ServerB == nil {
 		t.Errorf("run %+v", run)

@@ -28,6 +28,9 @@ type exploreFlags struct {
 	keep     string
 	tokens   int
 	forbid   string
+	stored   string
+	ready    string
+	noReuse  bool
 	check    string
 	lying    bool
 }
@@ -46,6 +49,8 @@ const (
 	// damageWords are what a log says of a published file that is no good: after a
 	// power cut there must be none.
 	damageWords = `corrupt=[1-9]|kv cache load failed|quarantined`
+	// storedWords are what a log says of tokens that no power cut takes away again.
+	storedWords = `kv cache stored tokens=([0-9]+)`
 )
 
 // exploredFlags are those of a server of this project that is explored: small
@@ -71,11 +76,12 @@ names and names without contents, blocks of each file, subsets of names, and som
 at random are, up to --max-states; the report says how many there were.
 
 A directory is bad if the server does not start on it or does not answer as
-before, if its log speaks of damage (--forbid-log), or, once the recorded server
-had ended in good order, if less is reused than without the power cut.
+before, if its log speaks of damage (--forbid-log), if less is reused than the
+recorded server had said was stored (--stored-log), or, once it had ended in good
+order, than without the power cut.
 
-COMMAND starts the server; ` + kvWord + ` in it becomes the directory. It must say where it
-listens, as ds4 does. Without one a ds4 serve is explored. With --check any program
+COMMAND starts the server; ` + kvWord + ` in it becomes the directory, ` + portWord + ` a free port. A
+server that is given no port must say where it listens, as ds4 does. Without one a ds4 serve is explored. With --check any program
 can be: COMMAND runs to its end once, and the check, a line for the shell, judges
 each directory by its exit code; both have it in the variable KV, too.
 
@@ -96,6 +102,9 @@ wrong usage, 3 nothing could be tried.`,
 	cmd.Flags().StringVar(&f.keep, "keep", "", "`folder` for bad directories (default: a temporary one)")
 	cmd.Flags().IntVar(&f.tokens, "tokens", defaultQuestion, "length of the question, about")
 	cmd.Flags().StringVar(&f.forbid, "forbid-log", damageWords, "`pattern` of lines that a server must not log on a directory; empty for none")
+	cmd.Flags().StringVar(&f.stored, "stored-log", storedWords, "`pattern` of lines that promise that tokens are durable; its group is their number; empty for none")
+	cmd.Flags().StringVar(&f.ready, "ready", "", "`path` that a server with "+portWord+" answers once it is ready (default: /v1/models)")
+	cmd.Flags().BoolVar(&f.noReuse, "no-reuse", false, "how much is reused is not judged, for servers that do not tell")
 	cmd.Flags().StringVar(&f.check, "check", "", "a `line` for the shell that judges a directory, instead of a server")
 	cmd.Flags().BoolVar(&f.lying, "lying-disk", false, "the disk makes nothing durable, whatever it says: only the answers must be right")
 	return cmd
@@ -124,15 +133,25 @@ func (f *exploreFlags) validate(cmd *cobra.Command, command []string) (explorabl
 	if err != nil {
 		return nil, nothing, usagef(cmd, "--forbid-log: %w", err)
 	}
+	stored, err := regexp.Compile(f.stored)
+	if err != nil || f.stored != "" && stored.NumSubexp() != 1 {
+		return nil, nothing, usagef(cmd, "--stored-log %q: want a pattern with one group", f.stored)
+	}
+	if f.ready != "" && !strings.HasPrefix(f.ready, "/") {
+		return nil, nothing, usagef(cmd, "--ready %q: want a path", f.ready)
+	}
 	if f.check != "" {
 		if len(command) == 0 {
 			return nil, nothing, usagef(cmd, "--check needs a command to record")
 		}
 		return &program{command: command, check: f.check}, nothing, nil
 	}
-	s := &exploredServer{command: command, lying: f.lying}
+	s := &exploredServer{command: command, lying: f.lying, noReuse: f.noReuse, ready: f.ready}
 	if f.forbid != "" {
 		s.forbid = forbid
+	}
+	if f.stored != "" {
+		s.stored = stored
 	}
 	if s.question, err = question(f.tokens); err != nil {
 		return nil, nothing, infrastructure(err)
@@ -219,7 +238,7 @@ func record(ctx context.Context, what explorable, dir string) (*explore.History,
 		return nil, err
 	}
 	defer sup.Close()
-	if err := what.run(ctx, sup, dir); err != nil {
+	if err := what.run(ctx, sup, dir, rec.Len); err != nil {
 		return nil, fmt.Errorf("the run to be recorded: %w", err)
 	}
 	history, err := rec.Finish()
@@ -252,7 +271,7 @@ func (f *exploreFlags) try(ctx context.Context, log io.Writer, what explorable, 
 	if err != nil || len(tried.Findings) > 0 {
 		return tried, err
 	}
-	if err := what.ready(); err != nil && ctx.Err() == nil {
+	if err := what.settled(); err != nil && ctx.Err() == nil {
 		return tried, err
 	}
 	rest := &explore.Set{States: set.States[1:]}

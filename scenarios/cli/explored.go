@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -22,12 +25,13 @@ import (
 
 // explorable is a program that is explored.
 type explorable interface {
-	// run runs it once, to be recorded.
-	run(ctx context.Context, sup *syscalls.Supervisor, dir string) error
+	// run runs it once, to be recorded; point says how many operations it has made.
+	run(ctx context.Context, sup *syscalls.Supervisor, dir string, point func() int) error
 	// judge says what is wrong with a directory.
 	judge(ctx context.Context, dir string, s *explore.State) error
-	// ready is asked after the directory was judged from which nothing was lost.
-	ready() error
+	// settled says why nothing can be judged although the directory from which
+	// nothing was lost is good.
+	settled() error
 }
 
 // Deadlines of explored programs.
@@ -41,11 +45,21 @@ const (
 type exploredServer struct {
 	command  []string
 	question string
+	ready    string         // path that answers when the server is ready
 	forbid   *regexp.Regexp // nil: anything may be logged
+	stored   *regexp.Regexp // what the log says of tokens that are durable now; nil: nothing
 	lying    bool           // nothing was ever durable
+	noReuse  bool           // how much is reused is not judged
 
-	cold string       // the answer of the recorded run
-	due  atomic.Int64 // tokens that are reused if nothing is lost
+	cold     string       // the answer of the recorded run
+	due      atomic.Int64 // tokens that are reused if nothing is lost
+	promises []promise
+}
+
+// promise is what the server has said of what it stored.
+type promise struct {
+	point  int // operations that had been made by then
+	tokens int64
 }
 
 const exploreMaxTokens = 8
@@ -56,14 +70,26 @@ func question(tokens int) (string, error) {
 	return corpus.Text("go-source", seed, tokens*bytesPerToken)
 }
 
-// start starts the server on a directory, under a supervisor if there is one.
+// start starts the server on a directory, under a supervisor if there is one. One
+// with a port in its command line is told where to listen, others say it.
 func (e *exploredServer) start(ctx context.Context, sup *syscalls.Supervisor, dir string) (*proc.Process, *proc.Log, error) {
-	var args []string
-	for _, a := range e.command[1:] {
-		args = append(args, strings.ReplaceAll(a, kvWord, dir))
-	}
 	log := proc.NewLog(nil)
-	cfg := proc.Config{Path: e.command[0], Args: args, Log: log, Env: []string{"DS4_LOCK_FILE=" + dir + ".lock"}}
+	cfg := proc.Config{Path: e.command[0], Log: log, Env: []string{"DS4_LOCK_FILE=" + dir + ".lock"}}
+	port := ""
+	if e.told() {
+		n, err := freePort()
+		if err != nil {
+			return nil, nil, err
+		}
+		port = strconv.Itoa(n)
+		cfg.URL = "http://" + net.JoinHostPort("127.0.0.1", port)
+		if e.ready != "" {
+			cfg.Ready = cfg.URL + e.ready
+		}
+	}
+	for _, a := range e.command[1:] {
+		cfg.Args = append(cfg.Args, strings.NewReplacer(kvWord, dir, portWord, port).Replace(a))
+	}
 	if sup != nil {
 		cfg.Path, cfg.Args = sup.Command(cfg.Path, cfg.Args)
 	}
@@ -88,19 +114,35 @@ func (e *exploredServer) ask(ctx context.Context, url string) (answer string, re
 	if err != nil {
 		return "", 0, err
 	}
-	a, err := c.Chat(actx, client.Request{Messages: []client.Message{{Role: "user", Content: e.question}}, MaxTokens: exploreMaxTokens})
+	model := ""
+	if e.told() { // other servers want a name
+		if list, err := c.Models(actx); err == nil && len(list) > 0 {
+			model = list[0]
+		}
+	}
+	a, err := c.Chat(actx, client.Request{Model: model, Messages: []client.Message{{Role: "user", Content: e.question}}, MaxTokens: exploreMaxTokens})
 	if err != nil {
 		return "", 0, err
 	}
 	return a.Reasoning + "\x00" + a.Text, int64(a.Usage.Details.CachedTokens), nil
 }
 
-func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir string) error {
-	p, _, err := e.start(ctx, sup, dir)
+// told says whether the server is told where to listen.
+func (e *exploredServer) told() bool {
+	return slices.ContainsFunc(e.command, func(a string) bool { return strings.Contains(a, portWord) })
+}
+
+func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir string, point func() int) error {
+	p, log, err := e.start(ctx, sup, dir)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		e.hear(p, log, point)
+	}()
 	if e.cold, _, err = e.ask(ctx, p.URL()); err != nil {
 		return err
 	}
@@ -110,10 +152,55 @@ func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir 
 	sctx, cancel := context.WithTimeout(ctx, exploreStop)
 	defer cancel()
 	exit, err := p.Wait(sctx)
-	if err == nil && exit.Code != 0 {
-		err = fmt.Errorf("the server ended with %s after SIGTERM", exit)
+	if err != nil {
+		return err
 	}
-	return err
+	<-heard
+	if exit.Code != 0 && !(e.told() && exit.Signal == syscall.SIGTERM) {
+		return fmt.Errorf("the server ended with %s after SIGTERM", exit)
+	}
+	return nil
+}
+
+// hear notes what the server says of what it stored, until its end. By the time
+// that a line is read more operations may have been made than when it was written:
+// never less is asked for than was promised, but perhaps later.
+func (e *exploredServer) hear(p *proc.Process, log *proc.Log, point func() int) {
+	if e.stored == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { // all output is in the log by then
+		<-p.Done()
+		cancel()
+	}()
+	for at := 0; ; {
+		_, err := log.Wait(ctx, at, e.stored)
+		now := point()
+		for _, line := range log.Since(at) {
+			at++
+			if m := e.stored.FindStringSubmatch(line.Text); m != nil {
+				if n, err := strconv.ParseInt(m[1], 10, 64); err == nil {
+					e.promises = append(e.promises, promise{now, n})
+				}
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// owed is how many tokens the server had promised at a moment.
+func (e *exploredServer) owed(s *explore.State) int64 {
+	var n int64
+	for _, pr := range e.promises {
+		if pr.point <= s.Point {
+			n = max(n, pr.tokens)
+		}
+	}
+	return n
 }
 
 func (e *exploredServer) judge(ctx context.Context, dir string, s *explore.State) error {
@@ -142,14 +229,17 @@ func (e *exploredServer) judge(ctx context.Context, dir string, s *explore.State
 	switch {
 	case s.Last && len(s.Lost) == 0:
 		e.due.Store(reused)
+	case e.noReuse:
 	case s.Last && reused < e.due.Load():
 		return fmt.Errorf("%d tokens are reused; the server had ended in good order with %d in the cache", reused, e.due.Load())
+	case reused < min(e.owed(s), e.due.Load()):
+		return fmt.Errorf("%d tokens are reused; the server had said that %d are stored", reused, e.owed(s))
 	}
 	return nil
 }
 
-func (e *exploredServer) ready() error {
-	if e.due.Load() == 0 && !e.lying {
+func (e *exploredServer) settled() error {
+	if e.due.Load() == 0 && !e.lying && !e.noReuse {
 		return errors.New("the server reuses nothing after a restart: losing it would not be noticed")
 	}
 	return nil
@@ -161,7 +251,7 @@ type program struct {
 	check   string
 }
 
-func (g *program) run(ctx context.Context, sup *syscalls.Supervisor, dir string) error {
+func (g *program) run(ctx context.Context, sup *syscalls.Supervisor, dir string, _ func() int) error {
 	path, err := exec.LookPath(g.command[0])
 	if err != nil {
 		return err
@@ -195,4 +285,4 @@ func (g *program) judge(ctx context.Context, dir string, _ *explore.State) error
 	return nil
 }
 
-func (g *program) ready() error { return nil }
+func (g *program) settled() error { return nil }

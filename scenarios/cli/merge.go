@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +58,7 @@ func merge(cmd *cobra.Command, paths []string, out string) error {
 		return badFile(err)
 	}
 	if err := writeJoint(out, joint); err != nil {
-		return infrastructure(fmt.Errorf("write %s: %w", out, err))
+		return infrastructure(err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d runs, %s; results in %s\n", len(joint.Runs), counts(joint.Results()), out)
 	if err != nil {
@@ -90,37 +88,27 @@ func together(paths []string) error {
 	return nil
 }
 
-// writeJoint writes a results file under a name of its own and renames it, so that
-// neither a full disk nor a kill leaves half of one in the place of a whole one.
+// writeJoint writes a results file. Neither a full disk nor a kill leaves half of
+// one in the place of a whole one.
 func writeJoint(path string, f *reports.File) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already if all went well
-	defer tmp.Close()
-	buf := bufio.NewWriter(tmp)
-	for _, run := range f.Runs {
-		w, err := reports.NewWriter(buf, run.Run)
-		if err != nil {
-			return err
-		}
-		for i := range run.Results {
-			if err := w.Result(&run.Results[i]); err != nil {
+	return writeFile(path, func(out io.Writer) error {
+		for _, run := range f.Runs {
+			w, err := reports.NewWriter(out, run.Run)
+			if err != nil {
 				return err
 			}
-		}
-		if run.End != nil {
+			for i := range run.Results {
+				if err := w.Result(&run.Results[i]); err != nil {
+					return err
+				}
+			}
+			if run.End == nil {
+				continue
+			}
 			if err := w.End(*run.End); err != nil {
 				return err
 			}
 		}
-	}
-	if err := errors.Join(buf.Flush(), tmp.Chmod(0o644), tmp.Sync()); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+		return nil
+	})
 }

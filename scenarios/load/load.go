@@ -65,6 +65,9 @@ type Options struct {
 	Objective    reports.Objective
 	Seed         uint64
 	Rerun        string
+	// Warm says that somebody else has warmed the server up: no repetition is thrown
+	// away, and the first one has this number.
+	Warm int
 
 	// OnResult takes each repetition. An error ends the measurement.
 	OnResult func(*reports.Result) error
@@ -134,7 +137,11 @@ func Run(ctx context.Context, opt Options) error {
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
-	for n := 0; n <= opt.Samples; n++ {
+	first := 0
+	if opt.Warm > 0 {
+		first, opt.Samples = opt.Warm, opt.Warm+opt.Samples-1
+	}
+	for n := first; n <= opt.Samples; n++ {
 		for _, w := range opt.Workloads {
 			for _, concurrency := range opt.Concurrency {
 				if opt.Progress != nil {

@@ -194,6 +194,22 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+// A repetition of its own, of a server that is warm, with its number.
+func TestWarm(t *testing.T) {
+	s := newServer()
+	ts := httptest.NewServer(s)
+	defer ts.Close()
+	var got []reports.Result
+	opt := options(ts.URL, &got)
+	opt.Workloads, opt.Concurrency, opt.Samples, opt.Warm = []Workload{Independent}, []int{1}, 1, 7
+	if err := Run(t.Context(), opt); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].Repetition != 7 || len(s.requests) != 1+8 {
+		t.Errorf("%d results, %d requests: %+v", len(got), len(s.requests), got)
+	}
+}
+
 func TestFailuresCount(t *testing.T) {
 	s := newServer()
 	s.fail = func(n int) bool { return n%4 == 0 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"ds4/reports"
 	"ds4/runtime/client"
 	"ds4/scenarios"
 )
@@ -95,6 +96,7 @@ func (p *rep) checkGrowth(ctx context.Context, g *scenarios.Growth) error {
 		}
 		now, _ := page.Sum(g.Name, g.Labels)
 		if now-old <= float64(g.AtMost) {
+			p.event(reports.EventStep, fmt.Sprintf("growth of %s since %s: %.0f, from %.0f to %.0f", g.Name, g.Since, now-old, old, now))
 			return nil
 		}
 		if time.Now().After(deadline) || sleep(ctx, 10*pollEvery) != nil {

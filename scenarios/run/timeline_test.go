@@ -53,3 +53,17 @@ func TestTimeline(t *testing.T) {
 		t.Errorf("the last event is %+v", last)
 	}
 }
+
+// A server that ends although nobody told it to is in the timeline, with how.
+func TestTimelineOfADeath(t *testing.T) {
+	res := replay(t, "dies", strings.Replace(faulty, "every\"]}", "every\"], supervised: 1}", 1))
+	for _, e := range res.Timeline {
+		if e.Kind == reports.EventDied {
+			if !strings.Contains(e.Text, "exit status 9") {
+				t.Errorf("%+v does not say how it ended", e)
+			}
+			return
+		}
+	}
+	t.Errorf("no death in %+v", res.Timeline)
+}

@@ -274,75 +274,30 @@ func roundFP8AVX2(x *float32, blocks int)
 //go:noescape
 func roundF16AVX2(x *float32, n int)
 
-// gemmQ4Kx1AVX2 multiplies a packed K-quant with 1 rows.
+// gemmQ4KAVX2 multiplies a packed K-quant.
 //
 //go:noescape
-func gemmQ4Kx1AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ4Kx2AVX2 multiplies a packed K-quant with 2 rows.
-//
-//go:noescape
-func gemmQ4Kx2AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ4Kx3AVX2 multiplies a packed K-quant with 3 rows.
-//
-//go:noescape
-func gemmQ4Kx3AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ4Kx4AVX2 multiplies a packed K-quant with 4 rows.
-//
-//go:noescape
-func gemmQ4Kx4AVX2(w unsafe.Pointer, t *Tile, supers int)
+func gemmQ4KAVX2(w unsafe.Pointer, t *Tile, supers int, tokens int)
 
 // expandQ4KAVX2 makes a PanelK of a packed K-quant.
 //
 //go:noescape
 func expandQ4KAVX2(dst unsafe.Pointer, src unsafe.Pointer, supers int)
 
-// gemmQ2Kx1AVX2 multiplies a packed K-quant with 1 rows.
+// gemmQ2KAVX2 multiplies a packed K-quant.
 //
 //go:noescape
-func gemmQ2Kx1AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ2Kx2AVX2 multiplies a packed K-quant with 2 rows.
-//
-//go:noescape
-func gemmQ2Kx2AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ2Kx3AVX2 multiplies a packed K-quant with 3 rows.
-//
-//go:noescape
-func gemmQ2Kx3AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmQ2Kx4AVX2 multiplies a packed K-quant with 4 rows.
-//
-//go:noescape
-func gemmQ2Kx4AVX2(w unsafe.Pointer, t *Tile, supers int)
+func gemmQ2KAVX2(w unsafe.Pointer, t *Tile, supers int, tokens int)
 
 // expandQ2KAVX2 makes a PanelK of a packed K-quant.
 //
 //go:noescape
 func expandQ2KAVX2(dst unsafe.Pointer, src unsafe.Pointer, supers int)
 
-// gemmIQ2x1AVX2 multiplies a packed K-quant with 1 rows.
+// gemmIQ2AVX2 multiplies a packed K-quant.
 //
 //go:noescape
-func gemmIQ2x1AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmIQ2x2AVX2 multiplies a packed K-quant with 2 rows.
-//
-//go:noescape
-func gemmIQ2x2AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmIQ2x3AVX2 multiplies a packed K-quant with 3 rows.
-//
-//go:noescape
-func gemmIQ2x3AVX2(w unsafe.Pointer, t *Tile, supers int)
-
-// gemmIQ2x4AVX2 multiplies a packed K-quant with 4 rows.
-//
-//go:noescape
-func gemmIQ2x4AVX2(w unsafe.Pointer, t *Tile, supers int)
+func gemmIQ2AVX2(w unsafe.Pointer, t *Tile, supers int, tokens int)
 
 // expandIQ2AVX2 makes a PanelK of a packed K-quant.
 //

@@ -24,7 +24,8 @@ const (
 	// byte k of row r has column 4s+k in bits 2s.
 	q2Head, q2Block = 2 * 2 * PanelRows, (2 + Block/4) * PanelRows
 	// IQ2_XXS: d, and four vectors of scales, those of two blocks in a byte. Then per
-	// block the four grid points of each row, and the signs of its 32 columns.
+	// block the four grid points of each row, and the signs of its 32 columns: column
+	// 4g+k has bit g of byte k.
 	iq2Head, iq2Block = (2 + kBlocks/2) * PanelRows, (4 + 4) * PanelRows
 )
 
@@ -112,7 +113,7 @@ func packIQ2(dst, row []byte, r int) {
 			w := uint32(group >> 32)
 			scales[i] = byte(w >> 28)
 			put32(unsafe.Pointer(out), r, uint32(group))
-			signs := uint32(evenSigns[w&127]) | uint32(evenSigns[w>>7&127])<<8 | uint32(evenSigns[w>>14&127])<<16 | uint32(evenSigns[w>>21&127])<<24
+			signs := spreadSigns[w&127] | spreadSigns[w>>7&127]<<2 | spreadSigns[w>>14&127]<<4 | spreadSigns[w>>21&127]<<6
 			put32(unsafe.Pointer(out), PanelRows+r, signs)
 		}
 		dst[(2+b/2)*PanelRows+r] = scales[0] | scales[1]<<4
@@ -218,10 +219,11 @@ func expandIQ2(dst, src unsafe.Pointer, supers int) {
 				scale := in[(2+b/2)*PanelRows+r] >> (4 * (b % 2)) & 15
 				o.scale[r] = mul(halfAt(in, r), 0.5+float32(scale)) * 0.25
 				o.first[r], o.second[r] = 0, 0
-				for j := range 4 {
-					minus := signWords[p[4*PanelRows+4*r+j]&127] // the eighth follows from the others
-					v := withSigns(gridWords[p[4*r+j]], minus) ^ signs64
-					o.codes[2*j][r], o.codes[2*j+1][r] = uint32(v), uint32(v>>32)
+				points, signs := p[4*r:4*r+4], dwordAt(p[4*PanelRows:], r)
+				for g := range Block / 4 {
+					minus := signs >> g & 0x01010101
+					v := uint32(gridWords[points[g/2]] >> (32 * (g % 2)))
+					o.codes[g][r] = ((v ^ minus*0xff) + minus) ^ signs32
 				}
 			}
 		}

@@ -133,7 +133,8 @@ var (
 	gridWords [256]uint64
 	signWords [128]uint64
 	gridCodes [2][256]byte
-	evenSigns [128]byte // quant.SignBits
+	// spreadSigns have the sign of coordinate 4g+k in bit g of byte k.
+	spreadSigns [128]uint32
 )
 
 func init() {
@@ -146,9 +147,9 @@ func init() {
 	}
 	for s := range signWords {
 		minus := quant.SignBits(uint8(s))
-		evenSigns[s] = minus
 		for j := range 8 {
 			signWords[s] |= uint64(minus>>j&1) * 0xff << (8 * j)
+			spreadSigns[s] |= uint32(minus>>j&1) << (8*(j%4) + j/4)
 		}
 	}
 }

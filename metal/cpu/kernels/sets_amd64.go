@@ -1,6 +1,10 @@
 package kernels
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 var avx512Set = Set{
 	Name:     "avx512vnni",
@@ -50,10 +54,6 @@ var avx2Set = Set{
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
 
-	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX2, gemmQ4Kx2AVX2, gemmQ4Kx3AVX2, gemmQ4Kx4AVX2},
-	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX2, gemmQ2Kx2AVX2, gemmQ2Kx3AVX2, gemmQ2Kx4AVX2},
-	gemmIQ2: [...]gemmFunc{nil, gemmIQ2x1AVX2, gemmIQ2x2AVX2, gemmIQ2x3AVX2, gemmIQ2x4AVX2},
-
 	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2, indexAdd: indexAddAVX2,
 
 	rowRMS:   rowRMSAVX2,
@@ -81,8 +81,16 @@ var avx2Set = Set{
 	expandIQ2:  expandIQ2AVX2,
 }
 
-// init adds what needs VBMI, which all but the first processors with VNNI have.
+// init adds what is made in a loop, and what needs VBMI, which all but the first
+// processors with VNNI have.
 func init() {
+	for n := 1; n <= DirectTokens; n++ {
+		// Not through a func value: the tile would escape.
+		avx2Set.gemmQ4K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ4KAVX2(w, t, supers, n) }
+		avx2Set.gemmQ2K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ2KAVX2(w, t, supers, n) }
+		avx2Set.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2AVX2(w, t, supers, n) }
+	}
+	avx512Set.gemmIQ2 = avx2Set.gemmIQ2
 	if cpu.X86.HasAVX512VBMI {
 		avx512Set.gemmIQ2 = [...]gemmFunc{nil, gemmIQ2x1AVX512, gemmIQ2x2AVX512, gemmIQ2x3AVX512, gemmIQ2x4AVX512}
 		avx512Set.expandIQ2 = expandIQ2AVX512

@@ -272,7 +272,7 @@ func TestDamage(t *testing.T) {
 // TestFailingDisk: nothing of it reaches a caller, and when the disk is well again, what
 // it missed is written.
 func TestFailingDisk(t *testing.T) {
-	for _, op := range []errfs.Op{errfs.OpAppend, errfs.OpWrite, errfs.OpSync, errfs.OpCreate, errfs.OpRename} {
+	for _, op := range []errfs.Op{errfs.OpAppend, errfs.OpWrite, errfs.OpSync, errfs.OpCreate, errfs.OpRename, errfs.OpSyncDir} {
 		t.Run(string(op), func(t *testing.T) {
 			rule, err := errfs.Parse(string(op) + ":enospc")
 			if err != nil {
@@ -301,6 +301,9 @@ func TestFailingDisk(t *testing.T) {
 			w.close()
 			if len(w.log) != 1 || !strings.Contains(w.log[0], "tool calls are not written") {
 				t.Errorf("log %q", w.log)
+			}
+			if fi, err := disk.Lstat(name); err != nil || fi.Size() != w.size {
+				t.Errorf("the file has %d bytes, told %d: %v", fi.Size(), w.size, err)
 			}
 			if have := check(t, newWorld(t, disk, nil).m, 6); count(have) != 6 {
 				t.Errorf("%d of 6 after the restart", count(have))

@@ -162,10 +162,12 @@ func (m *Memory) replace() error {
 	if errors.As(err, &left) {
 		m.opt.Resized(int64(len(data)))
 	}
+	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil { // old or new, if something failed
+		m.resized(fi.Size() - m.file.size)
+	}
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	m.resized(int64(len(data)) - m.file.size)
 	m.file.stale = false
 	return nil
 }

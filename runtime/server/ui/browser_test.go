@@ -109,7 +109,7 @@ func (s *server) port() string {
 
 // slow makes every token take a while, so that there is something to see, and to
 // stop, on any machine.
-const slow = "decode.step=delay(60ms):every"
+const slow = "decode.step=delay(300ms):every"
 
 var desktop = browser.Look{Width: 1280, Height: 800}
 
@@ -135,9 +135,9 @@ func TestBrowserChat(t *testing.T) {
 	p.Wait("the state of the server", `document.querySelector('#status').textContent.trim() === 'ok'`)
 	p.Wait("its sessions", `document.querySelectorAll('#sessions li[data-state=empty]').length === 2`)
 
-	say(p, "What does strings.Cut do? <img src=x onerror=document.title='owned'>")
+	say(p, "What does strings.Cut do, and how is it different from strings.Split and from strings.SplitN?")
 	p.Wait("an answer", lastSaid+`?.length > 0 && /tokens\/s/.test(`+figures+`) && !document.querySelector('.busy')`)
-	say(p, "And what does strings.Fields do?")
+	say(p, "And strings.Fields? <img src=x onerror=document.title='owned'>")
 	p.Wait("an answer that reuses the first turn", `document.querySelectorAll('.turn').length === 4 && /, [1-9]\d* of \d+ prompt tokens cached/.test(`+figures+`)`)
 	p.Wait("a session with a conversation", `document.querySelectorAll('#sessions li[data-state=idle]').length === 1`)
 	p.Wait("segments of it", `document.querySelectorAll('#chains .bar i.ok').length > 0 && /^[1-9]/.test(document.querySelector('#segments').textContent)`)
@@ -148,7 +148,7 @@ func TestBrowserChat(t *testing.T) {
 		Title  string
 		User   string
 	}
-	p.Eval(`({Images: document.images.length, Title: document.title, User: document.querySelector('.turn.user .said').textContent})`, &got)
+	p.Eval(`({Images: document.images.length, Title: document.title, User: [...document.querySelectorAll('.turn.user .said')].at(-1).textContent})`, &got)
 	if got.Images != 0 || got.Title != "ds4" || !strings.Contains(got.User, "<img") {
 		t.Errorf("markup in a message was taken for markup: %+v", got)
 	}
@@ -206,11 +206,16 @@ func TestBrowserStreamsAndStops(t *testing.T) {
 func TestBrowserServerDies(t *testing.T) {
 	b := browser.Start(t)
 	dir := t.TempDir()
+	limit := func(p *browser.Page, tokens int) {
+		p.Eval(fmt.Sprintf(`document.querySelector('#limit').value = %d`, tokens), nil)
+	}
 	args := []string{"--kv-disk-dir", dir, "--kv-cache-min-tokens", "16"}
 	s := serve(t, "0", append(args, "--fault", slow)...)
 	p := b.Open(t, s.url, desktop)
+	limit(p, 8)
 	say(p, "What does strings.Cut do, and how is it different from strings.Split and from strings.SplitN?")
 	p.Wait("an answer that is saved", `!document.querySelector('.busy') && document.querySelectorAll('#chains .bar i.ok').length > 0`)
+	limit(p, 1000)
 	say(p, "And strings.Fields?")
 	p.Wait("the beginning of an answer", `document.querySelectorAll('.turn').length === 4 && `+lastSaid+`.length > 0`)
 	s.end(syscall.SIGKILL)
@@ -220,7 +225,7 @@ func TestBrowserServerDies(t *testing.T) {
 	p.Screenshot("ui-away")
 
 	damage(t, dir)
-	s = serve(t, s.port(), args...)
+	serve(t, s.port(), args...)
 	p.Wait("the server being back", `document.querySelector('#away').hidden && document.querySelector('#status').textContent.trim() === 'ok'`)
 	p.Wait("what is in quarantine, and why", `/corrupt/.test(document.querySelector('#quarantine .why')?.textContent)`)
 	p.Screenshot("ui-quarantine")
@@ -265,9 +270,9 @@ func TestBrowserBusyServer(t *testing.T) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
-	for range 2 {
+	occupy := func() {
 		wait.Go(func() {
-			body := `{"messages":[{"role":"user","content":"Tell me everything."}],"max_tokens":4000,"stream":true,"thinking":{"type":"enabled"}}`
+			body := `{"messages":[{"role":"user","content":"Tell me everything."}],"max_tokens":4000,"ignore_eos":true,"stream":true}`
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
 			if err != nil {
 				return
@@ -278,6 +283,9 @@ func TestBrowserBusyServer(t *testing.T) {
 			}
 		})
 	}
+	occupy()
+	p.Wait("the session at work", `document.querySelector('#sessions li[data-state=decode]')`)
+	occupy()
 	p.Wait("a full queue", `/1 request waiting/.test(document.querySelector('#queue').textContent)`)
 	say(p, "Hello")
 	p.Wait("the refusal", `/more requests than it can queue/.test(`+problem+`) && document.querySelector('.problem button')`)
@@ -287,4 +295,41 @@ func TestBrowserBusyServer(t *testing.T) {
 	p.Wait("a free queue", `document.querySelector('#queue').textContent === ''`)
 	p.Click(".problem button")
 	p.Wait("an answer", lastSaid+`?.length > 0`)
+}
+
+// A server with an API key: the page comes without one, asks, says when the key is
+// wrong, and keeps a right one for this tab only.
+func TestBrowserKey(t *testing.T) {
+	b := browser.Start(t)
+	s := serve(t, "0", "--api-key", "right-key")
+	p := b.Open(t, s.url, desktop)
+	p.Wait("the question for a key", `document.querySelector('#key').open`)
+	p.CheckReadable()
+	p.Screenshot("ui-key")
+	p.Press("Escape")
+	p.Wait("no question any more", `!document.querySelector('#key').open`)
+	say(p, "Hello")
+	p.Wait("the question again, when a key is needed", `document.querySelector('#key').open && /wants an API key/.test(`+problem+`)`)
+	enter := func(key string) {
+		t.Helper()
+		p.Eval(`document.querySelector('#key-text').focus()`, nil)
+		p.Type(key)
+		p.Press("Enter")
+	}
+	enter("wrong-key")
+	p.Wait("the refusal", `document.querySelector('#key').open && /not right/.test(document.querySelector('#key-error').textContent)`)
+	enter("right-key")
+	p.Wait("the sessions", `!document.querySelector('#key').open && document.querySelectorAll('#sessions li').length > 0`)
+	say(p, "What does strings.Cut do?")
+	p.Wait("an answer", lastSaid+`?.length > 0 && /tokens\/s/.test(`+figures+`)`)
+	var kept [2]string
+	p.Eval(`[sessionStorage, localStorage].map((s) => Object.values(s).join())`, &kept)
+	if kept != [2]string{"right-key", ""} {
+		t.Errorf("kept for the tab and for ever: %q", kept)
+	}
+	for _, text := range p.Problems() {
+		if !strings.Contains(text, "401") {
+			t.Errorf("console: %s", text)
+		}
+	}
 }

@@ -157,7 +157,7 @@
       show();
     }
     follow(() => view.turn.append(box));
-    if (problem.key) askKey('');
+    if (problem.key) askKey();
   };
 
   const busy = (on) => {
@@ -248,16 +248,18 @@
 
   // --- the key ---
 
-  const askKey = (problem) => {
+  const askKey = () => {
     if ($('key').open) return;
-    $('key-error').textContent = problem || (sessionStorage.getItem(keyName) ? 'The last one was not right.' : '');
+    $('key-error').textContent = sessionStorage.getItem(keyName) ? 'The last one was not right.' : '';
     $('key').showModal();
   };
   let keyCancelled = false;
   $('key-cancel').addEventListener('click', () => { keyCancelled = true; $('key').close(); });
+  $('key').addEventListener('cancel', () => { keyCancelled = true; }); // the Escape key
   $('key-form').addEventListener('submit', (event) => {
     event.preventDefault();
     sessionStorage.setItem(keyName, $('key-text').value.trim());
+    keyCancelled = false;
     $('key-text').value = '';
     $('key').close();
     refresh();
@@ -378,14 +380,14 @@
     asking = true;
     try {
       showHealth(await (await request('/healthz')).json());
-      if (!keyCancelled || sessionStorage.getItem(keyName)) {
+      if (!keyCancelled) {
         const [sessions, kv] = await Promise.all([request('/v1/sessions'), request('/v1/kv?limit=500')]);
         showSessions(await sessions.json());
         showKV(await kv.json());
       }
       showAway(null);
     } catch (e) {
-      if (e.key) askKey('');
+      if (e.key) askKey();
       else showAway(e instanceof Problem ? e : away());
     }
     asking = false;

@@ -102,12 +102,12 @@ func bodyQ2K(a *asm, r, _ int, s kSink) {
 }
 
 // IQ2_XXS finds the two bits of a coordinate in a table of 256 bytes for either
-// half of a grid point, moves them and the sign to the bits of an index, and has
-// the code in a table of eight. Needs AVX-512 VBMI.
+// half of a grid point, puts the sign beside them, and has the code in a table of
+// eight. Needs AVX-512 VBMI.
 const (
 	zGrid  = 20 // to 23: quarters 0 and 2 of either table
 	zPoint = 24 // to 27: where the four columns of a point are
-	zSign  = 28
+	zSign  = 28 // signs of the block
 	zMask  = 29 // of the bits that come from the point
 	zZero  = 30
 	zHalf  = 31
@@ -117,7 +117,6 @@ func setupIQ2(a *asm) {
 	for i := range 4 {
 		a.p("VMOVDQU64 ·gridCodes+%d(SB), Z%d\nVMOVDQU64 iq2Points<>+%d(SB), Z%d", 128*i, zGrid+i, 64*i, zPoint+i)
 	}
-	a.p("VMOVDQU64 iq2Signs<>(SB), Z%d", zSign)
 	a.constant(0x03030303, zmm, zMask)
 	a.constant(0x3f000000, zmm, zHalf)
 	a.p(zmm.zero(zZero))
@@ -126,20 +125,16 @@ func setupIQ2(a *asm) {
 // tablesIQ2 defines the constants: offsets of VPMULTISHIFTQB, of which a qword has
 // two rows, and codes by sign and coordinate.
 func tablesIQ2(a *asm) {
-	shifts := func(name string, tables int, offset func(table, column int) int) {
-		for t := range tables {
-			for i := range 16 {
-				var d uint32
-				for k := range 4 {
-					d |= uint32((32*(i%2)+offset(t, k))&63) << (8 * k)
-				}
-				a.p("DATA %s<>+%d(SB)/4, $0x%08x", name, 64*t+4*i, d)
+	for point := range 4 {
+		for i := range 16 {
+			var d uint32
+			for k := range 4 {
+				d |= uint32(32*(i%2)+8*point+2*k) << (8 * k)
 			}
+			a.p("DATA iq2Points<>+%d(SB)/4, $0x%08x", 64*point+4*i, d)
 		}
-		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $%d", name, 64*tables)
 	}
-	shifts("iq2Points", 4, func(t, k int) int { return 8*t + 2*k })
-	shifts("iq2Signs", 1, func(_, k int) int { return k - 2 })
+	a.p("GLOBL iq2Points<>(SB), RODATA|NOPTR, $256")
 	levels := [8]int{8, 25, 43, 0, -8, -25, -43, 0}
 	var codes [16]uint32
 	for i := range 64 {
@@ -149,7 +144,7 @@ func tablesIQ2(a *asm) {
 }
 
 func bodyIQ2(a *asm, r, odd int, s kSink) {
-	lo, hi, signs, sign := zMin, zMin+1, zPart, zPart+1
+	lo, hi, signs := zMin, zMin+1, zSign
 	s.begin(a, true, none)
 	a.p("VMOVDQU64 %d(SI), Z%d\nVPMOVB2M Z%d, K1\nKNOTQ K1, K2\nVMOVDQA64 Z%d, Z%d", 64*r, lo, lo, lo, hi)
 	for i, reg := range []int{lo, hi} {
@@ -159,13 +154,10 @@ func bodyIQ2(a *asm, r, odd int, s kSink) {
 	}
 	a.p("VMOVDQU64 %d(SI), Z%d", 4*panelRows+64*r, signs)
 	for g := range 8 {
-		code := zPart + 2 + g%2
-		a.p("VPMULTISHIFTQB Z%d, Z%d, Z%d\nVPMULTISHIFTQB Z%d, Z%d, Z%d", lo+g%2, zPoint+g/2, code, signs, zSign, sign)
+		code, sign := zPart+g%2, zPart+2+g%2
+		a.p("VPMULTISHIFTQB Z%d, Z%d, Z%d\nVPRORD $%d, Z%d, Z%d", lo+g%2, zPoint+g/2, code, (g-2)&31, signs, sign)
 		a.p("VPTERNLOGD $0xe4, Z%d, Z%d, Z%d\nVPERMB iq2Codes<>(SB), Z%d, Z%d", zMask, sign, code, code, code)
 		s.codes(a, r, g, code)
-		if g < 7 {
-			a.p("VPRORD $4, Z%d, Z%d", signs, signs)
-		}
 	}
 	a.p("VPMOVZXBD %d(DI), Z%d", 64+16*r, lo)
 	if odd == 1 {

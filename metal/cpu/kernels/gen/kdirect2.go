@@ -18,19 +18,19 @@ const (
 // kFormat2 is a packed K-quant. SI is its current block, DI its header.
 type kFormat2 struct {
 	kFormat
-	body2 func(a *asm, r, odd, t0, T int)
+	body2 func(a *asm, r, odd, T int)
 }
 
 var kFormats2 = []kFormat2{{kFormats[0], q4KAVX2}, {kFormats[1], q2KAVX2}, {kFormats[2], iq2AVX2}}
 
-// forBlocks2 runs the body for T input rows from t0 on. T is 0 for the expansion.
-func (f kFormat2) forBlocks2(a *asm, t0, T int, step string) {
+// forBlocks2 runs the body for T input rows, or for the expansion if T is 0.
+func (f kFormat2) forBlocks2(a *asm, T int, step string) {
 	a.loop("CX", func() {
 		a.p("MOVQ SI, DI\nMOVQ SI, R15\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		a.loop("AX", func() {
 			for odd := range f.unroll {
 				for r := range 4 {
-					f.body2(a, r, odd, t0, T)
+					f.body2(a, r, odd, T)
 				}
 				a.p("ADDQ $%d, SI\n%s", f.block, step)
 			}
@@ -41,35 +41,19 @@ func (f kFormat2) forBlocks2(a *asm, t0, T int, step string) {
 	})
 }
 
-// directAVX2 are products with one to four rows, and expansions.
+// directAVX2 are products with any number of rows, and expansions.
 func directAVX2(a *asm) {
 	tablesAVX2(a)
 	for _, f := range kFormats2 {
-		for T := 1; T <= directTokens; T++ {
-			a.fn(fmt.Sprintf("gemm%sx%d", f.name, T), fmt.Sprintf("multiplies a packed K-quant with %d rows.", T),
-				"w unsafe.Pointer", "t *Tile", "supers int")
-			a.tileIn(T)
-			if f.name == "IQ2" {
-				a.p("LEAQ ·gridWords(SB), R14")
-			}
-			for t0 := 0; t0 < T; t0 += 2 {
-				n := min(2, T-t0)
-				a.arg("w", "SI")
-				a.arg("supers", "CX")
-				a.p("XORL BX, BX")
-				for i := range 4 * n {
-					a.p(ymm.zero(ySum + i))
-				}
-				f.forBlocks2(a, t0, n, fmt.Sprintf("ADDQ $%d, BX", actBlock))
-				for t := range n {
-					a.p("MOVQ %d(DX), AX", outPtrs+8*(t0+t))
-					for r := range 4 {
-						a.p("VMOVUPS Y%d, %d(AX)", ySum+4*t+r, 32*r)
-					}
-				}
-			}
-			a.end()
+		a.fn("gemm"+f.name, "multiplies a packed K-quant.", "w unsafe.Pointer", "t *Tile", "supers int", "tokens int")
+		if f.name == "IQ2" {
+			a.p("LEAQ ·gridWords(SB), R14")
 		}
+		a.arg("t", "DX")
+		a.arg("tokens", "R10")
+		a.loopWhile("R10", 2, func() { f.pass(a, 2) })
+		a.loopWhile("R10", 1, func() { f.pass(a, 1) })
+		a.end()
 		a.fn("expand"+f.name, "makes a PanelK of a packed K-quant.", "dst unsafe.Pointer", "src unsafe.Pointer", "supers int")
 		a.arg("dst", "R8")
 		a.arg("src", "SI")
@@ -77,9 +61,30 @@ func directAVX2(a *asm) {
 		if f.name == "IQ2" {
 			a.p("LEAQ ·gridWords(SB), R14")
 		}
-		f.forBlocks2(a, 0, 0, fmt.Sprintf("ADDQ $%d, R8", kBlockBytes))
+		f.forBlocks2(a, 0, fmt.Sprintf("ADDQ $%d, R8", kBlockBytes))
 		a.end()
 	}
+}
+
+// pass multiplies the panel with the next n rows of the tile DX.
+func (f kFormat2) pass(a *asm, n int) {
+	a.arg("w", "SI")
+	a.arg("supers", "CX")
+	a.p("XORL BX, BX")
+	for t := range n {
+		a.p("MOVQ %d(DX), %s", 8*t, inputs[t])
+	}
+	for i := range 4 * n {
+		a.p(ymm.zero(ySum + i))
+	}
+	f.forBlocks2(a, n, fmt.Sprintf("ADDQ $%d, BX", actBlock))
+	for t := range n {
+		a.p("MOVQ %d(DX), AX", outPtrs+8*t)
+		for r := range 4 {
+			a.p("VMOVUPS Y%d, %d(AX)", ySum+4*t+r, 32*r)
+		}
+	}
+	a.p("ADDQ $%d, DX", 8*n)
 }
 
 // tablesAVX2 defines constants of 32 bytes.
@@ -98,13 +103,11 @@ func tablesAVX2(a *asm) {
 	same("oneBytes", 0x01010101)
 	same("half", 0x3f000000)
 	same("quarter", 0x3e800000)
-	same("signBits", 0x08040201, 0x80402010)
-	for p := range 4 { // byte p of a dword, four times
-		for i := range 8 {
-			a.p("DATA iq2Byte<>+%d(SB)/4, $0x%08x", 32*p+4*i, 0x01010101*uint32(4*(i%4)+p))
-		}
+	var bits []uint32
+	for g := range 8 {
+		bits = append(bits, 0x01010101<<g)
 	}
-	a.p("GLOBL iq2Byte<>(SB), RODATA|NOPTR, $128")
+	same("signBits", bits...)
 }
 
 // widen makes float32 of the bytes of eight rows, times a scale of F16 at d.
@@ -117,23 +120,23 @@ func widen(a *asm, at string, shift, tmp, d int, reg int) {
 }
 
 // addScaled adds the integers in yAcc, times scale.
-func addScaled(a *asm, r, t0, T, scale int) {
+func addScaled(a *asm, r, T, scale int) {
 	if T == 0 {
 		a.p("VMOVUPS Y%d, %d(R8)", scale, 32*r)
 	}
 	for t := range T {
 		a.p("VCVTDQ2PS Y%d, Y%d\nVBROADCASTSS %s, Y%d\nVMULPS Y%d, Y%d, Y%d\nVFMADD231PS Y%d, Y%d, Y%d",
-			yAcc+t, yAcc+t, in(t0+t, 0), yTmp+2, scale, yTmp+2, yTmp+2, yAcc+t, yTmp+2, ySum+4*t+r)
+			yAcc+t, yAcc+t, in(t, 0), yTmp+2, scale, yTmp+2, yTmp+2, yAcc+t, yTmp+2, ySum+4*t+r)
 	}
 }
 
 // subtract subtracts an offset for half h.
-func subtract(a *asm, r, h, t0, T, offset int) {
+func subtract(a *asm, r, h, T, offset int) {
 	if T == 0 {
 		a.p("VPXOR minus<>(SB), Y%d, Y%d\nVMOVUPS Y%d, %d(R8)", offset, yTmp+2, yTmp+2, (1+h)*4*panelRows+32*r)
 	}
 	for t := range T {
-		a.p("VBROADCASTSS %s, Y%d\nVFNMADD231PS Y%d, Y%d, Y%d", in(t0+t, actHalves+4*h), yTmp+2, yTmp+2, offset, ySum+4*t+r)
+		a.p("VBROADCASTSS %s, Y%d\nVFNMADD231PS Y%d, Y%d, Y%d", in(t, actHalves+4*h), yTmp+2, yTmp+2, offset, ySum+4*t+r)
 	}
 }
 
@@ -142,7 +145,7 @@ func storeCodes(a *asm, r, g, reg int) {
 	a.p("VPXOR flip<>(SB), Y%d, Y%d\nVMOVDQU Y%d, %d(R8)", reg, reg, reg, 3*4*panelRows+group*g+32*r)
 }
 
-func q4KAVX2(a *asm, r, _, t0, T int) {
+func q4KAVX2(a *asm, r, _, T int) {
 	lo, hi, tmp := yHalf, yHalf+1, yTmp
 	for t := range T {
 		a.p(ymm.zero(yAcc + t))
@@ -153,7 +156,7 @@ func q4KAVX2(a *asm, r, _, t0, T int) {
 		for i, codes := range []int{lo, hi} {
 			for t := range T {
 				a.p("VPBROADCASTD %s, Y%d\nVPMADDUBSW Y%d, Y%d, Y%d\nVPADDW Y%d, Y%d, Y%d",
-					in(t0+t, actCodes+4*(v+4*i)), tmp+t, tmp+t, codes, tmp+t, tmp+t, yAcc+t, yAcc+t)
+					in(t, actCodes+4*(v+4*i)), tmp+t, tmp+t, codes, tmp+t, tmp+t, yAcc+t, yAcc+t)
 			}
 			if T == 0 {
 				storeCodes(a, r, v+4*i, codes)
@@ -164,14 +167,14 @@ func q4KAVX2(a *asm, r, _, t0, T int) {
 		a.p("VPMADDWD oneWords<>(SB), Y%d, Y%d", yAcc+t, yAcc+t)
 	}
 	widen(a, fmt.Sprintf("%d(SI)", 8*r), 0, yTmp, 16*r, yHalf)
-	addScaled(a, r, t0, T, yHalf)
+	addScaled(a, r, T, yHalf)
 	widen(a, fmt.Sprintf("%d(SI)", panelRows+8*r), 0, yTmp, 2*panelRows+16*r, yHalf)
 	for h := range 2 {
-		subtract(a, r, h, t0, T, yHalf)
+		subtract(a, r, h, T, yHalf)
 	}
 }
 
-func q2KAVX2(a *asm, r, _, t0, T int) {
+func q2KAVX2(a *asm, r, _, T int) {
 	raw, codes, scale := yTmp, yTmp+1, yMore
 	for h := range 2 {
 		for t := range T {
@@ -185,7 +188,7 @@ func q2KAVX2(a *asm, r, _, t0, T int) {
 			a.p("VPSRLW $%d, Y%d, Y%d\nVPAND low2<>(SB), Y%d, Y%d", 2*i, raw, codes, codes, codes)
 			for t := range T {
 				a.p("VPBROADCASTD %s, Y%d\nVPMADDUBSW Y%d, Y%d, Y%d\nVPADDW Y%d, Y%d, Y%d",
-					in(t0+t, actCodes+4*(4*h+i)), yTmp+2, yTmp+2, codes, yTmp+2, yTmp+2, yHalf+t, yHalf+t)
+					in(t, actCodes+4*(4*h+i)), yTmp+2, yTmp+2, codes, yTmp+2, yTmp+2, yHalf+t, yHalf+t)
 			}
 			if T == 0 {
 				a.p("VPMULLW Y%d, Y%d, Y%d", scale, codes, codes) // 3*15 fits a byte
@@ -201,14 +204,14 @@ func q2KAVX2(a *asm, r, _, t0, T int) {
 		}
 	}
 	a.p("VCVTPH2PS %d(DI), Y%d", 16*r, yHalf)
-	addScaled(a, r, t0, T, yHalf)
+	addScaled(a, r, T, yHalf)
 	for h := range 2 {
 		widen(a, fmt.Sprintf("%d(SI)", panelRows*h+8*r), 4, yTmp, 2*panelRows+16*r, yHalf)
-		subtract(a, r, h, t0, T, yHalf)
+		subtract(a, r, h, T, yHalf)
 	}
 }
 
-func iq2AVX2(a *asm, r, odd, t0, T int) {
+func iq2AVX2(a *asm, r, odd, T int) {
 	points, signs, tmp, mask, grid := yHalf, yHalf+1, yTmp, yTmp+1, yTmp+2
 	for t := range T {
 		a.p(ymm.zero(yAcc + t))
@@ -219,11 +222,11 @@ func iq2AVX2(a *asm, r, odd, t0, T int) {
 		a.p("VPSLLD $%d, Y%d, Y%d\nVPSRLD $24, Y%d, Y%d\nVPCMPEQD Y%d, Y%d, Y%d", 24-8*p, points, tmp, tmp, tmp, mask, mask, mask)
 		a.p("VPGATHERDD Y%d, %d(R14)(Y%d*8), Y%d", mask, 4*(g%2), tmp, grid)
 		// -1 for negative coordinates, else 1.
-		a.p("VPSHUFB iq2Byte<>+%d(SB), Y%d, Y%d\nVMOVDQU signBits<>+%d(SB), Y%d\nVPAND Y%d, Y%d, Y%d\nVPCMPEQB Y%d, Y%d, Y%d\nVPOR oneBytes<>(SB), Y%d, Y%d",
-			32*p, signs, mask, 32*(g%2), tmp, tmp, mask, mask, tmp, mask, mask, mask, mask)
+		a.p("VMOVDQU signBits<>+%d(SB), Y%d\nVPAND Y%d, Y%d, Y%d\nVPCMPEQB Y%d, Y%d, Y%d\nVPOR oneBytes<>(SB), Y%d, Y%d",
+			32*g, tmp, tmp, signs, mask, tmp, mask, mask, mask, mask)
 		for t := range T {
 			a.p("VPBROADCASTD %s, Y%d\nVPSIGNB Y%d, Y%d, Y%d\nVPMADDUBSW Y%d, Y%d, Y%d\nVPMADDWD oneWords<>(SB), Y%d, Y%d\nVPADDD Y%d, Y%d, Y%d",
-				in(t0+t, actCodes+4*g), tmp, mask, tmp, tmp, tmp, grid, tmp, tmp, tmp, tmp, yAcc+t, yAcc+t)
+				in(t, actCodes+4*g), tmp, mask, tmp, tmp, tmp, grid, tmp, tmp, tmp, tmp, yAcc+t, yAcc+t)
 		}
 		if T == 0 {
 			a.p("VPSIGNB Y%d, Y%d, Y%d", mask, grid, grid)
@@ -238,14 +241,14 @@ func iq2AVX2(a *asm, r, odd, t0, T int) {
 	}
 	a.p("VCVTDQ2PS Y%d, Y%d\nVADDPS half<>(SB), Y%d, Y%d\nVCVTPH2PS %d(DI), Y%d\nVMULPS Y%d, Y%d, Y%d\nVMULPS quarter<>(SB), Y%d, Y%d",
 		points, points, points, points, 16*r, tmp, tmp, points, points, points, points)
-	addScaled(a, r, t0, T, points)
+	addScaled(a, r, T, points)
 	a.p(ymm.zero(mask))
 	for h := range 2 { // what adding zero does: -0 becomes 0
 		if T == 0 {
 			a.p("VMOVUPS Y%d, %d(R8)", mask, (1+h)*4*panelRows+32*r)
 		}
 		for t := range T {
-			a.p("VBROADCASTSS %s, Y%d\nVFMADD231PS Y%d, Y%d, Y%d", in(t0+t, actHalves+4*h), tmp, tmp, mask, ySum+4*t+r)
+			a.p("VBROADCASTSS %s, Y%d\nVFMADD231PS Y%d, Y%d, Y%d", in(t, actHalves+4*h), tmp, tmp, mask, ySum+4*t+r)
 		}
 	}
 }

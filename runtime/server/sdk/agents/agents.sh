@@ -14,7 +14,7 @@ binary=$(realpath "$1")
 shift
 cd "$(dirname "$0")"
 
-# The install scripts only copy the program for this system out of the package that
-# npm has chosen for it; the two that have one do so from what is installed.
-npm ci --no-audit --no-fund --loglevel=error
+# As the lock file says. Not npm ci: it insists on an entry for every system that
+# opencode is made for, and registries do not hold all of those packages.
+npm install --no-save --no-audit --no-fund --loglevel=error
 exec unshare -rn bash -c 'ip link set lo up && exec node agents.mjs "$@"' agents "$binary" "$@"

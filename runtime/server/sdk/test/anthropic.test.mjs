@@ -117,6 +117,13 @@ test('calls a tool because it must', async () => {
   }
 });
 
+test('lists models, and one of them', async () => {
+  const ids = [];
+  for await (const model of client.models.list()) ids.push(model.id);
+  assert.ok(ids.includes('ds4-tiny'));
+  assert.equal((await client.models.retrieve('ds4-tiny')).type, 'model');
+});
+
 test('counts tokens as an answer counts them', async () => {
   const request = { model: 'x', system: 'You are ds4-tiny.', tools: [tool], messages: [user(askWeather)] };
   const counted = await client.messages.countTokens(request);

@@ -1,0 +1,39 @@
+package kernels
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// dotprodSet has assembler where most of the time goes. The rest is plain Go, which
+// the compiler gives fused multiply-adds on arm64.
+var dotprodSet = func() Set {
+	s := Scalar
+	s.Name = "dotprod"
+	// Not through a func value: the tile would escape.
+	for n := 1; n <= TileTokens; n++ {
+		s.gemmQ8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmQ8DotProd(w, t, blocks, n) }
+		s.gemmK[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmKDotProd(w, t, blocks, n) }
+		s.gemmI8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmI8DotProd(w, t, blocks, n) }
+		s.gemmF32[n] = func(w unsafe.Pointer, t *Tile, cols int) { gemmF32DotProd(w, t, cols, n) }
+		s.gemmF16[n] = func(w unsafe.Pointer, t *Tile, cols int) { gemmF16DotProd(w, t, cols, n) }
+		s.gemmBF16[n] = func(w unsafe.Pointer, t *Tile, cols int) { gemmBF16DotProd(w, t, cols, n) }
+	}
+	for n := 1; n <= DirectTokens; n++ {
+		s.gemmQ4K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ4KDotProd(w, t, supers, n) }
+		s.gemmQ2K[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmQ2KDotProd(w, t, supers, n) }
+		s.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2DotProd(w, t, supers, n) }
+	}
+	s.expandQ4K, s.expandQ2K, s.expandIQ2 = expandQ4KDotProd, expandQ2KDotProd, expandIQ2DotProd
+	s.quantRow, s.quantExact = quantRowDotProd, quantExactDotProd
+	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
+	return s
+}()
+
+func archSets() []*Set {
+	if cpu.ARM64.HasASIMDDP {
+		return []*Set{&dotprodSet}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package kvstore_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"ds4/faults/errfs"
+	"ds4/runtime/kvstore"
+	"ds4/runtime/kvstore/replay"
+)
+
+// TestCallsFile: the file of tool calls counts for the budget, now and after a restart,
+// is nobody's garbage, and goes when everything does.
+func TestCallsFile(t *testing.T) {
+	w := newWorld(t, errfs.NewMem())
+	w.save(newTalk(1, 3*segTokens))
+	open := func() *replay.Memory {
+		return replay.Open(replay.Options{FS: w.fs, Name: w.s.CallsFile(), Writable: w.s.Owned, Resized: w.s.CountCalls, Log: w.logf})
+	}
+	end := func(m *replay.Memory) {
+		if err := m.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := w.s.Stats().UsedBytes
+	m := open()
+	block := []byte(strings.Repeat("x", 3000))
+	m.Remember([]string{"call_1"}, block)
+	end(m)
+	size := w.s.Stats().UsedBytes - before
+	if size < int64(len(block)) || size > int64(len(block))+100 {
+		t.Errorf("the file counts %d bytes", size)
+	}
+	w.reopen()
+	if used := w.s.Stats().UsedBytes; used != before+size {
+		t.Errorf("%d bytes used after a restart, %d before", used, before+size)
+	}
+	if got := w.look(false); got.Foreign != 0 || got.OtherBytes < size {
+		t.Errorf("a survey finds %d foreign bytes and %d others", got.Foreign, got.OtherBytes)
+	}
+	m = open()
+	if got, ok := m.Lookup("call_1"); !ok || string(got) != string(block) {
+		t.Errorf("call_1 is not there after a restart")
+	}
+	m.Clear()
+	end(m)
+	if used := w.s.Stats().UsedBytes; used != before {
+		t.Errorf("%d bytes used after Clear, %d without the file", used, before)
+	}
+	w.close()
+	w.purge(false, kvstore.Selection{All: true})
+	if w.exists(dir + "/toolcalls") {
+		t.Error("purging all leaves the file")
+	}
+}
