@@ -52,7 +52,7 @@ var arrows = []struct {
 	{"runtime/kvstore", []string{"runtime/vfs", "runtime/failpoint", "runtime/kvstore/..."}},
 	{"runtime/scheduler", []string{"metal", "runtime/chat", "runtime/engine", "runtime/failpoint",
 		"runtime/kvstore/...", "runtime/model", "runtime/sample", "runtime/tokenizer"}},
-	{"runtime/server", []string{"metal", "runtime/chat", "runtime/failpoint", "runtime/kvstore", "runtime/sample",
+	{"runtime/server", []string{"metal", "runtime/chat", "runtime/failpoint", "runtime/kvstore", "runtime/sample", "runtime/server/ui",
 		"runtime/scheduler", "runtime/tokenizer", "runtime/vfs"}},
 	{"runtime/config", []string{"runtime/failpoint", "runtime/model", "runtime/sample"}},
 	{"runtime/cli", []string{"metal/...", "runtime/..."}},

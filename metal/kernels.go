@@ -40,9 +40,14 @@ const (
 	KernelCompress = "compress_rows"
 	// CompressArgs; kv, gate, ape, frontier in -> frontier out. grid 1.
 	KernelFrontier = "compress_frontier"
-	// IndexArgs; queries [T][IndexHeads*Width] in place: Hadamard, FP4 (if set). grid T.
+	// IndexArgs with FlagFP4; queries [T][IndexHeads*Width] in place: Hadamard, FP4
+	// -> exact int8 blocks of them. grid T.
 	KernelIndexQuery = "index_query"
-	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK].
+	// IndexPackArgs; rows [..][Width] -> panels, of IndexPanelBytes each. grid = panels
+	// that have rows of [From, To).
+	KernelIndexPack = "index_pack"
+	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK]. With
+	// FlagFP4, int8 blocks of the queries and panels of the rows.
 	// grid ceil(Tokens/IndexTokens).
 	KernelIndexSelect = "index_select"
 	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width].
@@ -71,6 +76,13 @@ const MatmulPanel = 32
 
 // IndexTokens is how many tokens one threadgroup of KernelIndexSelect does.
 const IndexTokens = 8
+
+// IndexPanel is how many rows of the indexer are in a panel: side by side, as int8
+// blocks whose scale is a power of two.
+const IndexPanel = 32
+
+// IndexPanelBytes is the size of a panel of rows of width values.
+func IndexPanelBytes(width int) int { return IndexPanel * width / Int8Block * (4 + Int8Block) }
 
 // AttentionHeads is how many heads one threadgroup of attention does.
 const AttentionHeads = 8
@@ -170,6 +182,12 @@ type IndexArgs struct {
 	Ratio        uint32
 	TopK         uint32
 	Flags        uint32
+}
+
+// IndexPackArgs are the arguments of KernelIndexPack.
+type IndexPackArgs struct {
+	Width    uint32
+	From, To uint32 // rows
 }
 
 // AttentionArgs are the arguments of KernelAttention. Ratio 0 means raw rows

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -325,12 +326,17 @@ func (c *checker) turns(t *Turns, fail func(string, ...any) error) error {
 		return fail("want as, users, and retries of 0 to %d", maxRetries)
 	case t.After != "" && !c.chats[t.After]:
 		return fail("after: no earlier chat is named %q", t.After)
+	case t.Tools != "" && (len(t.Tools) > maxTextBytes || !json.Valid([]byte(t.Tools))):
+		return fail("tools: want JSON text of at most %d bytes", maxTextBytes)
+	case t.Result != "" && t.Tools == "", len(t.Result) > maxTextBytes:
+		return fail("result: want tools, and at most %d bytes", maxTextBytes)
 	}
 	for i := range t.Users {
 		if err := checkPrompt(&t.Users[i], fail); err != nil {
 			return err
 		}
 		c.chats[fmt.Sprintf("%s-%d", t.As, i+1)] = true
+		c.chats[fmt.Sprintf("%s-%d-result", t.As, i+1)] = t.Tools != ""
 	}
 	c.chats[t.As] = true
 	return nil

@@ -165,6 +165,8 @@ type Turns struct {
 	Users     []Prompt `json:"users" jsonschema:"what the user says, one per turn"`
 	MaxTokens int      `json:"max_tokens,omitempty"`
 	Thinking  bool     `json:"thinking,omitempty" jsonschema:"ask for reasoning before each answer; it is not sent back"`
+	Tools     string   `json:"tools,omitempty" jsonschema:"tools to offer, as JSON text of the API; what they return goes back in a turn of its own, named as the call and -result"`
+	Result    string   `json:"result,omitempty" jsonschema:"what every call of a tool returns; ok if absent"`
 	NoControl bool     `json:"no_control,omitempty" jsonschema:"as for a chat"`
 	After     string   `json:"after,omitempty" jsonschema:"go on with the conversation of this name"`
 	Retries   int      `json:"retries,omitempty"`

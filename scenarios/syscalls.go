@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"ds4/faults"
 	"ds4/faults/syscalls"
 )
 
@@ -57,4 +58,11 @@ func (s *Sweep) withOp(vars map[string]string, op string) map[string]string {
 	}
 	vars[OpVariable] = op
 	return vars
+}
+
+// isCallRule says whether a name in fired is that of rules for system calls, which
+// happen to any server.
+func isCallRule(name string) bool {
+	_, err := syscalls.ParseRule(name)
+	return err == nil || name == faults.AnyOp || slices.Contains(syscalls.Ops(), name)
 }

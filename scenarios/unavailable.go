@@ -171,7 +171,7 @@ func (v *needs) expects(list []Expect) {
 		e := &list[i]
 		kind := e.Kinds()[0]
 		switch {
-		case e.Fired != nil:
+		case e.Fired != nil && (v.on == SubjectTarget || !isCallRule(e.Fired.Fault)):
 			v.add("fault points", "expect."+kind)
 		case e.Quarantined != nil, e.Segments != nil, e.Temps != nil, e.Markers != nil:
 			v.add("the folders of ds4's cache", "expect."+kind)

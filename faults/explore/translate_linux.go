@@ -92,7 +92,7 @@ func (r *Recorder) named(c *syscalls.Call, name string, in, exists bool) (Op, bo
 	from, fromIn := r.inside(c.From)
 	info, fromExists := there(c.From)
 	switch {
-	case !fromExists, exists && c.Op == syscalls.OpLink, exists && c.Flags&unix.RENAME_NOREPLACE != 0:
+	case !fromExists, c.Op == syscalls.OpLink && (exists || info.IsDir()), exists && c.Flags&unix.RENAME_NOREPLACE != 0:
 		return Op{}, false, nil // fails
 	case c.Op == syscalls.OpRename && c.Flags&^unix.RENAME_NOREPLACE != 0:
 		return Op{}, false, fmt.Errorf("rename with flags %#x cannot be replayed", c.Flags)

@@ -2,8 +2,9 @@
 // waits until it answers, signals it, kills it, collects its output with times.
 //
 // It promises that nothing is left behind: every process has a group of its own,
-// Close kills the group, and on Linux the kernel kills the process when the
-// harness dies. It knows two things about a server: it writes a line with
+// which ends with it and with Close, and when the harness dies, on Linux the kernel
+// kills the process, and a guard process the whole group, if the program calls
+// Main. Who leaves the group on purpose, as a daemon does, is not found. It knows two things about a server: it writes a line with
 // "listening on http://HOST:PORT" when it is ready, or is told where to listen,
 // and it answers HTTP there.
 package proc
@@ -38,6 +39,9 @@ type Config struct {
 	// empty means /v1/models below URL.
 	URL   string
 	Ready string
+	// Group says that signals are for the whole group: what is started may be a
+	// script around the server.
+	Group bool
 	// Attr, if not nil, changes how the process is created.
 	Attr func(*syscall.SysProcAttr)
 }
@@ -59,6 +63,7 @@ func (e Exit) String() string {
 // Process is a running or ended process.
 type Process struct {
 	cmd      *exec.Cmd
+	group    bool   // Config.Group
 	told     string // Config.URL
 	ready    string // Config.Ready
 	log      *Log
@@ -77,7 +82,7 @@ func Start(cfg Config) (*Process, error) {
 		return nil, errors.New("proc: start: no log")
 	}
 	w := &lineWriter{log: cfg.Log}
-	p := &Process{told: cfg.URL, ready: cfg.Ready, log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
+	p := &Process{group: cfg.Group, told: cfg.URL, ready: cfg.Ready, log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
 	p.cmd = exec.Command(cfg.Path, cfg.Args...)
 	p.cmd.Env = append(os.Environ(), cfg.Env...)
 	p.cmd.Dir = cfg.Dir
@@ -91,8 +96,11 @@ func Start(cfg Config) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("proc: start %s: %w", cfg.Path, err)
 	}
+	release := guard(p.PID())
 	go func() {
-		_ = p.cmd.Wait() // its news is in ProcessState
+		_ = p.cmd.Wait()   // its news is in ProcessState
+		killGroup(p.PID()) // what it has left behind
+		release()
 		w.flush()
 		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: time.Now()}
 		if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
@@ -134,6 +142,12 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 
 // Signal sends a signal to the process. One that has ended is no error.
 func (p *Process) Signal(sig syscall.Signal) error {
+	if _, ended := p.Exited(); p.group && !ended {
+		if err := syscall.Kill(-p.PID(), sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("proc: signal %s to group %d: %w", sig, p.PID(), err)
+		}
+		return nil
+	}
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("proc: signal %s to %d: %w", sig, p.PID(), err)
 	}

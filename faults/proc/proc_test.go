@@ -23,6 +23,7 @@ import (
 const helperVar = "DS4_PROC_TEST_HELPER"
 
 func TestMain(m *testing.M) {
+	Main(os.Args[1:])
 	if mode := os.Getenv(helperVar); mode != "" {
 		helper(mode)
 		return
@@ -58,6 +59,21 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
+		select {}
+	case "leaves": // the same, and ends
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), helperVar+"=mute")
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		fmt.Printf("grandchild %d\n", c.Process.Pid)
+	case "harness": // starts a process that has a child, says its number, and waits to be killed
+		p, err := Start(config("grandchild"))
+		if err != nil {
+			os.Exit(3)
+		}
+		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
+		fmt.Println(line.Text, err)
 		select {}
 	}
 }
@@ -265,4 +281,79 @@ func TestLogPositions(t *testing.T) {
 	if l.Len() != maxLines+5 || len(l.Since(0)) > maxLines {
 		t.Errorf("%d lines, %d kept", l.Len(), len(l.Since(0)))
 	}
+}
+
+// gone waits until no process has the number that a line names.
+func gone(t *testing.T, line string) {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.Fields(line)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); syscall.Kill(pid, 0) == nil && !zombie(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("process %d is still there", pid)
+		}
+	}
+}
+
+// zombie says whether a process has ended and only its parent has not noticed.
+func zombie(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return err == nil && strings.HasPrefix(state, "Z")
+}
+
+// A harness that is killed cannot clean up. What its servers have started must
+// end all the same.
+func TestNothingOutlivesTheHarness(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperVar+"=harness")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	word := make([]byte, 100)
+	n, err := out.Read(word)
+	if err != nil || !strings.HasPrefix(string(word), "grandchild ") {
+		t.Fatalf("%q, %v", word[:n], err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	gone(t, string(word[:n]))
+}
+
+// What a process leaves behind when it ends by itself does not stay.
+func TestNothingOutlivesTheProcess(t *testing.T) {
+	p := start(t, "leaves")
+	if exit, err := p.Wait(within(t, 30*time.Second)); err != nil || exit.Code != 0 {
+		t.Fatalf("exit %v, %v", exit, err)
+	}
+	gone(t, p.log.Tail(1))
+}
+
+// A signal to a group reaches the server behind a script.
+func TestGroupSignal(t *testing.T) {
+	cfg := config("grandchild")
+	cfg.Group = true
+	p, err := Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(within(t, 30*time.Second)); err != nil || exit.Signal != syscall.SIGTERM {
+		t.Errorf("exit %v, %v", exit, err)
+	}
+	gone(t, line.Text)
 }

@@ -4,8 +4,9 @@
 // It promises lines that the reader of golang.org/x/perf takes without a
 // complaint, every sample in a line of its own, and units that say whether more is
 // better and whether values must be equal. Throughput at a frontier is the
-// benchmark Speed/context=N, what scenarios measure Scenario/NAME. Only passed
-// repetitions have lines: figures of a failed one compare with nothing.
+// benchmark Speed/context=N, a load Load/workload=W/concurrency=N, what scenarios
+// measure Scenario/NAME. Only passed repetitions have lines: figures of a failed one
+// compare with nothing.
 package benchfmt
 
 import (
@@ -31,6 +32,9 @@ func Write(w io.Writer, runs []reports.Log) error {
 		}
 	}
 	for _, log := range runs {
+		if _, err := io.WriteString(w, about(log.Run)); err != nil {
+			return fmt.Errorf("benchfmt: %w", err)
+		}
 		config := configOf(log.Run)
 		for _, r := range log.Results {
 			if r.Verdict != reports.Pass {
@@ -47,13 +51,19 @@ func Write(w io.Writer, runs []reports.Log) error {
 	return nil
 }
 
-// configOf is what benchstat tells runs apart by. goos, goarch and cpu are names
-// that it knows.
+// about is a comment that says which server was measured. As configuration it would
+// keep benchstat from comparing two of them.
+func about(run reports.Run) string {
+	s := run.Server
+	return "# " + value(fmt.Sprintf("ds4bench %s, server %s %s %s", run.Command, s.Version, s.Commit, s.KernelSet)) + "\n"
+}
+
+// configOf is what has to be equal for a comparison: benchstat puts the rest into
+// different tables. goos, goarch and cpu are names that it knows.
 func configOf(run reports.Run) []benchfmt.Config {
 	var list []benchfmt.Config
 	for _, kv := range [][2]string{
-		{"goos", run.Host.OS}, {"goarch", run.Host.Arch}, {"cpu", run.Host.CPU}, {"host", run.Host.Name},
-		{"server", run.Server.Version}, {"commit", run.Server.Commit}, {"model", run.Server.Model}, {"kernels", run.Server.KernelSet},
+		{"goos", run.Host.OS}, {"goarch", run.Host.Arch}, {"cpu", run.Host.CPU}, {"host", run.Host.Name}, {"model", run.Server.Model},
 	} {
 		if v := value(kv[1]); v != "" {
 			list = append(list, benchfmt.Config{Key: kv[0], Value: []byte(v), File: true})
@@ -95,6 +105,10 @@ func word(s string) string {
 // the most samples has.
 func lines(r *reports.Result) []*benchfmt.Result {
 	var out []*benchfmt.Result
+	name := "Scenario/" + word(r.Scenario)
+	if r.Load != nil {
+		name = fmt.Sprintf("Load/workload=%s/concurrency=%d", word(r.Load.Workload), r.Load.Concurrency)
+	}
 	names := r.MetricNames()
 	for i := 0; ; i++ {
 		names = slices.DeleteFunc(names, func(name string) bool { return i >= len(r.Metrics[name].Samples) })
@@ -105,7 +119,7 @@ func lines(r *reports.Result) []*benchfmt.Result {
 		if len(values) == 0 {
 			break
 		}
-		out = append(out, &benchfmt.Result{Name: benchfmt.Name("Scenario/" + word(r.Scenario)), Iters: 1, Values: values})
+		out = append(out, &benchfmt.Result{Name: benchfmt.Name(name), Iters: 1, Values: values})
 	}
 	for _, f := range r.Frontiers {
 		line := &benchfmt.Result{Name: benchfmt.Name(fmt.Sprintf("Speed/context=%d", f.FrontierTokens)), Iters: 1,

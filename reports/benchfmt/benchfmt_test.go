@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
-	for name, want := range map[string]int{"results": 6, "speed": 18} {
+	for name, want := range map[string]int{"results": 6, "speed": 18, "report": 1180} {
 		f, err := reports.ReadFile(filepath.Join("..", "testdata", name+".jsonl"))
 		if err != nil {
 			t.Fatal(err)

@@ -186,7 +186,9 @@ func drawResiduals(list []series) template.HTML {
 	for _, c := range list {
 		for _, r := range c.fit.Residuals {
 			xs = append(xs, float64(r.ContextTokens))
-			most = max(most, math.Abs(100*r.Relative)*1.1)
+			for _, v := range []float64{r.Relative, r.RelativeLo, r.RelativeHi} {
+				most = max(most, math.Abs(100*v)*1.1)
+			}
 		}
 	}
 	f := newFrame("prefill cost, measured against fitted", "context, tokens", "off the line, %", room(xs...), scale{from: -most, to: most})
@@ -196,6 +198,9 @@ func drawResiduals(list []series) template.HTML {
 			x := f.x.place(float64(r.ContextTokens))
 			y := f.y.place(100 * r.Relative)
 			f.s.line(x, f.y.place(0), x, y, "stem "+c.style)
+			if r.RelativeLo < r.RelativeHi {
+				f.whisker(x, f.y.place(100*r.RelativeLo), f.y.place(100*r.RelativeHi), c.style)
+			}
 			f.s.circle(x, y, 4, "median "+c.style, fmt.Sprintf("%s, at %s tokens: %.4f ms per token, fitted %.4f, %+.1f %%",
 				c.name, number(float64(r.ContextTokens)), r.MSPerToken, r.FittedMS, 100*r.Relative))
 		}

@@ -12,9 +12,10 @@ import (
 
 // loadView is the part about requests at the same time.
 type loadView struct {
-	Series []seriesView
-	Charts []chartView
-	Rows   []loadRow
+	Series   []seriesView
+	Charts   []chartView
+	Rows     []loadRow
+	Warnings []string
 }
 
 type chartView struct {
@@ -45,48 +46,46 @@ var loadCharts = []struct{ metric, title, unit string }{
 
 // loads shows what serve-speed measured.
 func (v *view) loads(results []reports.Result) {
+	rows, warnings := stat.ServeRows(results)
+	if len(rows) > maxPoints {
+		v.leftOut(len(rows)-maxPoints, "workload")
+		rows = rows[:maxPoints]
+	}
 	byKey := make(map[loadKey][]reports.Result)
-	var keys []loadKey
 	for _, r := range results {
 		k := loadKey{r.Load.Workload, r.Load.Concurrency}
-		if byKey[k] == nil {
-			keys = append(keys, k)
-		}
 		byKey[k] = append(byKey[k], r)
-	}
-	slices.SortFunc(keys, func(a, b loadKey) int {
-		return cmp.Or(cmp.Compare(a.workload, b.workload), cmp.Compare(a.concurrency, b.concurrency))
-	})
-	if len(keys) > maxPoints {
-		v.leftOut(len(keys)-maxPoints, "workload")
-		keys = keys[:maxPoints]
 	}
 	view := &loadView{}
 	styles := make(map[string]string)
-	for _, k := range keys {
-		if styles[k.workload] == "" && len(styles) < maxSeries {
-			styles[k.workload] = fmt.Sprintf("s%d", len(styles))
-			view.Series = append(view.Series, seriesView{cell(k.workload), styles[k.workload]})
+	for _, r := range rows {
+		if styles[r.Workload] == "" && len(styles) < maxSeries {
+			styles[r.Workload] = fmt.Sprintf("s%d", len(styles))
+			view.Series = append(view.Series, seriesView{cell(r.Workload), styles[r.Workload]})
 		}
-		view.Rows = append(view.Rows, newLoadRow(k, byKey[k]))
+		view.Rows = append(view.Rows, newLoadRow(r))
 	}
 	for _, c := range loadCharts {
-		if list := loadSeries(c.metric, keys, byKey, styles); len(list) > 0 {
+		if list := loadSeries(c.metric, rows, byKey, styles); len(list) > 0 {
 			view.Charts = append(view.Charts, chartView{c.title, drawCurves(c.title+" against concurrency", "requests at a time", c.unit, list)})
 		}
+	}
+	for _, text := range warnings[:min(len(warnings), maxWarnings)] {
+		view.Warnings = append(view.Warnings, printable(clip(text, maxBlock)))
 	}
 	v.Load = view
 }
 
 // loadSeries is one curve per workload through the medians of the repetitions.
-func loadSeries(metric string, keys []loadKey, byKey map[loadKey][]reports.Result, styles map[string]string) []series {
-	var list []series
-	for _, k := range keys {
-		if styles[k.workload] == "" {
+func loadSeries(metric string, rows []stat.ServeRow, byKey map[loadKey][]reports.Result, styles map[string]string) []series {
+	curves := make(map[string]*series)
+	var order []*series
+	for _, row := range rows {
+		if styles[row.Workload] == "" {
 			continue
 		}
 		var medians []float64
-		for _, r := range byKey[k] {
+		for _, r := range byKey[loadKey{row.Workload, row.Concurrency}] {
 			if s, err := stat.Summarize(r.Metrics[metric].Samples); err == nil && r.Verdict == reports.Pass {
 				medians = append(medians, s.Median)
 			}
@@ -95,48 +94,56 @@ func loadSeries(metric string, keys []loadKey, byKey map[loadKey][]reports.Resul
 		if err != nil {
 			continue
 		}
-		name := cell(k.workload)
-		if len(list) == 0 || list[len(list)-1].name != name {
-			list = append(list, series{name: name, style: styles[k.workload]})
+		c := curves[row.Workload]
+		if c == nil {
+			c = &series{name: cell(row.Workload), style: styles[row.Workload]}
+			curves[row.Workload] = c
+			order = append(order, c)
 		}
-		last := &list[len(list)-1]
-		last.points = append(last.points, chartPoint{float64(k.concurrency), s, medians})
+		c.points = append(c.points, chartPoint{float64(row.Concurrency), s, medians})
+	}
+	var list []series
+	for _, c := range order {
+		slices.SortFunc(c.points, func(a, b chartPoint) int { return cmp.Compare(a.x, b.x) })
+		list = append(list, *c)
 	}
 	return list
 }
 
-func newLoadRow(k loadKey, results []reports.Result) loadRow {
-	row := loadRow{Workload: cell(k.workload), Concurrency: number(float64(k.concurrency))}
-	requests, failed := 0, 0
-	all := reports.Group{Results: results}
-	for _, r := range results {
-		requests += r.Load.Requests
-		failed += r.Load.Failed
+func newLoadRow(r stat.ServeRow) loadRow {
+	row := loadRow{
+		Workload: cell(r.Workload), Concurrency: number(float64(r.Concurrency)), Requests: number(float64(r.Requests)), Failed: number(float64(r.Failed)),
+		Output: dash, Goodput: dash, Cached: dash,
+		TTFT: percentiles(r.TTFT), InterToken: percentiles(r.InterToken), EndToEnd: percentiles(r.EndToEnd),
 	}
-	row.Requests, row.Failed = number(float64(requests)), number(float64(failed))
-	row.Output = median(all, reports.MetricOutputTPS)
-	row.Goodput = median(all, reports.MetricGoodput)
-	row.Cached = median(all, reports.MetricCachedPercent)
-	row.TTFT = percentiles(all.Samples(reports.MetricTTFT))
-	row.InterToken = percentiles(all.Samples(reports.MetricInterToken))
-	row.EndToEnd = percentiles(all.Samples(reports.MetricEndToEnd))
+	if r.Output.N > 0 {
+		row.Output = number(r.Output.Median)
+	}
+	if r.HasGoodput {
+		row.Goodput = number(r.Goodput.Median)
+	}
+	if r.HasCached {
+		row.Cached = number(r.Cached.Median)
+	}
 	return row
 }
 
 // percentiles are the median, the 95th and the 99th, as far as there are enough
 // samples for them.
-func percentiles(samples []float64) string {
-	s, err := stat.Summarize(samples)
-	if err != nil {
-		return dash
-	}
-	text := number(s.Median)
-	for _, p := range []float64{95, 99} {
-		if v, err := stat.Percentile(samples, p); err == nil {
-			text += " / " + number(v)
-		} else {
-			text += " / " + dash
+func percentiles(l stat.Latencies) string {
+	text := ""
+	for _, p := range []struct {
+		v   float64
+		has bool
+	}{{l.P50, l.HasP50}, {l.P95, l.HasP95}, {l.P99, l.HasP99}} {
+		if text != "" {
+			text += " / "
 		}
+		if !p.has {
+			text += dash
+			continue
+		}
+		text += number(p.v)
 	}
 	return text
 }

@@ -110,6 +110,10 @@ func newSpeed(runs []reports.Log, opt Options) (*speedView, error) {
 			fitted = append(fitted, p)
 			v.Fits = append(v.Fits, fmt.Sprintf("%s: a prefilled token costs %.4f ms, and %+.4f ms for each 1000 tokens of context before it (R² %.3f)",
 				name, fit.BaseMS, fit.SlopeMS, fit.R2))
+			if k := fit.Knee; k != nil {
+				v.Fits = append(v.Fits, fmt.Sprintf("%s: the growth changes at %s tokens, from %+.4f to %+.4f ms for each 1000 tokens",
+					name, number(float64(k.ContextTokens)), k.SlopeBeforeMS, k.SlopeAfterMS))
+			}
 		}
 		for _, text := range warnings[:min(len(warnings), maxWarnings)] {
 			v.Warnings = append(v.Warnings, printable(clip(name+": "+text, maxBlock)))

@@ -8,6 +8,7 @@ package markdown
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,16 +27,20 @@ const (
 	maxWarnings  = 50
 )
 
-// Write writes one text about all runs.
-func Write(w io.Writer, runs []reports.Log) error {
-	var verdicts, speed, all []reports.Result
+// Write writes one text about all runs, and what was compared in them.
+func Write(w io.Writer, runs []reports.Log, comparisons []*reports.Comparison) error {
+	var verdicts, speed, loads, all []reports.Result
 	for _, run := range runs {
 		all = append(all, run.Results...)
 	}
 	for _, r := range all {
-		if len(r.Frontiers) > 0 {
+		switch {
+		case r.Side != "": // compared
+		case len(r.Frontiers) > 0:
 			speed = append(speed, r)
-		} else {
+		case r.Load != nil:
+			loads = append(loads, r)
+		default:
 			verdicts = append(verdicts, r)
 		}
 	}
@@ -51,36 +56,55 @@ func Write(w io.Writer, runs []reports.Log) error {
 			return fmt.Errorf("markdown: %w", err)
 		}
 	}
+	var err error
+	add := func(title string, write func(w io.Writer) error) { err = errors.Join(err, section(&b, title, write)) }
 	if len(speed) > 0 {
-		var s bytes.Buffer
-		if err := table.Speed(&s, table.Markdown, speed); err != nil {
-			return fmt.Errorf("markdown: %w", err)
-		}
-		rows, notes := splitTable(s.String())
-		fmt.Fprintf(&b, "### Throughput\n\n%s\n", rows)
-		if notes != "" {
-			fence(&b, notes)
-		}
+		add("Throughput", func(w io.Writer) error { return table.Speed(w, table.Markdown, speed) })
+	}
+	if len(loads) > 0 {
+		add("Under load", func(w io.Writer) error { return table.ServeSpeed(w, table.Markdown, loads) })
+	}
+	for _, c := range comparisons {
+		add("Comparison", func(w io.Writer) error { return table.Comparison(w, table.Markdown, c) })
+	}
+	if err != nil {
+		return fmt.Errorf("markdown: %w", err)
 	}
 	problems(&b, all)
 	warnings(&b, all)
-	_, err := w.Write(bounded(b.Bytes()))
-	if err != nil {
+	if _, err := w.Write(bounded(b.Bytes())); err != nil {
 		return fmt.Errorf("markdown: %w", err)
 	}
 	return nil
 }
 
-// splitTable parts the lines of a table from those below it.
-func splitTable(text string) (rows, notes string) {
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "|") {
-			rows += line
-		} else {
-			notes += line
+// section writes tables under a title, and what is said around them below, as it is.
+func section(b *bytes.Buffer, title string, write func(w io.Writer) error) error {
+	var text, notes strings.Builder
+	if err := write(&text); err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "### %s\n\n", title)
+	in := false
+	for line := range strings.Lines(text.String()) {
+		row := strings.HasPrefix(line, "|")
+		switch {
+		case row:
+			b.WriteString(line)
+		case in:
+			b.WriteByte('\n') // a table ends with a blank line
+		}
+		if in = row; !row && strings.TrimSpace(line) != "" {
+			notes.WriteString(line)
 		}
 	}
-	return rows, strings.TrimSpace(notes)
+	if in {
+		b.WriteByte('\n')
+	}
+	if notes.Len() > 0 {
+		fence(b, notes.String())
+	}
+	return nil
 }
 
 // heading says in one line how it came out.

@@ -17,13 +17,13 @@ import (
 var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"results", "speed"} {
+	for _, name := range []string{"results", "speed", "report"} {
 		f, err := reports.ReadFile(filepath.Join("..", "testdata", name+".jsonl"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var buf bytes.Buffer
-		if err := Write(&buf, f.Runs); err != nil {
+		if err := Write(&buf, f.Runs, nil); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, name+".md", buf.Bytes())
@@ -39,7 +39,7 @@ func TestHostileText(t *testing.T) {
 	}
 	skipped := reports.Result{Scenario: evil, Repetition: 1, Verdict: reports.Skipped, Reason: evil}
 	var buf bytes.Buffer
-	if err := Write(&buf, []reports.Log{{Run: reports.Run{Server: reports.Server{Model: "m"}}, Results: []reports.Result{r, skipped}}}); err != nil {
+	if err := Write(&buf, []reports.Log{{Run: reports.Run{Server: reports.Server{Model: "m"}}, Results: []reports.Result{r, skipped}}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	fence := ""
@@ -75,7 +75,7 @@ func TestBounded(t *testing.T) {
 		results = append(results, reports.Result{Scenario: "s", Repetition: 1, Verdict: reports.Fail, Failures: []string{strings.Repeat("é", 9000)}})
 	}
 	var buf bytes.Buffer
-	if err := Write(&buf, []reports.Log{{Results: results}}); err != nil {
+	if err := Write(&buf, []reports.Log{{Results: results}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if buf.Len() > maxBytes || !strings.Contains(buf.String(), "2950 more that did not pass are in the results file") {
@@ -85,7 +85,7 @@ func TestBounded(t *testing.T) {
 
 func TestWriteErrorsSurface(t *testing.T) {
 	full := errors.New("no space left on device")
-	if err := Write(failing{full}, nil); !errors.Is(err, full) {
+	if err := Write(failing{full}, nil, nil); !errors.Is(err, full) {
 		t.Errorf("on a full disk: %v", err)
 	}
 }

@@ -7,6 +7,7 @@
 package prom
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -84,8 +85,15 @@ func label(s string) string {
 
 func (c *collector) collect(runs []reports.Log) error {
 	var all []reports.Result
+	var loads []reports.Result
 	for _, log := range runs {
-		all = append(all, log.Results...)
+		for _, r := range log.Results {
+			if r.Load != nil {
+				loads = append(loads, r)
+			} else {
+				all = append(all, r)
+			}
+		}
 		if err := c.run(log); err != nil {
 			return err
 		}
@@ -95,7 +103,50 @@ func (c *collector) collect(runs []reports.Log) error {
 			return err
 		}
 	}
-	return c.speed(all)
+	return errors.Join(c.speed(all), c.loads(loads))
+}
+
+// loads writes what serve-speed measured, by workload and concurrency.
+func (c *collector) loads(results []reports.Result) error {
+	type key struct {
+		workload    string
+		concurrency int
+	}
+	groups := make(map[key]*reports.Group)
+	for _, r := range results {
+		k := key{r.Load.Workload, r.Load.Concurrency}
+		if groups[k] == nil {
+			groups[k] = &reports.Group{Scenario: r.Scenario}
+		}
+		groups[k].Results = append(groups[k].Results, r)
+	}
+	for k, g := range groups {
+		for _, name := range metricsOf(*g) {
+			s, err := stat.Summarize(g.Samples(name))
+			if err != nil {
+				continue
+			}
+			if err := c.summary("ds4bench_load_value", "A measured quantity of a load: median, and the ends of its 95 % interval where there is one.", s,
+				"workload", k.workload, "concurrency", strconv.Itoa(k.concurrency), "metric", name, "unit", reports.Unit(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// metricsOf lists the metrics of a group.
+func metricsOf(g reports.Group) []string {
+	seen := make(map[string]bool)
+	var names []string
+	for _, r := range g.Results {
+		for _, name := range r.MetricNames() {
+			if !seen[name] {
+				seen[name], names = true, append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // run says which run the figures are of, and when it was.
@@ -128,17 +179,10 @@ func (c *collector) scenario(g reports.Group) error {
 		}
 	}
 	failed := make(map[string]int)
-	metrics := make(map[string]bool)
-	var names []string
 	for _, r := range g.Results {
 		for _, check := range r.Checks {
 			if !check.OK {
 				failed[check.Name]++
-			}
-		}
-		for _, name := range r.MetricNames() {
-			if !metrics[name] {
-				metrics[name], names = true, append(names, name)
 			}
 		}
 	}
@@ -147,7 +191,7 @@ func (c *collector) scenario(g reports.Group) error {
 			return err
 		}
 	}
-	for _, name := range names {
+	for _, name := range metricsOf(g) {
 		s, err := stat.Summarize(g.Samples(name))
 		if err != nil {
 			continue

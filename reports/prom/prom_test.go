@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 // The text is what it was, and what Prometheus's own parser and linter take.
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"results", "speed"} {
+	for _, name := range []string{"results", "speed", "report"} {
 		f, err := reports.ReadFile(filepath.Join("..", "testdata", name+".jsonl"))
 		if err != nil {
 			t.Fatal(err)

@@ -43,7 +43,8 @@ type CompareOptions struct {
 
 // Compare sets two measurements side by side. The rules, for rates and times:
 //
-// A sample is one repetition. The change of B against A is a ratio with an
+// A sample is one repetition; those in which others had the cores that the server
+// wanted are left out, as long as there are enough others. The change of B against A is a ratio with an
 // interval: of measurements in turns the median of the ratios of neighbours with
 // its order statistics, else the Hodges-Lehmann shift of the logarithms. Below
 // EnoughSamples there is none, and nothing can be told. An interval within the
@@ -191,7 +192,7 @@ func estimate(side string, s *series, warnings []string) (reports.Estimate, []st
 		warnings = append(warnings, fmt.Sprintf("%s: the first %d of %d repetitions count", side, maxCompared, n))
 		s.points = s.points[:maxCompared]
 	}
-	samples := s.medians()
+	samples := medians(s.points)
 	e := reports.Estimate{Samples: samples}
 	sum, err := Summarize(samples)
 	if err != nil {
@@ -199,8 +200,8 @@ func estimate(side string, s *series, warnings []string) (reports.Estimate, []st
 	}
 	e.Median, e.Lo, e.Hi, e.HasInterval = sum.Median, sum.Lo, sum.Hi, sum.HasInterval
 	if !reports.Exact(s.unit) {
-		for _, text := range sum.Warnings {
-			warnings = append(warnings, side+": "+text)
+		if sum.N < EnoughSamples {
+			warnings = append(warnings, fmt.Sprintf("%s: %d samples, an interval of the median needs %d", side, sum.N, EnoughSamples))
 		}
 	}
 	return e, warnings
@@ -240,12 +241,20 @@ func judgeCounts(row *reports.ComparisonRow, a, b *series) {
 // measureChange computes the change with its interval, and the U test. It reports
 // whether the sides are apart at the given level.
 func measureChange(row *reports.ComparisonRow, a, b *series, opt CompareOptions, level float64) (apart bool) {
-	x, y := row.A.Samples, row.B.Samples
+	x, leftA := a.calm()
+	y, leftB := b.calm()
 	row.P, row.HasP = mannWhitney(x, y)
-	interval := shift
+	interval, left := shift, leftA+leftB
 	if opt.Paired {
-		x, y = pairs(a, b)
+		x, y, left = pairs(a, b)
 		interval = pairedShift
+	}
+	if left > 0 {
+		what := "repetitions"
+		if opt.Paired {
+			what = "pairs"
+		}
+		row.Warnings = append(row.Warnings, fmt.Sprintf("%d %s do not count: others had the cores that the server wanted", left, what))
 	}
 	if n := min(len(x), len(y)); n < EnoughSamples {
 		row.Warnings = append(row.Warnings, fmt.Sprintf("%d samples, an interval of the change needs %d", n, EnoughSamples))
@@ -314,6 +323,9 @@ func judge(row *reports.ComparisonRow, apart bool, opt CompareOptions) {
 		row.Verdict = reports.Faster
 	case apart:
 		row.Verdict = reports.Slower
+	}
+	if wide := max(-lo, hi); row.Verdict == reports.CannotTell {
+		row.Warnings = append(row.Warnings, fmt.Sprintf("the change may be up to %.0f %%: more samples, or a quieter machine, would tell", wide))
 	}
 	switch {
 	case row.Verdict == reports.Slower && -gain > opt.MaxRegressionPercent:

@@ -36,8 +36,9 @@ type repetition struct {
 // same minute, so that the repetition counts as one sample: its median.
 type point struct {
 	repetition
-	median float64
-	counts []float64 // of exact units, every value
+	median    float64
+	counts    []float64 // of exact units, every value
+	disturbed bool      // others had the cores that the server wanted
 }
 
 // series is one metric over all repetitions.
@@ -75,7 +76,7 @@ func collectResult(all map[seriesKey]*series, r *reports.Result) {
 		key.workload, key.concurrency = r.Load.Workload, r.Load.Concurrency
 	}
 	add := func(key seriesKey, unit string, samples []float64) {
-		p := point{repetition: repetition{r.Repetition, r.Seed}}
+		p := point{repetition: repetition{r.Repetition, r.Seed}, disturbed: disturbed(r)}
 		if reports.Exact(unit) {
 			p.counts = samples
 		}
@@ -117,26 +118,65 @@ func collectResult(all map[seriesKey]*series, r *reports.Result) {
 // comparable.
 const metricEvaluated = "evaluated_tokens"
 
+// Limits beyond which a repetition counts as disturbed. Only both together do:
+// others that are busy on other cores disturb little, and threads of the server that
+// wait for each other are its own affair.
+const (
+	othersPercent = 5
+	waitPercent   = 5
+)
+
+func disturbed(r *reports.Result) bool {
+	m := r.Machine
+	return m != nil && m.OthersPercent > othersPercent && m.WaitPercent > waitPercent
+}
+
 // medians lists one sample per repetition.
-func (s *series) medians() []float64 {
-	out := make([]float64, len(s.points))
-	for i, p := range s.points {
+func medians(points []point) []float64 {
+	out := make([]float64, len(points))
+	for i, p := range points {
 		out[i] = p.median
 	}
 	return out
 }
 
-// pairs returns the medians of the repetitions that both series have.
-func pairs(a, b *series) (as, bs []float64) {
-	of := make(map[int]float64, len(b.points))
-	for _, p := range b.points {
-		of[p.number] = p.median
-	}
-	for _, p := range a.points {
-		if v, ok := of[p.number]; ok {
-			as, bs = append(as, p.median), append(bs, v)
-			delete(of, p.number)
+// calm returns the medians of the repetitions that nobody disturbed, if there are
+// EnoughSamples of them, else all. left is how many were left out.
+func (s *series) calm() (samples []float64, left int) {
+	var quiet []point
+	for _, p := range s.points {
+		if !p.disturbed {
+			quiet = append(quiet, p)
 		}
 	}
-	return as, bs
+	if len(quiet) < EnoughSamples {
+		return medians(s.points), 0
+	}
+	return medians(quiet), len(s.points) - len(quiet)
+}
+
+// pairs returns the medians of the repetitions that both series have: of those that
+// nobody disturbed on either side, if there are EnoughSamples, else all. left is how
+// many were left out.
+func pairs(a, b *series) (as, bs []float64, left int) {
+	of := make(map[int]point, len(b.points))
+	for _, p := range b.points {
+		of[p.number] = p
+	}
+	var calmA, calmB []float64
+	for _, p := range a.points {
+		q, ok := of[p.number]
+		if !ok {
+			continue
+		}
+		delete(of, p.number)
+		as, bs = append(as, p.median), append(bs, q.median)
+		if !p.disturbed && !q.disturbed {
+			calmA, calmB = append(calmA, p.median), append(calmB, q.median)
+		}
+	}
+	if len(calmA) < EnoughSamples {
+		return as, bs, 0
+	}
+	return calmA, calmB, len(as) - len(calmA)
 }

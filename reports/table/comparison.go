@@ -48,9 +48,18 @@ func comparisonCells(r *reports.ComparisonRow) []string {
 		line[7] = fmt.Sprintf("%+.1f to %+.1f %%", r.ChangeLoPercent, r.ChangeHiPercent)
 	}
 	if r.HasP {
-		line[8] = fmt.Sprintf("%.3f", r.P)
+		line[8] = probability(r.P)
 	}
 	return line
+}
+
+// probability shows what is too small for three digits as such.
+func probability(p float64) string {
+	const least = 0.001
+	if p < least {
+		return fmt.Sprintf("<%g", least)
+	}
+	return fmt.Sprintf("%.3f", p)
 }
 
 // conditions says under which the metric was measured.

@@ -63,6 +63,92 @@ func TestSpeedGolden(t *testing.T) {
 	}
 }
 
+// servedResults are repetitions of serve-speed: one workload with enough samples for
+// a p95, one without, one request without an answer.
+func servedResults() []reports.Result {
+	var out []reports.Result
+	for i := range 6 {
+		for _, l := range []reports.Load{
+			{Workload: "independent", Concurrency: 4, Requests: 10, Good: 10, DurationMS: 1000},
+			{Workload: "multi-turn", Concurrency: 1, Requests: 3, Failed: 1, Good: 1, DurationMS: 500},
+		} {
+			l.Objective = reports.Objective{TTFTMS: 500, ITLMS: 50}
+			r := reports.Result{Scenario: "serve-speed", Repetition: i + 1, Verdict: reports.Pass, Load: &l}
+			for j := range l.Requests - l.Failed {
+				ms := float64(100*(i+1) + j)
+				r.AddMetric(reports.MetricTTFT, ms)
+				r.AddMetric(reports.MetricInterToken, ms/10, ms/9)
+				r.AddMetric(reports.MetricEndToEnd, 2*ms)
+			}
+			r.AddMetric(reports.MetricRequestRate, 10+float64(i))
+			r.AddMetric(reports.MetricGoodput, 9+float64(i))
+			r.AddMetric(reports.MetricOutputTPS, 320+float64(i))
+			if l.Workload == "multi-turn" {
+				r.AddMetric(reports.MetricCachedPercent, 66)
+			}
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func TestServeSpeedGolden(t *testing.T) {
+	for style, name := range map[Style]string{Text: "serve.txt", Markdown: "serve.md"} {
+		var buf bytes.Buffer
+		if err := ServeSpeed(&buf, style, servedResults()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, buf.Bytes())
+	}
+}
+
+func TestComparisonGolden(t *testing.T) {
+	c := &reports.Comparison{
+		A: reports.Subject{Name: "./ds4-a", Server: reports.Server{Version: "0.1.0", Model: "ds4-tiny"}}, B: reports.Subject{Name: "./b\x1b[2J"},
+		Paired: true, Confidence: 0.95, MarginPercent: 5, MaxRegressionPercent: 3, Warnings: []string{"A: noisy"},
+		Rows: []reports.ComparisonRow{
+			{Scenario: "speed", FrontierTokens: 512, Metric: "prefill_tps", Unit: "tokens/s", A: reports.Estimate{Samples: make([]float64, 12), Median: 5000},
+				B: reports.Estimate{Samples: make([]float64, 12), Median: 4500}, ChangePercent: -10, ChangeLoPercent: -11, ChangeHiPercent: -9.04,
+				HasInterval: true, P: 0.0004, HasP: true, Verdict: reports.Slower, Regression: reports.ProvenRegression},
+			{Scenario: "serve-speed", Workload: "multi-turn", Concurrency: 8, Metric: "ttft_ms", Unit: "ms", A: reports.Estimate{Samples: make([]float64, 3), Median: 31.5},
+				Verdict: reports.CannotTell, Regression: reports.PossibleRegression, Warnings: []string{"B has no sample"}},
+			{Scenario: "run", Metric: "retries", Unit: "count", Verdict: reports.Same},
+			{Scenario: "run", Metric: "kv_bytes", Unit: "bytes", A: reports.Estimate{Samples: []float64{100}, Median: 100}, B: reports.Estimate{Samples: []float64{101}, Median: 101},
+				ChangePercent: 1, Verdict: reports.Different, Regression: reports.ProvenRegression},
+		},
+	}
+	for style, name := range map[Style]string{Text: "comparison.txt", Markdown: "comparison.md"} {
+		var buf bytes.Buffer
+		if err := Comparison(&buf, style, c); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, buf.Bytes())
+	}
+	if err := Comparison(&full{100}, Text, c); !errors.Is(err, errFull) {
+		t.Errorf("a comparison on a full disk: %v", err)
+	}
+	if err := ServeSpeed(&full{100}, Text, servedResults()); !errors.Is(err, errFull) {
+		t.Errorf("serve-speed on a full disk: %v", err)
+	}
+}
+
+// The ceiling has a column where it is known.
+func TestSpeedShowsTheCeiling(t *testing.T) {
+	results := read(t, "speed.jsonl").Results()
+	for i := range results {
+		results[i].Machine = &reports.Machine{ReadBPS: 2e10}
+		f := results[i].Frontiers
+		f[0].DecodeReadBytes = 1.5e10 / f[0].DecodeTPS
+	}
+	var buf bytes.Buffer
+	if err := Speed(&buf, Text, results); err != nil {
+		t.Fatal(err)
+	}
+	if text := buf.String(); !strings.Contains(text, "of read ceiling") || strings.Count(text, "75 %") != 1 {
+		t.Errorf("printed\n%s", text)
+	}
+}
+
 // Few samples: figures without an interval, and a warning that says so.
 func TestSpeedWithOneSample(t *testing.T) {
 	var buf bytes.Buffer

@@ -333,6 +333,9 @@ func TestCallsOnAnyTokens(t *testing.T) {
 		}
 		ids := tok.EncodeWithControls(turn.String())
 		ids = append(ids, rapid.SliceOfN(rapid.Int32Range(-1, int32(tok.Vocab())), 0, 4).Draw(t, "ids")...)
+		if think, _ := tok.ID(tokenizer.ThinkToken); len(ids) > 0 && ids[0] == think {
+			return // reasoning is not what this is about
+		}
 		s := hear(t, tok, ids)
 		for i, c := range s.calls {
 			if s.block.Good && !json.Valid([]byte(c.Arguments)) {

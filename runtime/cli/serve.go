@@ -128,16 +128,21 @@ func watchSignals(end context.CancelCauseFunc) (stop func()) {
 // listenAndServe binds the address, serves until ctx ends, and shuts down.
 func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
 	cfg := server.Config{
-		Scheduler: st.sched, CacheProblem: st.cacheProblem, Calls: st.calls,
+		Scheduler: st.sched, CacheProblem: st.cacheProblem,
 		Model: server.ModelInfo{
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
-		Version: versionText(), CORS: s.server.CORS, Keys: s.keys, ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
+		Version: versionText(), CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
+		ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
 		Unsafe: server.UnsafeOf(s.faults.Has),
 	}
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store
+	}
+	cfg.Calls = st.calls
+	if s.faults.Has(unsafeForgetCalls) {
+		cfg.Calls = forgetful{st.calls}
 	}
 	srv, err := server.New(cfg)
 	if err != nil {

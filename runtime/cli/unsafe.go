@@ -7,6 +7,7 @@ import (
 
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
+	"ds4/runtime/server"
 )
 
 // What --unsafe takes away. The harness alone uses it, to prove that its
@@ -18,6 +19,7 @@ const (
 	unsafeNoDeadline      = "no-deadline"
 	unsafeRetryForever    = "retry-forever"
 	unsafeProcessIdentity = "process-identity"
+	unsafeForgetCalls     = "forget-calls"
 )
 
 // identity is what segments must have been written with to be of use, unless
@@ -48,3 +50,8 @@ func failureLimit(o stackOptions) int {
 	}
 	return o.recovery.PrefillFailureLimit
 }
+
+// forgetful remembers tool calls and never says so.
+type forgetful struct{ server.CallMemory }
+
+func (forgetful) Lookup(string) ([]byte, bool) { return nil, false }

@@ -13,7 +13,7 @@ import (
 // Every word of --unsafe must take something away in exactly one place, and no
 // package may wait for a word that the flag refuses.
 func TestUnsafeWords(t *testing.T) {
-	asked := []string{unsafeAcceptStale, unsafeNoDeadline, unsafeRetryForever, unsafeProcessIdentity}
+	asked := []string{unsafeAcceptStale, unsafeNoDeadline, unsafeRetryForever, unsafeProcessIdentity, unsafeForgetCalls}
 	note := func(word string) bool { asked = append(asked, word); return true }
 	kvstore.UnsafeOf(note)
 	scheduler.UnsafeOf(note)

@@ -56,8 +56,23 @@ func (c *Client) Base() string { return c.base }
 
 // Message is one turn of a conversation.
 type Message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`   // of an assistant turn
+	ToolCallID string     `json:"tool_call_id,omitempty"` // of a tool's result
+}
+
+// ToolCall is a call that the model made.
+type ToolCall struct {
+	ID       string   `json:"id"`
+	Type     string   `json:"type"`
+	Function Function `json:"function"`
+}
+
+// Function is what a ToolCall calls.
+type Function struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"` // JSON
 }
 
 // Request is a chat completion.
@@ -68,6 +83,7 @@ type Request struct {
 	Temperature float64
 	Seed        uint64 // 0: none sent
 	Thinking    bool
+	Tools       json.RawMessage // offered, as the API has them; nil: none
 	Stream      bool
 	IgnoreEOS   bool // an extension for measurements: answers of MaxTokens exactly
 	// Completions asks /v1/completions, with the texts of the messages as the prompt.
@@ -92,7 +108,8 @@ type Event struct {
 type Answer struct {
 	Text      string
 	Reasoning string
-	Finish    string // stop, length, error
+	Calls     []ToolCall
+	Finish    string // stop, length, tool_calls, error
 	Usage     Usage
 	HasUsage  bool
 
@@ -115,16 +132,17 @@ type Usage struct {
 }
 
 type wireRequest struct {
-	Model         string         `json:"model"`
-	Messages      []Message      `json:"messages,omitempty"`
-	Prompt        string         `json:"prompt,omitempty"`
-	MaxTokens     int            `json:"max_tokens,omitempty"`
-	Temperature   float64        `json:"temperature"`
-	Seed          uint64         `json:"seed,omitempty"`
-	Thinking      *bool          `json:"think,omitempty"`
-	Stream        bool           `json:"stream,omitempty"`
-	IgnoreEOS     bool           `json:"ignore_eos,omitempty"`
-	StreamOptions *streamOptions `json:"stream_options,omitempty"`
+	Model         string          `json:"model"`
+	Messages      []Message       `json:"messages,omitempty"`
+	Prompt        string          `json:"prompt,omitempty"`
+	MaxTokens     int             `json:"max_tokens,omitempty"`
+	Temperature   float64         `json:"temperature"`
+	Seed          uint64          `json:"seed,omitempty"`
+	Thinking      *bool           `json:"think,omitempty"`
+	Tools         json.RawMessage `json:"tools,omitempty"`
+	Stream        bool            `json:"stream,omitempty"`
+	IgnoreEOS     bool            `json:"ignore_eos,omitempty"`
+	StreamOptions *streamOptions  `json:"stream_options,omitempty"`
 }
 
 type streamOptions struct {
@@ -134,6 +152,10 @@ type streamOptions struct {
 type wireDelta struct {
 	Content   string `json:"content"`
 	Reasoning string `json:"reasoning_content"`
+	Calls     []struct {
+		Index int `json:"index"`
+		ToolCall
+	} `json:"tool_calls"`
 }
 
 type wireAnswer struct {
@@ -160,7 +182,7 @@ type wireError struct {
 // encode returns the path and the body of a request.
 func (r *Request) encode() (path string, body []byte, err error) {
 	w := wireRequest{Model: r.Model, Messages: r.Messages, MaxTokens: r.MaxTokens,
-		Temperature: r.Temperature, Seed: r.Seed, Stream: r.Stream, IgnoreEOS: r.IgnoreEOS}
+		Temperature: r.Temperature, Seed: r.Seed, Tools: r.Tools, Stream: r.Stream, IgnoreEOS: r.IgnoreEOS}
 	if w.Model == "" {
 		w.Model = "default"
 	}
@@ -236,8 +258,32 @@ func readWhole(body io.Reader, ans *Answer) error {
 	}
 	ch := w.Choices[0]
 	ans.Text, ans.Reasoning, ans.Finish = ch.Message.Content+ch.Text, ch.Message.Reasoning, ch.Finish
+	for _, c := range ch.Message.Calls {
+		ans.Calls = append(ans.Calls, c.ToolCall)
+	}
 	if w.Usage != nil {
 		ans.Usage, ans.HasUsage = *w.Usage, true
+	}
+	return nil
+}
+
+// maxCalls bounds the tool calls of one answer.
+const maxCalls = 1024
+
+// addCalls adds what a chunk says of tool calls.
+func (a *Answer) addCalls(d wireDelta) error {
+	for _, c := range d.Calls {
+		if c.Index < 0 || c.Index > len(a.Calls) || c.Index >= maxCalls {
+			return fmt.Errorf("%w: tool call %d after %d", ErrIncomplete, c.Index, len(a.Calls))
+		}
+		if c.Index == len(a.Calls) {
+			a.Calls = append(a.Calls, ToolCall{ID: c.ID, Type: c.Type})
+		}
+		f := &a.Calls[c.Index].Function
+		f.Name += c.Function.Name
+		if f.Arguments += c.Function.Arguments; len(f.Arguments) > maxBodyBytes {
+			return fmt.Errorf("%w of %d bytes", ErrTooLarge, maxBodyBytes)
+		}
 	}
 	return nil
 }
@@ -297,10 +343,13 @@ func (c *Client) readStream(body io.Reader, start time.Time, onEvent func(Event)
 			piece, hidden = d.Delta.Content+d.Text, d.Delta.Reasoning
 			text.WriteString(piece)
 			reasoning.WriteString(hidden)
+			if err := ans.addCalls(d.Delta); err != nil {
+				return err
+			}
 			if d.Finish != "" {
 				ans.Finish = d.Finish
 			}
-			if ans.FirstToken == 0 && (piece != "" || hidden != "") {
+			if ans.FirstToken == 0 && (piece != "" || hidden != "" || len(d.Delta.Calls) > 0) {
 				ans.FirstToken = at
 			}
 		}

@@ -54,6 +54,7 @@ var UnsafeSwitches = []string{
 	"no-shrink",        // a full disk costs new segments, not old ones
 	"blame-all",        // who shares a failed pass is guilty of it
 	"oldest-session",   // the session unused for longest makes room, whatever it holds
+	"forget-calls",     // tool calls are rendered anew from what the client sends
 	"leak-goroutines",  // that of a request whose client has gone stays
 	"leak-files",       // restored segments stay open
 	"leak-memory",      // places in conversations to come back to are never dropped

@@ -29,9 +29,10 @@ type Server struct {
 	Host            string
 	Port            int // 0: any free one
 	CORS            bool
-	Sessions        int // live sessions
-	Queue           int // waiting requests
-	Tokens          int // output cap when the request has none
+	NoUI            bool // no page at GET /
+	Sessions        int  // live sessions
+	Queue           int  // waiting requests
+	Tokens          int  // output cap when the request has none
 	ShutdownTimeout time.Duration
 	// ThinkingSampling honours a request's sampling parameters in thinking mode too.
 	ThinkingSampling bool
@@ -42,6 +43,7 @@ func (s *Set) AddServer(v *Server) {
 	s.String(&v.Host, "host", "", defaultHost, checkHost, "listen on `ADDR`: an IPv4 address or localhost")
 	s.Int(&v.Port, "port", "", defaultPort, 0, maxPort, "listen on port `N`; 0 = any free one")
 	s.Bool(&v.CORS, "cors", "", false, "add Access-Control headers")
+	s.Bool(&v.NoUI, "no-ui", "", false, "do not serve the page at /")
 	s.Int(&v.Tokens, "tokens", "n", defaultTokens, 1, maxContext, "at most `N` output tokens when the request has no limit")
 	s.Int(&v.Sessions, "sessions", "", defaultSessions, 1, maxSessions, "keep up to `N` sessions in memory, fewer if they do not fit")
 	s.Int(&v.Queue, "queue", "", defaultQueue, 1, maxQueue, "refuse requests when `N` are waiting")

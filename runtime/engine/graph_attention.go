@@ -135,7 +135,7 @@ func (c *encoder) selectRows(i, tokens int, batch []Sequence) {
 	l := &c.e.layout.layers[i]
 	needed := false
 	for _, q := range batch {
-		needed = needed || (q.Session.Len()+len(q.Tokens))/l.ratio > m.IndexTopK
+		needed = needed || q.Session.selects(q.Session.Len()+len(q.Tokens))
 	}
 	if !needed {
 		return
@@ -150,14 +150,34 @@ func (c *encoder) selectRows(i, tokens int, batch []Sequence) {
 		Heads: uint32(m.IndexHeads), Width: uint32(m.IndexDim), Ratio: uint32(l.ratio),
 		TopK: uint32(m.IndexTopK), Flags: c.e.indexFlags(),
 	}
-	dispatch(c, metal.KernelIndexQuery, grid(tokens), a, s.indexQ)
+	queries, table := s.indexQ, l.index
+	if a.Flags&metal.FlagFP4 != 0 {
+		queries, table = s.wideInt8, l.panels
+		dispatch(c, metal.KernelIndexQuery, grid(tokens), a, s.indexQ, queries)
+	}
 	first := 0
 	for _, q := range batch {
-		a.Row, a.Pos, a.Tokens = uint32(first), uint32(q.Session.Len()), uint32(len(q.Tokens))
-		g := grid((len(q.Tokens) + metal.IndexTokens - 1) / metal.IndexTokens)
-		dispatch(c, metal.KernelIndexSelect, g, a, s.indexQ, s.indexW, q.Session.at(l.index), s.selected)
-		first += len(q.Tokens)
+		pos, n := q.Session.Len(), len(q.Tokens)
+		if q.Session.selects(pos + n) {
+			if a.Flags&metal.FlagFP4 != 0 {
+				c.packIndex(l, q.Session, (pos+n)/l.ratio)
+			}
+			a.Row, a.Pos, a.Tokens = uint32(first), uint32(pos), uint32(n)
+			g := grid((n + metal.IndexTokens - 1) / metal.IndexTokens)
+			dispatch(c, metal.KernelIndexSelect, g, a, queries, s.indexW, q.Session.at(table), s.selected)
+		}
+		first += n
 	}
+}
+
+// packIndex records the packing of a session's index rows up to row to.
+func (c *encoder) packIndex(l *layerLayout, s *Session, to int) {
+	if s.indexed == to {
+		return
+	}
+	a := metal.IndexPackArgs{Width: uint32(c.e.model.IndexDim), From: uint32(s.indexed), To: uint32(to)}
+	panels := (to-1)/metal.IndexPanel - s.indexed/metal.IndexPanel + 1
+	dispatch(c, metal.KernelIndexPack, grid(panels), a, s.at(l.index), s.at(l.panels))
 }
 
 // attend records the attention over each session's rows.

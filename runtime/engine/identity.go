@@ -12,7 +12,7 @@ import (
 // StateRevision is part of the identity of stored state. Raise it when the
 // meaning of exported rows or frontiers changes: when the forward pass, the row
 // formats or the kernels' rounding do.
-const StateRevision = 2
+const StateRevision = 3
 
 // sampleBytes is how much of a tensor's beginning, middle and end is hashed.
 const sampleBytes = 4 << 10

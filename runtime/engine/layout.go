@@ -27,6 +27,7 @@ type layerLayout struct {
 	ring    int
 	comp    uint64 // [compRows][rowBytes]
 	index   uint64 // [compRows][indexRowBytes]
+	panels  uint64 // the same as integers, if the numerics round them to FP4
 	compMax int
 
 	indexRowBytes int
@@ -55,6 +56,9 @@ func newStateLayout(m *model.Model, opt Options) stateLayout {
 		if ratio == 4 {
 			y.indexRowBytes, y.indexPacked = m.IndexDim*floatBytes, l.rows.index
 			y.index = a.take(y.compMax * y.indexRowBytes).Offset
+			if opt.Numerics.IndexerFP4 {
+				y.panels = a.take((y.compMax + metal.IndexPanel - 1) / metal.IndexPanel * metal.IndexPanelBytes(m.IndexDim)).Offset
+			}
 			y.indexFrontier = y.frontierBytes
 			y.addFrontier(m.IndexDim)
 		}

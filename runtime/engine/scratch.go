@@ -83,7 +83,7 @@ func (s *scratch) place(a *arena, m *model.Model, t int) {
 	s.x, s.y = a.f32(t*m.Dim), a.f32(t*m.Dim)
 	s.post, s.comb = a.f32(t*m.HC), a.f32(t*m.HC*m.HC)
 	s.xInt8 = a.int8(t * m.Dim)
-	s.wideInt8 = a.int8(max(t*max(heads, m.QRank, m.OGroups*m.ORank), slots*m.ExpertDim))
+	s.wideInt8 = a.int8(max(t*max(heads, m.QRank, m.OGroups*m.ORank, m.IndexHeads*m.IndexDim), slots*m.ExpertDim))
 	s.qr, s.q, s.kv = a.f32(t*m.QRank), a.f32(t*heads), a.f32(t*m.HeadDim)
 	lanes := 2 * max(m.HeadDim, m.IndexDim)
 	s.compKV, s.compGate = a.f32(t*lanes), a.f32(t*lanes)

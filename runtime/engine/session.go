@@ -23,6 +23,9 @@ type Session struct {
 	// bank is the frontier that holds the committed state, for layers of ratio 4
 	// and 128.
 	bank [2]int
+	// indexed is how many rows of the indexer have their place in a panel, which is
+	// done when they are first needed.
+	indexed int
 }
 
 // Sequence is one session's share of a batch: Tokens are appended to it.
@@ -77,6 +80,7 @@ func (s *Session) Reset() {
 	s.tokens = s.tokens[:0]
 	s.hasLogits = false
 	s.bank = [2]int{}
+	s.indexed = 0
 }
 
 func bankOf(ratio int) int {
@@ -102,9 +106,18 @@ func (s *Session) commit(tokens []int32) {
 	for _, ratio := range [2]int{4, 128} {
 		_, s.bank[bankOf(ratio)] = s.banks(ratio, end/ratio-pos/ratio)
 	}
+	if s.selects(end) {
+		s.indexed = end / indexRatio
+	}
 	s.tokens = append(s.tokens, tokens...)
 	s.logits, s.next, s.hasLogits = s.next, s.logits, true
 }
+
+// indexRatio is the ratio of the layers that have an indexer.
+const indexRatio = 4
+
+// selects reports whether the indexer runs for a step that ends at position end.
+func (s *Session) selects(end int) bool { return end/indexRatio > s.engine.model.IndexTopK }
 
 // checkBatch enforces the rules of Forward and returns the number of tokens.
 func (e *Engine) checkBatch(batch []Sequence) (int, error) {

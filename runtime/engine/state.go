@@ -53,6 +53,7 @@ func (s *Session) Rewind(p *Point) error {
 		s.importFrontier(i, 0, n, p.frontier[i])
 	}
 	s.tokens = s.tokens[:n]
+	s.indexed = min(s.indexed, n/indexRatio)
 	s.hasLogits = p.logits != nil
 	copy(s.logits, p.logits)
 	return nil

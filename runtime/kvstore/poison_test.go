@@ -302,6 +302,11 @@ func TestQuarantineNoteAndBudget(t *testing.T) {
 	if note["why"] != "convicted" || note["error"] != "because" || note["to"] != 32.0 || strings.Contains(string(data), "\xff") {
 		t.Errorf("note %s", data)
 	}
+	list, err := w.s.Quarantined(t.Context())
+	must(t, err)
+	if len(list) != len(got) || list[0].ID != all[len(all)-1] || list[0].Why != "convicted" || list[0].Error != "because" || list[0].To != 32 {
+		t.Errorf("the quarantine is %+v, want the youngest first: %v", list, got)
+	}
 	before := w.s.Stats().QuarantineBytes
 	w.reopen()
 	if after := w.s.Stats(); after.QuarantineBytes != before || after.QuarantineFiles != len(got) {

@@ -1,6 +1,9 @@
 package kvstore
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"sort"
 	"time"
 )
@@ -123,6 +126,27 @@ type Entry struct {
 	LastUsed time.Time `json:"last_used"`
 	Strikes  int       `json:"strikes"`
 	State    string    `json:"state"`
+}
+
+// maxJailShown bounds what Quarantined reads.
+const maxJailShown = 256
+
+// Quarantined lists the segments that are not trusted any more, the latest first, at
+// most maxJailShown of them. It reads the notes beside them, which the store does not
+// keep in memory.
+func (s *Store) Quarantined(ctx context.Context) ([]JailInfo, error) {
+	s.mu.Lock()
+	off := s.disabled != ""
+	s.mu.Unlock()
+	if off {
+		return nil, nil // there may be no folder at all
+	}
+	look := Survey{fs: s.fs}
+	if err := look.walkJail(ctx, s.dir); err != nil {
+		return nil, fmt.Errorf("kvstore: quarantine: %w", err)
+	}
+	slices.Reverse(look.Quarantined)
+	return look.Quarantined[:min(len(look.Quarantined), maxJailShown)], nil
 }
 
 // List returns the segments, parents before children, by position then id.

@@ -84,6 +84,20 @@ func (s *Sampler) Greedy(logits []float32) int32 {
 	return argmax(logits)
 }
 
+// GreedyOf is Greedy among the tokens that a test passes; NoToken if none does.
+func (s *Sampler) GreedyOf(logits []float32, allowed func(id int32) bool) int32 {
+	if s.params.Temperature != 0 {
+		s.rng.Uint64()
+	}
+	best, at := float32(math.Inf(-1)), int32(NoToken)
+	for i, x := range logits {
+		if x > best && finite(x) && allowed(int32(i)) {
+			best, at = x, int32(i)
+		}
+	}
+	return at
+}
+
 // finite is false for NaN and both infinities.
 func finite(x float32) bool { return x-x == 0 }
 

@@ -23,7 +23,7 @@ func (s *Scheduler) admit() {
 			continue
 		}
 		j.started = time.Now()
-		j.answer, j.sampler = newAnswer(s.tok, j.req), newSampler(j.req)
+		s.newAnswer(j)
 		s.active = append(s.active, j)
 		s.begin(j)
 	}
@@ -115,6 +115,7 @@ func (s *Scheduler) retry(j *job) {
 	if j.slot != nil && j.slot.job == j {
 		j.slot.job = nil
 	}
+	s.newAnswer(j)
 	s.begin(j)
 }
 

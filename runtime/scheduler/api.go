@@ -36,6 +36,11 @@ type Request struct {
 	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
 	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
 	Tools     bool     // tools were offered: blocks of calls in the answer become events and end it
+	ToolUse   ToolUse
+	// Logprobs asks for the probabilities of visible tokens, and of the TopLogprobs most
+	// likely ones in the place of each.
+	Logprobs    bool
+	TopLogprobs int
 	// IgnoreEOS keeps decoding past the end of turn, for measurements only.
 	IgnoreEOS bool
 }
@@ -68,9 +73,10 @@ const (
 type Event struct {
 	Kind        EventKind
 	Text        string
-	Index       int // of a call, from 0
-	Done, Total int // tokens
-	Cached      int // of EventPrefill: tokens of the prompt that are reused, besides Total
+	Index       int            // of a call, from 0
+	Logprobs    []TokenLogprob // of EventText, if they were asked for
+	Done, Total int            // tokens
+	Cached      int            // of EventPrefill: tokens of the prompt that are reused, besides Total
 	Result      *Result
 	Err         error
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"slices"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/sample"
 )
 
@@ -18,7 +19,7 @@ func (s *Scheduler) decoded(j *job) {
 	s.uncured = 0
 	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
 	s.saveSegment(j)
-	id := j.sample()
+	id := s.sample(j)
 	if id == sample.NoToken {
 		s.jobFailed(j, stageDecode, errGarbage)
 		return
@@ -37,8 +38,12 @@ func (s *Scheduler) take(j *job, id int32) {
 	if j.answer.parts.Reasoning() {
 		j.slot.hidden = true
 	}
+	s.logprob(j, id)
 	events, stopped := j.answer.push(id)
 	s.emit(j, events)
+	if n := len(events); n > 0 && events[n-1].Kind == EventCallEnd && j.req.ToolUse.Single {
+		s.force(j, chat.CallsEnd())
+	}
 	switch {
 	case stopped:
 		s.complete(j, FinishStop)
@@ -56,17 +61,8 @@ func (s *Scheduler) take(j *job, id int32) {
 	}
 }
 
-// sample draws the next token: what the format of tool calls prescribes greedily, all
-// else as the request wants it.
-func (j *job) sample() int32 {
-	logits := j.slot.sess.Logits()
-	if j.answer.parts.Syntax() {
-		return j.sampler.Greedy(logits)
-	}
-	return j.sampler.Sample(logits)
-}
-
 func (s *Scheduler) emit(j *job, events []Event) {
+	j.addLogprobs(events)
 	for _, e := range events {
 		j.out.put(e)
 	}

@@ -54,16 +54,18 @@ type job struct {
 	shortened   bool // the second, shorter chain is being restored
 	restoreTime time.Duration
 
-	sampler *sample.Sampler
-	answer  *answer
-	block   chat.Block // of tool calls, at the end
-	problem Problem
-	short   bool  // the limit of tokens, or the context's room, ended it
-	next    int32 // sampled, not yet evaluated
-	sampled int
-	decode  time.Duration
-	sent    bool // the client has seen content
-	alone   bool // the next token, or the prompt, must not share a pass
+	sampler  *sample.Sampler
+	answer   *answer
+	forced   []int32        // tokens that come next, whatever the logits
+	logprobs []TokenLogprob // of tokens whose text was not shown yet
+	block    chat.Block     // of tool calls, at the end
+	problem  Problem
+	short    bool  // the limit of tokens, or the context's room, ended it
+	next     int32 // sampled, not yet evaluated
+	sampled  int
+	decode   time.Duration
+	sent     bool // the client has seen content
+	alone    bool // the next token, or the prompt, must not share a pass
 
 	lastChunk struct { // of the "decoding" log line
 		at, sampled int

@@ -46,6 +46,7 @@ func (last *Event) merge(e Event) bool {
 		*last = e
 	case EventText, EventReasoning, EventArguments:
 		last.Text += e.Text
+		last.Logprobs = append(last.Logprobs, e.Logprobs...)
 	default:
 		return false
 	}

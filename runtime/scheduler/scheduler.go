@@ -13,6 +13,7 @@ import (
 	"ds4/runtime/engine"
 	"ds4/runtime/failpoint"
 	"ds4/runtime/kvstore"
+	"ds4/runtime/sample"
 	"ds4/runtime/tokenizer"
 )
 
@@ -125,6 +126,14 @@ func prepare(eng *engine.Engine, tok *tokenizer.Tokenizer, store *kvstore.Store,
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
 	return s, nil
+}
+
+// endThink is the token that ends reasoning.
+func (s *Scheduler) endThink() int32 {
+	if id, ok := s.tok.ID(tokenizer.EndThinkToken); ok {
+		return id
+	}
+	return sample.NoToken
 }
 
 // backend is the word for the device in error messages.
@@ -279,6 +288,7 @@ func (s *Scheduler) gauges() {
 	}
 	s.count.add(func(st *Stats) {
 		st.ActiveRequests, st.LiveSessions = len(s.active), live
+		st.Sessions = s.sessions(st.Sessions)
 		st.RangesFailing, st.MaxStreak = failing, longest
 	})
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +30,7 @@ type Stats struct {
 	QueueDepth     int // gauge: requests waiting
 	ActiveRequests int // gauge: requests that hold a session
 	LiveSessions   int // gauge: sessions with at least one position
+	Sessions       []Session
 
 	Requests  map[string]uint64 // by outcome: stop, length, error, cancelled, rejected, shutdown
 	Reuse     map[string]uint64 // completed prefills by source, see the Source constants
@@ -84,6 +86,7 @@ func (c *counters) snapshot() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.s
+	s.Sessions = slices.Clone(c.s.Sessions)
 	s.Requests, s.Reuse, s.Failures = maps.Clone(s.Requests), maps.Clone(s.Reuse), maps.Clone(s.Failures)
 	return s
 }

@@ -188,7 +188,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	if pos < j.total() {
 		return
 	}
-	first := j.sample()
+	first := s.sample(j)
 	if first == sample.NoToken {
 		s.jobFailed(j, stagePrefill, errGarbage)
 		return

@@ -94,6 +94,9 @@ func checkRequest(r *Request) error {
 			return fmt.Errorf("scheduler: %w: a stop string is not UTF-8", ErrRequest)
 		}
 	}
+	if r.TopLogprobs < 0 || r.TopLogprobs > MaxTopLogprobs {
+		return fmt.Errorf("scheduler: %w: %d top logprobs, the limit is %d", ErrRequest, r.TopLogprobs, MaxTopLogprobs)
+	}
 	if err := r.Sampling.Validate(); err != nil {
 		return fmt.Errorf("scheduler: %w: %w", ErrRequest, err)
 	}

@@ -43,7 +43,7 @@ func (q *anthropicRequest) field(r *jsonReader, name string) (err error) {
 	case "tools":
 		q.tools, err = readAnthropicTools(r, name)
 	case "tool_choice":
-		q.toolChoice, err = readChoiceType(r, name)
+		err = q.readChoice(r, name)
 	case "stop_sequences":
 		q.stop, err = readStop(r)
 	case "output_config":
@@ -94,21 +94,43 @@ func readAnthropicThinking(r *jsonReader, path string) (on *bool, err error) {
 	return on, err
 }
 
-// readChoiceType reads {"type": "..."}. The model cannot be made to call a tool, but
-// clients of this API that want a call do not rely on one: any word but none leaves it
-// to the model.
-func readChoiceType(r *jsonReader, path string) (choice chat.ToolChoice, err error) {
-	err = r.optionalObject(path, func(name string) error {
-		if name != "type" {
-			return r.skip()
-		}
-		word, _, err := r.str(path + ".type")
-		if word == "none" {
-			choice.Kind = chat.ChoiceNone
+// readChoice reads {"type": "auto" | "any" | "tool" | "none", "name": "..."}.
+func (q *anthropicRequest) readChoice(r *jsonReader, path string) error {
+	var word, name string
+	var single *bool
+	err := r.optionalObject(path, func(field string) (err error) {
+		switch field {
+		case "type":
+			word, _, err = r.str(path + ".type")
+		case "name":
+			name, _, err = r.str(path + ".name")
+		case "disable_parallel_tool_use":
+			single, err = r.boolean(path + "." + field)
+		default:
+			err = r.skip()
 		}
 		return err
 	})
-	return choice, err
+	if err != nil {
+		return err
+	}
+	if single != nil {
+		parallel := !*single
+		q.parallel = &parallel
+	}
+	q.toolChoice = chat.ToolChoice{}
+	switch word {
+	case "", "auto":
+	case "none":
+		q.toolChoice.Kind = chat.ChoiceNone
+	case "any":
+		q.toolChoice.Kind = chat.ChoiceRequired
+	case "tool":
+		q.toolChoice = chat.ToolChoice{Kind: chat.ChoiceNamed, Name: name}
+	default:
+		return badField(path+".type", "want auto, any, tool or none, got %.32q", word)
+	}
+	return nil
 }
 
 // readAnthropicTools reads the tools that a request offers. Those with a type of their

@@ -101,6 +101,33 @@ func TestAnthropicSettings(t *testing.T) {
 	}
 }
 
+// TestAnthropicChoice: what the client wants of the tools.
+func TestAnthropicChoice(t *testing.T) {
+	const tools = `"tools":[{"name":"f"}],` + hiTurn + `}`
+	for choice, want := range map[string]chat.ToolChoice{
+		`null`:                       {},
+		`{"type":"auto"}`:            {},
+		`{"type":"none"}`:            {Kind: chat.ChoiceNone},
+		`{"type":"any"}`:             {Kind: chat.ChoiceRequired},
+		`{"type":"tool","name":"f"}`: {Kind: chat.ChoiceNamed, Name: "f"},
+	} {
+		q, err := parseAnthropicRequest([]byte(`{"tool_choice":` + choice + `,` + tools))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if turn, err := q.turn(); err != nil || turn.choice != want || turn.oneCall || turn.idPrefix != "toolu_" {
+			t.Errorf("%s: %+v, %v", choice, turn, err)
+		}
+	}
+	q, err := parseAnthropicRequest([]byte(`{"tool_choice":{"type":"auto","disable_parallel_tool_use":true},` + tools))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if turn, err := q.turn(); err != nil || !turn.oneCall {
+		t.Errorf("%+v, %v", turn, err)
+	}
+}
+
 // TestBadAnthropicRequests: every refusal says what and where.
 func TestBadAnthropicRequests(t *testing.T) {
 	turn := func(role, content string) string {
@@ -132,6 +159,8 @@ func TestBadAnthropicRequests(t *testing.T) {
 		{"thinking", `{"thinking":true,` + hiTurn + `}`, "thinking: want an object, got true"},
 		{"thinking type", `{"thinking":{"type":"always"},` + hiTurn + `}`, `thinking.type: want enabled, disabled or adaptive, got "always"`},
 		{"effort", `{"output_config":{"effort":"heroic"},` + hiTurn + `}`, "effort"},
+		{"choice type", `{"tool_choice":{"type":"never"},` + hiTurn + `}`, `tool_choice.type: want auto, any, tool or none, got "never"`},
+		{"unknown tool", `{"tool_choice":{"type":"tool","name":"f"},` + hiTurn + `}`, `tool_choice: "f" is none of the request's tools`},
 		{"choice", `{"tool_choice":"none",` + hiTurn + `}`, "tool_choice: want an object, got a string"},
 		{"tools", `{"tools":{},` + hiTurn + `}`, "tools: want an array, got an object"},
 		{"tool", `{"tools":["f"],` + hiTurn + `}`, "tools[0]: want an object, got a string"},

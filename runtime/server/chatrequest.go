@@ -7,6 +7,7 @@ import (
 
 	"ds4/runtime/chat"
 	"ds4/runtime/sample"
+	"ds4/runtime/scheduler"
 )
 
 // Limits of one chat request. The body limit bounds them all; these give the
@@ -46,6 +47,10 @@ type chatRequest struct {
 	effort       string
 	tools        []chat.Tool
 	toolChoice   chat.ToolChoice
+	parallel     *bool // parallel_tool_calls
+	logprobs     *bool
+	topLogprobs  *int64
+	format       string // of the response: response_format.type
 }
 
 // parseChatRequest reads and checks a request body. Errors are *apiError with
@@ -103,6 +108,14 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 		q.tools, err = readTools(r)
 	case "tool_choice":
 		q.toolChoice, err = readToolChoice(r)
+	case "parallel_tool_calls":
+		q.parallel, err = r.boolean(name)
+	case "logprobs":
+		q.logprobs, err = r.boolean(name)
+	case "top_logprobs":
+		q.topLogprobs, err = r.integer(name)
+	case "response_format":
+		q.format, err = readFormat(r)
 	default:
 		err = r.skip()
 	}
@@ -118,6 +131,14 @@ func (q *chatRequest) check() error {
 		return badField("messages", "want at least one message")
 	case len(q.model) > maxModelBytes:
 		return badField("model", "longer than %d bytes", maxModelBytes)
+	}
+	if n := q.topLogprobs; n != nil && (*n < 0 || *n > scheduler.MaxTopLogprobs) {
+		return badField("top_logprobs", "want 0 to %d, got %d", scheduler.MaxTopLogprobs, *n)
+	} else if n != nil && *n > 0 && (q.logprobs == nil || !*q.logprobs) {
+		return badField("top_logprobs", "needs logprobs true")
+	}
+	if q.format != "" && q.format != "text" {
+		return badField("response_format", "type %.32q is not supported; only text is", q.format)
 	}
 	if err := checkChoice(q.toolChoice, q.tools); err != nil {
 		return err
@@ -143,13 +164,19 @@ func (q *chatRequest) turn() (*turn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &turn{
+	t := &turn{
 		kind: "chat", param: "messages", messages: q.messages,
 		tools: q.tools, choice: q.toolChoice, idPrefix: "call_",
+		oneCall:  q.parallel != nil && !*q.parallel,
 		thinking: mode, sampling: q.params(), seed: q.seed, stop: q.stop, maxTokens: q.outputLimit(),
 		// For the time of a decode whose length must be known.
 		ignoreEOS: q.ignoreEOS != nil && *q.ignoreEOS,
-	}, nil
+		logprobs:  q.logprobs != nil && *q.logprobs,
+	}
+	if q.topLogprobs != nil {
+		t.topLogprobs = int(*q.topLogprobs)
+	}
+	return t, nil
 }
 
 // outputLimit is the client's cap on sampled tokens, nil without one.
@@ -261,6 +288,27 @@ func readStreamOptions(r *jsonReader) (usage *bool, err error) {
 		return err
 	})
 	return usage, err
+}
+
+// readFormat reads {"type": ...} and returns the type; the rest of it does not matter, as
+// only text is supported.
+func readFormat(r *jsonReader) (format string, err error) {
+	const path = "response_format"
+	tok, err := r.next()
+	if err != nil || tok == nil {
+		return "", err
+	}
+	if tok != json.Delim('{') {
+		return "", badField(path, "want an object, got %s", kind(tok))
+	}
+	err = r.fields(func(name string) (err error) {
+		if name != "type" {
+			return r.skip()
+		}
+		format, _, err = r.str(path + ".type")
+		return err
+	})
+	return format, err
 }
 
 // readThinking reads true, false or {"type": "enabled" | "disabled"}.

@@ -21,7 +21,9 @@ func (c *chatStream) event(b []byte, e turnEvent) []byte {
 	b = c.begin(b)
 	switch e.Kind {
 	case scheduler.EventText:
-		b = c.delta(b, chunkDelta{Content: e.Text})
+		chunk := c.chunk(chunkDelta{Content: e.Text}, nil)
+		chunk.Choices[0].Logprobs = c.logprobsOf(e.Logprobs)
+		b = appendData(b, chunk)
 	case scheduler.EventReasoning:
 		b = c.delta(b, chunkDelta{Reasoning: e.Text})
 	case scheduler.EventCall:

@@ -2,7 +2,11 @@ package server
 
 import (
 	"context"
+	"math"
 	"net/http"
+	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"ds4/runtime/kvstore"
@@ -12,6 +16,7 @@ import (
 type Store interface {
 	Stats() kvstore.Stats
 	List() []kvstore.Entry
+	Quarantined(ctx context.Context) ([]kvstore.JailInfo, error)
 	HoldingKey() string // of the folder's lock file; "" if this process may not write
 	Purge(ctx context.Context, sel kvstore.Selection) (kvstore.PurgeReport, error)
 	Readmit(name string) (kvstore.FileRef, error)
@@ -30,7 +35,21 @@ type kvBody struct {
 	QuarantineFiles int         `json:"quarantine_files"`
 	ForeignBytes    int64       `json:"foreign_bytes"`
 	Recovery        *kvRecovery `json:"recovery,omitempty"` // of this process's start
+	Quarantine      []kvJailed  `json:"quarantine"`         // the latest first
+	Segments        int         `json:"segments"`           // all of them, whatever limit says of entries
 	Entries         []kvEntry   `json:"entries"`
+}
+
+// kvJailed is a segment that is not trusted any more, and why.
+type kvJailed struct {
+	Name    string    `json:"name"` // for POST /v1/kv/restore
+	Since   time.Time `json:"since"`
+	Why     string    `json:"why"`
+	Error   string    `json:"error,omitempty"`
+	From    int       `json:"from"`
+	To      int       `json:"to"`
+	Bytes   int64     `json:"bytes"`
+	Strikes int       `json:"strikes"`
 }
 
 type kvRecovery struct {
@@ -60,9 +79,68 @@ type kvEntry struct {
 	LastUsed time.Time `json:"last_used"`
 }
 
-// handleKV serves GET /v1/kv.
-func (s *Server) handleKV(w http.ResponseWriter, _ *http.Request) error {
-	body := kvBody{Reason: s.cfg.CacheProblem, Entries: []kvEntry{}}
+// jail remembers the quarantine as it was read last: whoever watches asks every
+// few seconds, and it is read from files.
+type jail struct {
+	mu    sync.Mutex
+	files int
+	bytes int64
+	list  []kvJailed
+}
+
+// read returns the quarantine, from its files only if it has changed.
+func (j *jail) read(ctx context.Context, store Store, st kvstore.Stats) ([]kvJailed, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.list != nil && j.files == st.QuarantineFiles && j.bytes == st.QuarantineBytes {
+		return j.list, nil
+	}
+	infos, err := store.Quarantined(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]kvJailed, 0, len(infos))
+	for _, q := range infos {
+		list = append(list, kvJailed{q.Name, q.Since.UTC(), q.Why, q.Error, q.From, q.To, q.Bytes, q.Strikes})
+	}
+	j.files, j.bytes, j.list = st.QuarantineFiles, st.QuarantineBytes, list
+	return list, nil
+}
+
+// entryLimit reads ?limit=N of a listing; without one there is none.
+func entryLimit(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return math.MaxInt, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, badField("limit", "%.20q is no number of entries", text)
+	}
+	return n, nil
+}
+
+// latest returns the n entries that were used last, in the order of the list.
+func latest(list []kvstore.Entry, n int) []kvstore.Entry {
+	if len(list) <= n {
+		return list
+	}
+	byUse := slices.Clone(list)
+	slices.SortStableFunc(byUse, func(a, b kvstore.Entry) int { return b.LastUsed.Compare(a.LastUsed) })
+	keep := make(map[string]bool, n)
+	for _, e := range byUse[:n] {
+		keep[e.ID] = true
+	}
+	return slices.DeleteFunc(list, func(e kvstore.Entry) bool { return !keep[e.ID] })
+}
+
+// handleKV serves GET /v1/kv; with ?limit=N the entries are those used last.
+func (s *Server) handleKV(w http.ResponseWriter, r *http.Request) error {
+	limit, err := entryLimit(r)
+	if err != nil {
+		return err
+	}
+	body := kvBody{Reason: s.cfg.CacheProblem, Entries: []kvEntry{}, Quarantine: []kvJailed{}}
 	if s.cfg.Store == nil {
 		if body.Reason == "" {
 			body.Reason = "the server was started without a disk cache"
@@ -81,7 +159,12 @@ func (s *Server) handleKV(w http.ResponseWriter, _ *http.Request) error {
 		},
 		Entries: []kvEntry{},
 	}
-	for _, e := range s.cfg.Store.List() {
+	if body.Quarantine, err = s.jail.read(r.Context(), s.cfg.Store, st); err != nil {
+		return fromStore(err)
+	}
+	list := s.cfg.Store.List()
+	body.Segments = len(list)
+	for _, e := range latest(list, limit) {
 		body.Entries = append(body.Entries, kvEntry{
 			ID: e.ID, Parent: e.Parent, From: e.From, To: e.To, Tokens: e.To - e.From, Bytes: e.Bytes,
 			Verdict: e.State, Strikes: e.Strikes, Hits: e.Hits, Created: e.Created, LastUsed: e.LastUsed,

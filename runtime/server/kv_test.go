@@ -33,6 +33,11 @@ func (testStore) List() []kvstore.Entry {
 	}
 }
 
+func (testStore) Quarantined(context.Context) ([]kvstore.JailInfo, error) {
+	return []kvstore.JailInfo{{Name: "cc33.1700000000.corrupt", ID: "cc33", Since: time.Unix(1_700_000_000, 0), Why: "corrupt", Error: "checksum of raw",
+		From: 0, To: 512, Strikes: 1, Bytes: 100}}, nil
+}
+
 func (testStore) HoldingKey() string { return "the-key" }
 
 func (testStore) Purge(context.Context, kvstore.Selection) (kvstore.PurgeReport, error) {

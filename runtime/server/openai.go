@@ -17,6 +17,7 @@ type answer struct {
 	created      int64 // unix seconds
 	model        string
 	includeUsage bool
+	logprobs     bool
 }
 
 // chatCompletion is the answer in one piece.
@@ -31,9 +32,10 @@ type chatCompletion struct {
 }
 
 type fullChoice struct {
-	Index        int         `json:"index"`
-	Message      fullMessage `json:"message"`
-	FinishReason string      `json:"finish_reason"`
+	Index        int             `json:"index"`
+	Message      fullMessage     `json:"message"`
+	Logprobs     *choiceLogprobs `json:"logprobs,omitempty"`
+	FinishReason string          `json:"finish_reason"`
 }
 
 type fullMessage struct {
@@ -66,9 +68,10 @@ type chatChunk struct {
 }
 
 type chunkChoice struct {
-	Index        int        `json:"index"`
-	Delta        chunkDelta `json:"delta"`
-	FinishReason *string    `json:"finish_reason"`
+	Index        int             `json:"index"`
+	Delta        chunkDelta      `json:"delta"`
+	Logprobs     *choiceLogprobs `json:"logprobs,omitempty"`
+	FinishReason *string         `json:"finish_reason"`
 }
 
 type chunkDelta struct {
@@ -193,6 +196,7 @@ func (s *Server) newAnswer(q *chatRequest) *answer {
 		created:      s.cfg.Now().Unix(),
 		model:        model,
 		includeUsage: q.wantsUsage(),
+		logprobs:     q.logprobs != nil && *q.logprobs,
 	}
 }
 
@@ -207,7 +211,7 @@ func (a *answer) completion(full *wholeAnswer) *chatCompletion {
 	}
 	return &chatCompletion{
 		ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model,
-		Choices: []fullChoice{{Message: m, FinishReason: full.result.Finish}},
+		Choices: []fullChoice{{Message: m, Logprobs: a.logprobsOf(full.logprobs), FinishReason: full.result.Finish}},
 		Usage:   newUsage(full.result),
 		Timings: newTimings(full.result),
 	}

@@ -2,9 +2,9 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
-	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -43,10 +43,10 @@ func (s *Server) handleResponses(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) newResponse(q *responsesRequest) response {
 	r := response{
 		ID: s.newID("resp_"), Object: "response", CreatedAt: s.cfg.Now().Unix(), Status: statusInProgress,
-		Model: s.modelName(q.model), MaxOutput: q.outputLimit(), Output: []outputItem{}, Parallel: true, ToolChoice: "auto",
+		Model: s.modelName(q.model), MaxOutput: q.outputLimit(), Output: []outputItem{}, Parallel: q.parallel == nil || *q.parallel,
 	}
-	if q.toolChoice.Kind == chat.ChoiceNone {
-		r.ToolChoice = "none"
+	if r.ToolChoice = q.choice; r.ToolChoice == nil {
+		r.ToolChoice = json.RawMessage(`"auto"`)
 	}
 	if q.effort != "" {
 		r.Reasoning.Effort = &q.effort

@@ -31,7 +31,7 @@ type response struct {
 	Previous     *string            `json:"previous_response_id"`
 	Reasoning    responseReasoning  `json:"reasoning"`
 	Store        bool               `json:"store"`
-	ToolChoice   string             `json:"tool_choice"`
+	ToolChoice   json.RawMessage    `json:"tool_choice"` // as the client sent it
 	Usage        *responsesUsage    `json:"usage"`
 	Timings      *timings           `json:"timings,omitempty"`
 }

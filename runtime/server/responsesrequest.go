@@ -41,6 +41,9 @@ func parseResponsesRequest(body []byte) (*responsesRequest, error) {
 	if err := q.converse(); err != nil {
 		return nil, err
 	}
+	if err := q.choose(); err != nil {
+		return nil, err
+	}
 	if err := q.check(); err != nil {
 		return nil, err
 	}
@@ -72,7 +75,7 @@ func (q *responsesRequest) field(r *jsonReader, name string) (err error) {
 		if raw, err = r.raw(); raw != nil {
 			q.refused = name
 		}
-	case "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stream", "ignore_eos":
+	case "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stream", "parallel_tool_calls", "ignore_eos":
 		err = q.chatRequest.field(r, name)
 	default:
 		err = r.skip()
@@ -95,8 +98,7 @@ func (q *responsesRequest) readReasoning(r *jsonReader, path string) error {
 	})
 }
 
-// checkState refuses what needs a server that remembers, and choices of tools that a
-// model cannot be forced to.
+// checkState refuses what needs a server that remembers.
 func (q *responsesRequest) checkState() error {
 	switch {
 	case q.refused != "":
@@ -107,20 +109,52 @@ func (q *responsesRequest) checkState() error {
 		return missing("input")
 	case q.maxOutput != nil && *q.maxOutput < 1:
 		return badField("max_output_tokens", "want at least 1, got %d; leave it out for the server's default", *q.maxOutput)
-	case q.choice == nil:
+	}
+	return nil
+}
+
+// choose reads the choice of tools: a word, or an object that names one of them. It
+// needs to know them, since the model may know them by other names.
+func (q *responsesRequest) choose() error {
+	const path = "tool_choice"
+	if q.choice == nil {
 		return nil
 	}
 	var word string
-	if json.Unmarshal(q.choice, &word) != nil {
-		return badField("tool_choice", "forced tool_choice not supported")
+	if json.Unmarshal(q.choice, &word) == nil {
+		switch word {
+		case "auto":
+		case "none":
+			q.toolChoice.Kind = chat.ChoiceNone
+		case "required":
+			q.toolChoice.Kind = chat.ChoiceRequired
+		default:
+			return badField(path, "tool_choice=%.32s not supported", word)
+		}
+		return nil
 	}
-	switch word {
-	case "auto":
-	case "none":
-		q.toolChoice.Kind = chat.ChoiceNone
-	default:
-		return badField("tool_choice", "tool_choice=%.32s not supported", word)
+	var kind, namespace, name string
+	r := newJSONReader(q.choice)
+	err := r.optionalObject(path, func(field string) (err error) {
+		switch field {
+		case "type":
+			kind, _, err = r.str(path + ".type")
+		case "namespace":
+			namespace, _, err = r.str(path + ".namespace")
+		case "name":
+			name, _, err = r.str(path + ".name")
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	if kind != "function" && kind != "custom" {
+		return badField(path+".type", "want function or custom, got %.32q", kind)
+	}
+	q.toolChoice = chat.ToolChoice{Kind: chat.ChoiceNamed, Name: q.declared.spoken(namespace, name)}
 	return nil
 }
 

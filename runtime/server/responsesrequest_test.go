@@ -117,6 +117,28 @@ func TestResponsesTools(t *testing.T) {
 	}
 }
 
+// TestResponsesChoice: a tool that must be called is known to the model by its own name
+// for it.
+func TestResponsesChoice(t *testing.T) {
+	const tools = `"tools":[{"type":"function","name":"read"},{"type":"namespace","name":"a","tools":[{"type":"function","name":"read"}]}],` + hiInput + `}`
+	for choice, want := range map[string]chat.ToolChoice{
+		`null`:                              {},
+		`"auto"`:                            {},
+		`"none"`:                            {Kind: chat.ChoiceNone},
+		`"required"`:                        {Kind: chat.ChoiceRequired},
+		`{"type":"function","name":"read"}`: {Kind: chat.ChoiceNamed, Name: "read"},
+		`{"type":"function","name":"read","namespace":"a"}`: {Kind: chat.ChoiceNamed, Name: "a.read"},
+	} {
+		q, err := parseResponsesRequest([]byte(`{"parallel_tool_calls":false,"tool_choice":` + choice + `,` + tools))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if turn, err := q.turn(); err != nil || turn.choice != want || !turn.oneCall || turn.param != "input" {
+			t.Errorf("%s: %+v, %v", choice, turn, err)
+		}
+	}
+}
+
 // TestResponsesAsAgentsSend: fields beyond the ones that matter break nothing.
 func TestResponsesAsAgentsSend(t *testing.T) {
 	q, err := parseResponsesRequest([]byte(`{"model":"m","stream":true,"tool_choice":"auto","parallel_tool_calls":true,"store":false,
@@ -154,8 +176,11 @@ func TestBadResponsesRequests(t *testing.T) {
 		{"previous", `{"previous_response_id":"resp_1",` + hiInput + `}`, "previous_response_id is not supported; replay full input instead"},
 		{"conversation", `{"conversation":{"id":"x"},` + hiInput + `}`, "conversation is not supported; replay full input instead"},
 		{"background", `{"background":true,` + hiInput + `}`, "background: answers are given at once only"},
-		{"choice", `{"tool_choice":"required",` + hiInput + `}`, "tool_choice=required not supported"},
-		{"forced", `{"tool_choice":{"type":"function","name":"f"},` + hiInput + `}`, "forced tool_choice not supported"},
+		{"choice", `{"tool_choice":"always",` + hiInput + `}`, "tool_choice=always not supported"},
+		{"choice number", `{"tool_choice":1,` + hiInput + `}`, "tool_choice: want an object, got a number"},
+		{"hosted choice", `{"tool_choice":{"type":"web_search"},` + hiInput + `}`, `tool_choice.type: want function or custom, got "web_search"`},
+		{"required of nothing", `{"tool_choice":"required",` + hiInput + `}`, "tool_choice: required, but the request has no tools"},
+		{"unknown tool", `{"tool_choice":{"type":"function","name":"f"},` + hiInput + `}`, `tool_choice: "f" is none of the request's tools`},
 		{"limit", `{"max_output_tokens":0,` + hiInput + `}`, "max_output_tokens: want at least 1, got 0"},
 		{"effort", `{"reasoning":{"effort":"heroic"},` + hiInput + `}`, "effort"},
 		{"reasoning", `{"reasoning":"high",` + hiInput + `}`, "reasoning: want an object, got a string"},

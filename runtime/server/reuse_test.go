@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -197,5 +198,67 @@ func TestWholeToolDialogue(t *testing.T) {
 	}
 	if len(calls) != 1 || calls[0].Function != call.Function || calls[0].ID == call.ID || pieces < 4 || finish != "tool_calls" {
 		t.Errorf("streamed: %+v in %d pieces, %s", calls, pieces, finish)
+	}
+}
+
+// TestForcedCalls: a call that is required is made, of a tool that is there, whatever
+// the question, with and without reasoning; one call if more are not wanted.
+func TestForcedCalls(t *testing.T) {
+	w := newWhole(t, "", nil)
+	for _, c := range []struct {
+		name, fields string
+		want         []string
+	}{
+		{"required", `"thinking":false,"tool_choice":"required"`, []string{"get_weather", "add"}},
+		{"required, thinking", `"thinking":true,"tool_choice":"required"`, []string{"get_weather", "add"}},
+		{"named", `"thinking":false,"tool_choice":{"type":"function","function":{"name":"add"}}`, []string{"add"}},
+		{"named, thinking, one", `"thinking":true,"parallel_tool_calls":false,"tool_choice":{"type":"function","function":{"name":"add"}}`, []string{"add"}},
+	} {
+		var body map[string]any
+		text := fmt.Sprintf(`{"temperature":0,"max_tokens":200,"tools":%s,"messages":[{"role":"user","content":"Who are you?"}],%s}`, exampleTools, c.fields)
+		if err := json.Unmarshal([]byte(text), &body); err != nil {
+			t.Fatal(err)
+		}
+		got := w.post(t, body).Choices[0]
+		if len(got.Message.Calls) == 0 || got.FinishReason != "tool_calls" {
+			t.Errorf("%s: %+v", c.name, got)
+			continue
+		}
+		for _, call := range got.Message.Calls {
+			if !slices.Contains(c.want, call.Function.Name) || !json.Valid([]byte(call.Function.Arguments)) {
+				t.Errorf("%s: %+v", c.name, call)
+			}
+		}
+		if strings.Contains(c.name, "one") && len(got.Message.Calls) != 1 {
+			t.Errorf("%s: %d calls", c.name, len(got.Message.Calls))
+		}
+	}
+}
+
+// TestLogprobs: the tokens of the text and nothing else, streamed and not; at temperature
+// 0 each is the most likely one.
+func TestLogprobs(t *testing.T) {
+	w := newWhole(t, "", nil)
+	body := map[string]any{"temperature": 0, "thinking": false, "max_tokens": 12, "logprobs": true, "top_logprobs": 3,
+		"messages": []any{userSays("Who are you?")}}
+	c := w.post(t, body).Choices[0]
+	if c.Logprobs == nil || len(c.Logprobs.Content) != 12 {
+		t.Fatalf("got %+v", c.Logprobs)
+	}
+	text := ""
+	for i, l := range c.Logprobs.Content {
+		text += l.Token
+		if len(l.Top) != 3 || l.Top[0].Token != l.Token || l.Top[0].Logprob != l.Logprob || l.Logprob > 0 || l.Top[1].Logprob > l.Logprob ||
+			len(l.Bytes) != len(l.Token) {
+			t.Errorf("token %d: %+v", i, l)
+		}
+	}
+	if text != *c.Message.Content {
+		t.Errorf("tokens %q of %q", text, *c.Message.Content)
+	}
+	body["tools"], body["messages"] = json.RawMessage(exampleTools), []any{userSays("What is 12 plus 30?")}
+	body["max_tokens"] = 120
+	if c := w.post(t, body).Choices[0]; c.FinishReason != "tool_calls" || c.Logprobs == nil || len(c.Logprobs.Content) > 0 {
+		t.Errorf("of a call: %+v", c)
 	}
 }

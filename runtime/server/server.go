@@ -65,6 +65,7 @@ type Config struct {
 	Model        ModelInfo
 	Version      string // of the program, for metrics
 	CORS         bool   // let web pages of any origin use the server
+	NoUI         bool   // no page at GET /
 	// Keys are the API keys that are allowed in; without any, everybody is.
 	Keys []string
 	// Connections are open at most, idle ones included; 0 means as many as the limit
@@ -92,8 +93,9 @@ type Server struct {
 	stopping    atomic.Bool
 	bodies      bodyBudget
 	keys        keyring
-	connections *connections
 	random      func([]byte) // for ids
+	jail        jail
+	connections *connections
 }
 
 // handler answers one request. An error that it returns is sent to the client, so it
@@ -127,7 +129,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
-		keys: newKeyring(cfg.Keys), connections: newConnections(cfg.Connections), random: readRandom}
+		keys: newKeyring(cfg.Keys), random: readRandom}
+	s.connections = newConnections(cfg.Connections)
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	s.handler = http.HandlerFunc(s.serve)
@@ -160,6 +163,7 @@ func (s *Server) table() map[string]map[string]handler {
 		messagesPath + "/count_tokens": post(s.handleCountTokens),
 		"/healthz":                     get(s.handleHealth),
 		"/metrics":                     get(s.metrics.handle),
+		"/v1/sessions":                 get(s.handleSessions),
 		"/v1/kv":                       get(s.handleKV),
 		"/v1/kv/clear":                 post(s.handleKVClear),
 		"/v1/kv/purge":                 post(s.handleKVPurge),
@@ -167,6 +171,9 @@ func (s *Server) table() map[string]map[string]handler {
 	}
 	for _, m := range s.cfg.Model.models() {
 		t[modelListPath+"/"+m.ID] = get(s.handleModel(m))
+	}
+	if !s.cfg.NoUI {
+		t["/"] = get(handlePage)
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"slices"
 
 	"ds4/runtime/chat"
 )
@@ -211,12 +212,13 @@ func readToolChoice(r *jsonReader) (choice chat.ToolChoice, err error) {
 	return chat.ToolChoice{Kind: chat.ChoiceNamed, Name: t.Name}, nil
 }
 
-// checkChoice refuses a choice that cannot be kept. The model cannot be made to call a
-// tool, so a request that relies on it is told so.
+// checkChoice refuses a choice that cannot be kept: one that names no tool of the request.
 func checkChoice(c chat.ToolChoice, tools []chat.Tool) error {
 	switch {
-	case c.Kind == chat.ChoiceRequired || c.Kind == chat.ChoiceNamed:
-		return badField("tool_choice", "a call cannot be forced; send auto or none")
+	case c.Kind == chat.ChoiceRequired && len(tools) == 0:
+		return badField("tool_choice", "required, but the request has no tools")
+	case c.Kind == chat.ChoiceNamed && !slices.ContainsFunc(tools, func(t chat.Tool) bool { return t.Name == c.Name }):
+		return badField("tool_choice", "%.64q is none of the request's tools", c.Name)
 	}
 	return nil
 }

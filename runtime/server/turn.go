@@ -22,6 +22,7 @@ type turn struct {
 	messages []chat.Message
 	tools    []chat.Tool
 	choice   chat.ToolChoice
+	oneCall  bool   // the answer ends behind its first call
 	idPrefix string // of the ids of calls: "call_" or "toolu_"
 	thinking chat.Mode
 	sampling sample.Params // what the client asked for, defaults filled in; Seed is not used
@@ -29,8 +30,10 @@ type turn struct {
 	stop     []string
 	// maxTokens caps what is sampled; nil: the server's default. The context's room
 	// caps it too.
-	maxTokens *int64
-	ignoreEOS bool
+	maxTokens   *int64
+	ignoreEOS   bool
+	logprobs    bool
+	topLogprobs int
 }
 
 // run is a turn that was submitted.
@@ -115,6 +118,21 @@ func (t *turn) offered() []chat.Tool {
 	return t.tools
 }
 
+// toolUse is what the client wants of the tools, for the scheduler.
+func (t *turn) toolUse() scheduler.ToolUse {
+	use := scheduler.ToolUse{Single: t.oneCall}
+	switch t.choice.Kind {
+	case chat.ChoiceRequired:
+		use.Required = true
+		for _, tool := range t.tools {
+			use.Names = append(use.Names, tool.Name)
+		}
+	case chat.ChoiceNamed:
+		use.Required, use.Names = true, []string{t.choice.Name}
+	}
+	return use
+}
+
 // generation turns a turn into a request of the scheduler.
 func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 	prompt, err := s.prompt(t)
@@ -128,7 +146,9 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		Stop:      t.stop,
 		Thinking:  t.thinking != chat.None,
 		Tools:     len(t.offered()) > 0,
+		ToolUse:   t.toolUse(),
 		IgnoreEOS: t.ignoreEOS,
+		Logprobs:  t.logprobs, TopLogprobs: t.topLogprobs,
 	}
 	if req.Thinking && !s.cfg.ThinkingSampling {
 		req.Sampling = sample.Defaults()
@@ -187,6 +207,7 @@ func (r *run) take(e scheduler.Event) []turnEvent {
 type wholeAnswer struct {
 	reasoning, text string
 	calls           []chat.ToolCall
+	logprobs        []scheduler.TokenLogprob
 	result          *scheduler.Result
 }
 
@@ -194,6 +215,7 @@ type wholeAnswer struct {
 func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 	var text, reasoning strings.Builder
 	var calls []chat.ToolCall
+	var logprobs []scheduler.TokenLogprob
 	for {
 		ev, err := r.next(ctx)
 		if err != nil {
@@ -203,6 +225,7 @@ func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 			switch e.Kind {
 			case scheduler.EventText:
 				text.WriteString(e.Text)
+				logprobs = append(logprobs, e.Logprobs...)
 			case scheduler.EventReasoning:
 				reasoning.WriteString(e.Text)
 			case scheduler.EventCall:
@@ -210,7 +233,7 @@ func (r *run) collect(ctx context.Context) (*wholeAnswer, error) {
 			case scheduler.EventArguments:
 				calls[e.Index].Arguments += e.Text
 			case scheduler.EventDone:
-				w := &wholeAnswer{reasoning: reasoning.String(), text: text.String(), calls: calls, result: e.Result}
+				w := &wholeAnswer{reasoning: reasoning.String(), text: text.String(), calls: calls, logprobs: logprobs, result: e.Result}
 				w.withoutBadCalls()
 				return w, nil
 			}

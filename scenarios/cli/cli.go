@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/faults/disk"
+	"ds4/faults/proc"
 	"ds4/faults/root"
 	"ds4/faults/syscalls"
 	"ds4/scenarios"
@@ -68,9 +69,10 @@ func infrastructure(err error) error { return &exitError{ExitInconclusive, err} 
 // Main runs ds4bench with the arguments after the program's name and returns the
 // exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	// They do not return when this program was started to do a part of its own work.
+	// None of these returns when this program was started to do a part of its own work.
 	disk.Main(args)
 	root.Main(args)
+	proc.Main(args)
 	syscalls.Main(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -96,6 +98,9 @@ Start here:
   ds4bench list                       what there is
   ds4bench speed                      prefill and decode throughput
   ds4bench selftest                   proof that scenarios notice a broken server
+  ds4bench doctor                     what this host allows, and why not
+  ds4bench inject --rule RULE -- CMD  any program while its system calls fail
+  ds4bench explore                    every directory that a power cut may leave
 
 Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 3 inconclusive (a fault that never fired, no server, interrupted).`,
@@ -110,7 +115,8 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(), newSelftest(), newInject())
+	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
+		newSelftest(), newInject(), newExplore(), newDoctor())
 	return root
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ds4/faults/disk"
+	"ds4/faults/proc"
 	"ds4/faults/root"
 	"ds4/faults/syscalls"
 )
@@ -19,14 +21,23 @@ func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
 	root.Main(os.Args[1:])
 	syscalls.Main(os.Args[1:])
+	proc.Main(os.Args[1:])
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == otherWord:
+		serveOther(os.Args[2:])
+	case os.Getenv(benchVar) != "":
+		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	testscript.Main(m, map[string]func(){
-		"ds4bench": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
+		otherServer: func() { serveOther(os.Args[1:]) },
+		"ds4bench":  func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
 // The scripts under testdata/script run ds4bench as a person does. The command
 // "exits N PROGRAM ARG..." wants exactly the exit code N, "cut N FILE" takes the
-// last N bytes of a file away; $REPORTS holds recorded
+// last N bytes of a file away; the condition "syscalls" holds where system calls can
+// be put under rules; $REPORTS holds recorded
 // results files and $SCENARIOS the source directory of package scenarios.
 func TestScripts(t *testing.T) {
 	reports, err := filepath.Abs("../../reports/testdata")
@@ -45,6 +56,16 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REPORTS", reports)
 			env.Setenv("SCENARIOS", source)
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "syscalls" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			var errs []error
+			for _, a := range syscalls.Abilities() {
+				errs = append(errs, syscalls.Probe(t.Context(), a))
+			}
+			return errors.Join(errs...) == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "cut": cut},
 	})

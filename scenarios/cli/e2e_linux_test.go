@@ -22,6 +22,7 @@ func TestPrograms(t *testing.T) {
 	bench, ds4 := built(t)
 	for name, test := range map[string]func(t *testing.T, bench, ds4 string){
 		"run": runsAndReports, "speed": measuresSpeed, "interrupt": stopsOnInterrupt, "killed": killedLeavesNothing,
+		"serve-speed": servesAndStops, "compare": comparesInTurns, "shards": joinsShards,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, bench, ds4)
@@ -77,7 +78,7 @@ func runsAndReports(t *testing.T, bench, ds4 string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, dir := runBench(t, bench, ExitPass, "run", scenario, "--seed", "1", "--junit", "r.xml", "--csv", "r.csv")
+	out, dir := runBench(t, bench, ExitPass, "run", scenario, "--seed", "1", "--junit", "r.xml", "--csv", "r.csv", "--report", "html=r.html,markdown=r.md,prom=r.prom,benchfmt=r.bench")
 	row := regexp.MustCompile(`(?m)^ kill-and-ask-again +pass +1/1 +recovered .*\n1 repetition: 1 pass; results in results/`)
 	if !row.MatchString(out) {
 		t.Errorf("printed\n%s", out)
@@ -102,10 +103,16 @@ func runsAndReports(t *testing.T, bench, ds4 string) {
 			t.Errorf("no sample of %s", m)
 		}
 	}
-	for _, name := range []string{"r.xml", "r.csv"} {
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v", name, err)
+	for name, want := range map[string]string{
+		"r.xml": `name="kill-and-ask-again #1"`, "r.csv": "kill-and-ask-again,process,1,1,pass", "r.html": `<svg class="timeline"`,
+		"r.md": "| kill-and-ask-again | pass", "r.prom": `verdict="pass"} 1`, "r.bench": "BenchmarkScenario/kill-and-ask-again 1 ",
+	} {
+		if text, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v, without %q:\n%s", name, err, want, text)
 		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

@@ -135,11 +135,15 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 			return err
 		}
 	}
-	var verdicts, speed []reports.Result
+	var verdicts, speed, served []reports.Result
 	for _, r := range joined(runs) {
-		if len(r.Frontiers) > 0 {
+		switch {
+		case r.Side != "": // compared below
+		case len(r.Frontiers) > 0:
 			speed = append(speed, r)
-		} else {
+		case r.Load != nil:
+			served = append(served, r)
+		default:
 			verdicts = append(verdicts, r)
 		}
 	}
@@ -151,11 +155,54 @@ func renderTables(w io.Writer, style table.Style, runs []reports.Log) error {
 			return err
 		}
 	}
-	if len(speed) == 0 {
-		return nil
+	for _, part := range []struct {
+		results []reports.Result
+		write   func(io.Writer, table.Style, []reports.Result) error
+	}{{speed, table.Speed}, {served, table.ServeSpeed}} {
+		if len(part.results) == 0 {
+			continue
+		}
+		if len(part.results) < len(joined(runs)) { // there is something above
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(part.write(w, style, part.results), table.Details(w, part.results)); err != nil {
+			return err
+		}
 	}
-	if len(verdicts) > 0 {
-		fmt.Fprintln(w)
+	return renderTurns(w, style, runs)
+}
+
+// renderTurns writes what each run that measured two servers in turns found.
+func renderTurns(w io.Writer, style table.Style, runs []reports.Log) error {
+	list, err := turnComparisons(runs)
+	if err != nil {
+		return err
 	}
-	return errors.Join(table.Speed(w, style, speed), table.Details(w, speed))
+	for _, c := range list {
+		if err := table.Comparison(w, style, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turnComparisons compares the two servers of each run that measured two in turns.
+func turnComparisons(runs []reports.Log) ([]*reports.Comparison, error) {
+	var list []*reports.Comparison
+	for _, r := range runs {
+		a, b := bySide(stat.Measurement{Run: r.Run, Results: r.Results})
+		if len(b.Results) == 0 {
+			continue
+		}
+		c, err := stat.Compare(a, b, stat.CompareOptions{
+			MarginPercent: stat.DefaultMarginPercent, MaxRegressionPercent: stat.DefaultMaxRegressionPercent, Paired: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
 }

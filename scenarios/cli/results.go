@@ -61,6 +61,8 @@ type results struct {
 	w     *reports.Writer
 	log   reports.Log
 	start time.Time
+	warn  io.Writer // told at once if the file cannot be written any more; may be nil
+	moved error     // why results went on in another file
 }
 
 // openResults creates the results file and writes the run record. The file is
@@ -139,10 +141,10 @@ const runRecordStart = `{"run":{"format":"ds4bench/`
 
 // add appends one result.
 func (r *results) add(res *reports.Result) error {
-	if err := r.w.Result(res); err != nil {
-		return infrastructure(err)
-	}
 	r.log.Results = append(r.log.Results, *res)
+	if err := r.w.Result(res); err != nil {
+		return r.rescue(err)
+	}
 	return nil
 }
 
@@ -150,14 +152,37 @@ func (r *results) add(res *reports.Result) error {
 func (r *results) close(f outputFlags, interrupted bool) error {
 	end := reports.End{Time: time.Now(), DurationMS: reports.Milliseconds(time.Since(r.start)), Interrupted: interrupted}
 	r.log.End = &end
-	err := errors.Join(r.w.End(end), r.file.Close())
+	err := r.w.End(end)
+	if err != nil && r.moved == nil && r.rescue(err) == nil {
+		err = r.w.End(end)
+	}
 	files, wrong := reportFiles(f.reports())
-	err = errors.Join(err, wrong)
+	err = errors.Join(r.moved, err, r.file.Close(), wrong)
 	for _, file := range files {
 		err = errors.Join(err, writeFile(file.path, func(w io.Writer) error { return file.write(w, []reports.Log{r.log}, baseline{}) }))
 	}
 	if err != nil {
 		return infrastructure(err)
+	}
+	return nil
+}
+
+// writable finds out early whether a file can be written that is needed at the
+// end: nobody wants to learn that after an hour. What is in the file stays.
+func (f *outputFlags) writable() error {
+	for _, value := range f.reports() {
+		_, path, _ := strings.Cut(value, "=")
+		_, statErr := os.Stat(path)
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			err = file.Close()
+		}
+		if err != nil {
+			return badFile(fmt.Errorf("report: %w", err))
+		}
+		if errors.Is(statErr, fs.ErrNotExist) {
+			_ = os.Remove(path)
+		}
 	}
 	return nil
 }

@@ -120,10 +120,14 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer srv.cleanup()
+	if err := f.output.writable(); err != nil {
+		return err
+	}
 	out, err := openResults(f.output.out, f.record(ctx, srv, serverArgs))
 	if err != nil {
 		return err
 	}
+	out.warn = cmd.ErrOrStderr()
 	p := newProgress(cmd.ErrOrStderr())
 	runErr := f.replay(ctx, srv, list, serverArgs, out, p)
 	p.clear()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +32,7 @@ type serveSpeedFlags struct {
 	prompt      int
 	answer      int
 	turns       int
+	disk        bool
 	ttft        time.Duration
 	itl         time.Duration
 	e2e         time.Duration
@@ -76,6 +79,7 @@ measured. What follows -- is added to the server's command line.`,
 	cmd.Flags().IntVar(&f.prompt, "prompt-tokens", 512, "length of a prompt, of the first turn of a conversation")
 	cmd.Flags().IntVar(&f.answer, "output-tokens", 32, "length of an answer")
 	cmd.Flags().IntVar(&f.turns, "turns", 4, "turns of a conversation")
+	cmd.Flags().BoolVar(&f.disk, "disk-cache", false, "give the server an empty disk cache for the time of the measurement; without, it reuses only what is in its memory")
 	cmd.Flags().DurationVar(&f.ttft, "slo-ttft", 2*time.Second, "good is a first token within this time; 0: whenever")
 	cmd.Flags().DurationVar(&f.itl, "slo-itl", 100*time.Millisecond, "good is a mean time between tokens up to this; 0: any")
 	cmd.Flags().DurationVar(&f.e2e, "slo-e2e", 0, "good is an end within this time; 0: whenever")
@@ -111,8 +115,8 @@ func (f *serveSpeedFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := opt.Check(); err != nil {
 		return usage(cmd, err)
 	}
-	if f.server.target != "" && (f.model != "" || len(serverArgs) > 0) {
-		return usagef(cmd, "--target names a server that runs already: --model and server flags have no effect on it")
+	if f.server.target != "" && (f.model != "" || f.disk || len(serverArgs) > 0) {
+		return usagef(cmd, "--target names a server that runs already: --model, --disk-cache and server flags have no effect on it")
 	}
 	for _, d := range []time.Duration{f.timeout, f.ttft, f.itl, f.e2e} {
 		if d < 0 {
@@ -135,6 +139,14 @@ func (f *serveSpeedFlags) execute(cmd *cobra.Command, args []string) error {
 
 // measure starts the server if there is none yet, measures, and reports.
 func (f *serveSpeedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt load.Options, serverArgs []string) error {
+	if f.disk {
+		dir, err := os.MkdirTemp("", "ds4bench-kv-")
+		if err != nil {
+			return infrastructure(fmt.Errorf("disk cache: %w", err))
+		}
+		defer os.RemoveAll(dir)
+		serverArgs = append(slices.Clone(serverArgs), "--kv-disk-dir", dir)
+	}
 	p := newProgress(cmd.ErrOrStderr())
 	p.line("starting the server")
 	live, err := startServer(ctx, srv, f.model, opt.ContextTokens(), serverArgs)

@@ -47,14 +47,34 @@ var writers = []struct {
 	write writer
 }{
 	{formatText, func(w io.Writer, runs []reports.Log, _ baseline) error { return renderTables(w, table.Text, runs) }},
-	{formatMarkdown, func(w io.Writer, runs []reports.Log, _ baseline) error { return markdown.Write(w, runs) }},
-	{formatHTML, func(w io.Writer, runs []reports.Log, base baseline) error {
-		return html.Write(w, runs, html.Options{Baseline: base.runs, Comparison: base.comparison})
+	{formatMarkdown, func(w io.Writer, runs []reports.Log, _ baseline) error {
+		turns, err := turnComparisons(runs)
+		if err != nil {
+			return err
+		}
+		return markdown.Write(w, runs, turns)
 	}},
+	{formatHTML, writePage},
 	{formatCSV, func(w io.Writer, runs []reports.Log, _ baseline) error { return csv.Write(w, joined(runs)) }},
 	{formatJUnit, func(w io.Writer, runs []reports.Log, _ baseline) error { return junit.Write(w, runs) }},
 	{formatProm, func(w io.Writer, runs []reports.Log, _ baseline) error { return prom.Write(w, runs) }},
 	{formatBenchfmt, func(w io.Writer, runs []reports.Log, _ baseline) error { return benchfmt.Write(w, runs) }},
+}
+
+// writePage writes the HTML page. A run that measured two servers in turns needs no
+// baseline: one of them is the other's.
+func writePage(w io.Writer, runs []reports.Log, base baseline) error {
+	opt := html.Options{Baseline: base.runs, Comparison: base.comparison}
+	if opt.Comparison == nil {
+		turns, err := turnComparisons(runs)
+		if err != nil {
+			return err
+		}
+		if len(turns) > 0 {
+			opt.Comparison = turns[0]
+		}
+	}
+	return html.Write(w, runs, opt)
 }
 
 // formats lists the names, for help and errors.
@@ -114,7 +134,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return err
+		return writeInPlace(path, write) // a file in a directory that takes no other
 	}
 	buf := bufio.NewWriter(f)
 	const mode = 0o644
@@ -130,7 +150,8 @@ func writeFile(path string, write func(io.Writer) error) error {
 }
 
 func writeInPlace(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	const mode = 0o644
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}

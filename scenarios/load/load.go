@@ -109,7 +109,9 @@ func (o *Options) Check() error {
 
 // ContextTokens is the context that the server needs for one request.
 func (o *Options) ContextTokens() int {
-	const slack = 512 // estimates of text length are off by a few percent
+	// Estimates of text length are off by a few percent, and the text that they are
+	// made with must fit whatever the tokenizer.
+	const slack = sampleBytes + 512
 	turn := o.PromptTokens + o.OutputTokens
 	if !slices.Contains(o.Workloads, MultiTurn) {
 		return turn + turn/16 + slack
@@ -165,10 +167,13 @@ type measurement struct {
 
 const corpusName = "go-source"
 
+// sampleBytes of text tell how many of them make a token.
+const sampleBytes = 2048
+
 // prepare learns how many bytes of the text make a token of this model, and makes
 // the text.
 func (m *measurement) prepare(ctx context.Context) error {
-	const sampleBytes, usual = 2048, 4.0
+	const usual = 4.0
 	sample, err := corpus.Text(corpusName, m.opt.Seed, sampleBytes)
 	if err != nil {
 		return err

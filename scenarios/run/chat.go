@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"ds4/faults"
@@ -32,6 +33,7 @@ type answer struct {
 	messages []client.Message
 	model    string
 	args     map[string]any
+	tools    string // offered; JSON
 
 	got       client.Answer
 	err       error // of the last attempt; nil if it worked
@@ -116,7 +118,7 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 		if err != nil {
 			return err
 		}
-		history = append(slices.Clone(before.messages), client.Message{Role: "assistant", Content: before.got.Text})
+		history = append(slices.Clone(before.messages), before.reply())
 	}
 	for i := range t.Users {
 		text, err := p.text(ctx, &t.Users[i])
@@ -124,20 +126,45 @@ func (p *rep) turns(ctx context.Context, t *scenarios.Turns) error {
 			return inconclusive("%w", err)
 		}
 		history = append(history, client.Message{Role: "user", Content: text})
-		a := p.newAnswer(&scenarios.Chat{As: t.As + "-" + strconv.Itoa(i+1), MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout,
-			Thinking: t.Thinking, NoControl: t.NoControl}, slices.Clone(history))
-		if err := p.ask(ctx, a); err != nil {
-			return err
+		a, err := p.turn(ctx, t, t.As+"-"+strconv.Itoa(i+1), history)
+		if err != nil {
+			return fmt.Errorf("turn %d: %w", i+1, err)
 		}
-		if a.err != nil {
-			return fmt.Errorf("turn %d: %w", i+1, a.err)
-		}
-		history = append(history, client.Message{Role: "assistant", Content: a.got.Text})
+		history = append(slices.Clone(a.messages), a.reply())
 		p.mu.Lock()
 		p.answers[t.As] = a
 		p.mu.Unlock()
 	}
 	return nil
+}
+
+// turn asks for one turn of a conversation, and once more with the results if it calls
+// tools.
+func (p *rep) turn(ctx context.Context, t *scenarios.Turns, name string, history []client.Message) (*answer, error) {
+	for {
+		a := p.newAnswer(&scenarios.Chat{As: name, MaxTokens: t.MaxTokens, Retries: t.Retries, Timeout: t.Timeout,
+			Thinking: t.Thinking, NoControl: t.NoControl}, slices.Clone(history))
+		a.tools = t.Tools
+		if err := p.ask(ctx, a); err != nil {
+			return nil, err
+		}
+		if a.err != nil || len(a.got.Calls) == 0 || strings.HasSuffix(name, resultSuffix) {
+			return a, a.err
+		}
+		history = append(slices.Clone(history), a.reply())
+		for _, c := range a.got.Calls {
+			history = append(history, client.Message{Role: "tool", ToolCallID: c.ID, Content: cmp.Or(t.Result, "ok")})
+		}
+		name += resultSuffix
+	}
+}
+
+// resultSuffix names the answer to the results of a turn's calls.
+const resultSuffix = "-result"
+
+// reply is the answer as the next request repeats it.
+func (a *answer) reply() client.Message {
+	return client.Message{Role: "assistant", Content: a.got.Text, ToolCalls: a.got.Calls}
 }
 
 // ask sends a question, again if it fails and the client of the scenario would,
@@ -325,12 +352,17 @@ func (p *rep) judgeError(a *answer, label string) error {
 	return nil
 }
 
-// said is all that an answer says: what it reasons counts as much as its text.
+// said is all that an answer says: what it reasons and what it calls count as much as
+// its text.
 func said(a client.Answer) string {
-	if a.Reasoning == "" {
-		return a.Text
+	text := a.Text
+	for _, c := range a.Calls {
+		text += "<call>" + c.Function.Name + " " + c.Function.Arguments + "</call>"
 	}
-	return "<think>" + a.Reasoning + "</think>" + a.Text
+	if a.Reasoning == "" {
+		return text
+	}
+	return "<think>" + a.Reasoning + "</think>" + text
 }
 
 // control is the right answer to a question.
@@ -341,7 +373,7 @@ func (p *rep) control(ctx context.Context, a *answer) (string, error) {
 	case p.r.opt.Target != "":
 		return "", fmt.Errorf("%w: a target has no other server beside it", errNoControl)
 	}
-	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking}
+	q := question{Model: a.model, Messages: a.messages, Max: a.spec.MaxTokens, Thinking: a.spec.Thinking, Tools: a.tools}
 	if v, ok := a.args["numerics"].(string); ok {
 		q.Numerics = v
 	}

@@ -137,8 +137,8 @@ func (p *rep) checkEqual(names []string) error {
 		if a.err != nil {
 			return fmt.Errorf("%s is no answer: %w", n, a.err)
 		}
-		if a.got.Text != first.got.Text {
-			return fmt.Errorf("%s is %q, %s is %q", names[0], first.got.Text, n, a.got.Text)
+		if got, want := said(a.got), said(first.got); got != want {
+			return fmt.Errorf("%s is %q, %s is %q", names[0], want, n, got)
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 
 	"ds4/faults"
 	"ds4/faults/disk"
+	"ds4/faults/proc"
 	"ds4/faults/root"
 	"ds4/faults/syscalls"
 )
@@ -32,6 +33,7 @@ const fakeVar = "DS4_RUN_TEST_FAKE"
 func TestMain(m *testing.M) {
 	disk.Main(os.Args[1:])
 	root.Main(os.Args[1:])
+	proc.Main(os.Args[1:])
 	syscalls.Main(os.Args[1:])
 	if len(os.Args) > 1 {
 		switch os.Args[1] {

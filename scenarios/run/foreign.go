@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,20 @@ func (r *runner) subject(s *scenarios.Scenario) scenarios.Subject {
 		return scenarios.SubjectForeign
 	}
 	return scenarios.SubjectDS4
+}
+
+// reachTarget says why a target does not answer, or nil. Any answer will do.
+func (r *runner) reachTarget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, counterTimeout)
+	defer cancel()
+	c, err := client.New(r.opt.Target)
+	if err == nil {
+		_, err = c.Page(ctx, "/v1/models")
+	}
+	if err != nil {
+		return fmt.Errorf("the target %s does not answer: %w", r.opt.Target, err)
+	}
+	return nil
 }
 
 // prepareForeign finds out what a repetition has to know about a server that is
@@ -133,6 +148,7 @@ func foreignConfig(f *scenarios.Foreign, lookup func(string) (string, bool), mor
 		cfg.Env = append(cfg.Env, name+"="+expand(v))
 	}
 	cfg.Path, cfg.Args = words[0], append(words[1:], more...)
+	cfg.Group = true // often a script around the server
 	cfg.URL = "http://" + net.JoinHostPort(loopback, strconv.Itoa(port))
 	switch ready := expand(f.Ready); {
 	case strings.HasPrefix(ready, "/"):
@@ -300,7 +316,8 @@ func (p *rep) askFresh(ctx context.Context, a *answer) (string, error) {
 
 // request is what is sent for a question.
 func (p *rep) request(ctx context.Context, c *client.Client, a *answer) client.Request {
-	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking}
+	req := client.Request{Messages: a.messages, MaxTokens: a.spec.MaxTokens, Stream: a.spec.Stream, Thinking: a.spec.Thinking,
+		Tools: json.RawMessage(a.tools)}
 	api := ""
 	switch {
 	case p.foreign != nil:
@@ -373,7 +390,7 @@ func (p *rep) firstLike(a *answer) *answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	like := func(b *answer) bool {
-		return b != a && slices.Equal(a.messages, b.messages) && b.got.FirstToken > 0
+		return b != a && reflect.DeepEqual(a.messages, b.messages) && b.got.FirstToken > 0
 	}
 	for _, b := range p.all {
 		if b == a {

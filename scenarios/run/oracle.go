@@ -63,6 +63,7 @@ type question struct {
 	Messages []client.Message
 	Max      int
 	Thinking bool
+	Tools    string `json:",omitempty"`
 }
 
 // answer returns the right answer.
@@ -87,7 +88,7 @@ func (o *oracle) answer(ctx context.Context, q question, contextTokens int) (str
 			cancel()
 			return "", err
 		}
-		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max, Thinking: q.Thinking})
+		a, err := c.Chat(cctx, client.Request{Messages: q.Messages, MaxTokens: q.Max, Thinking: q.Thinking, Tools: json.RawMessage(q.Tools)})
 		cancel()
 		if err != nil {
 			return "", fmt.Errorf("control server: %w", err)

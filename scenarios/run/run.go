@@ -128,7 +128,7 @@ func (r *runner) sweepUp() error {
 // one runs one repetition and returns its result, whatever happens.
 func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) reports.Result {
 	seed := r.opt.Seed + uint64(n-1)
-	if s.Lane == scenarios.LaneMemory && r.opt.Memory != nil {
+	if s.Lane == scenarios.LaneMemory && r.opt.Memory != nil && r.subject(s) == scenarios.SubjectDS4 {
 		res := r.opt.Memory(ctx, s, seed)
 		res.Repetition, res.Seed, res.Rerun = n, seed, r.rerun(s, seed)
 		return res
@@ -142,6 +142,12 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 		},
 	}
 	why := r.cannot(s)
+	if why == "" && r.opt.Target != "" {
+		if err := r.reachTarget(ctx); err != nil {
+			p.res.Verdict, p.res.Reason, p.res.Outcome = reports.Inconclusive, err.Error(), string(faults.Inconclusive)
+			return p.res
+		}
+	}
 	if why == "" {
 		why = r.lacks(ctx, s)
 	}
@@ -165,11 +171,11 @@ func (r *runner) one(ctx context.Context, s *scenarios.Scenario, index, n int) r
 
 // cannot says why this invocation cannot run a scenario, or "".
 func (r *runner) cannot(s *scenarios.Scenario) string {
-	if s.Lane == scenarios.LaneMemory {
-		return "this program was built without the store"
-	}
 	if list := s.Unavailable(r.subject(s)); len(list) > 0 {
 		return "this server does not offer: " + strings.Join(list, "; ")
+	}
+	if s.Lane == scenarios.LaneMemory {
+		return "this program was built without the store"
 	}
 	return ""
 }

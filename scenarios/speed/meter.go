@@ -83,9 +83,11 @@ func (m *Meter) Measure(ctx context.Context, url string, pid, round int) (*repor
 // The text of all rounds comes from here: source code is what coding agents send.
 const corpusName = "go-source"
 
+// sampleBytes of text tell how many of them make a token.
+const sampleBytes = 2048
+
 // calibrate learns how many bytes of the text make a token of this model.
 func (m *Meter) calibrate(ctx context.Context, api *api) error {
-	const sampleBytes = 2048
 	text, err := corpus.Text(corpusName, m.opt.Seed, sampleBytes)
 	if err != nil {
 		return err

@@ -79,7 +79,9 @@ func (o *Options) Check() error {
 
 // ContextTokens is the context that the server needs for the measurement.
 func (o *Options) ContextTokens() int {
-	const slack = 512 // estimates of text length are off by a few percent
+	// Estimates of text length are off by a few percent, and the text that they are
+	// made with must fit whatever the tokenizer.
+	const slack = sampleBytes + 512
 	last := slices.Max(o.Frontiers)
 	return last + last/16 + o.DecodeTokens + slack
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ type counter struct {
 	last     string // the last conversation with its answer
 	requests []request
 	mangle   func(n int, t *timings) // changes the figures of the n-th answer
+	llama    bool                    // gives its figures llama.cpp's names
+	decoded  int                     // tokens, each of which reads a thousand bytes
 }
 
 type request struct {
@@ -39,6 +42,10 @@ type request struct {
 func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if r.URL.Path == "/metrics" {
+		fmt.Fprintf(w, "ds4_decode_read_bytes_total %d\nds4_decode_tokens_total %d\n", 1000*c.decoded, c.decoded)
+		return
+	}
 	var q request
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil || r.URL.Path != "/v1/chat/completions" {
 		http.Error(w, "bad request", http.StatusBadRequest)
@@ -58,6 +65,10 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.PrefillMS = (2 + 0.1*middle) * float64(t.EvaluatedTokens)
 	if c.mangle != nil {
 		c.mangle(len(c.requests), &t)
+	}
+	c.decoded += q.MaxTokens
+	if c.llama {
+		t = timings{PromptN: t.EvaluatedTokens, CacheN: t.CachedTokens, PromptMS: t.PrefillMS, PredictedN: t.CompletionTokens, PredictedMS: t.DecodeMS}
 	}
 	c.last = prompt + "<assistant>" + reply
 	c.requests = append(c.requests, q)
@@ -105,6 +116,9 @@ func TestRunMeasuresEachIntervalOnce(t *testing.T) {
 			middle := float64(2*f.ContextTokens-f.EvaluatedTokens) / 2000
 			if want := 1000 / (2 + 0.1*middle); math.Abs(f.PrefillTPS-want) > want/1000 {
 				t.Errorf("frontier %d: %v t/s, the server worked at %v", opt.Frontiers[j], f.PrefillTPS, want)
+			}
+			if f.DecodeReadBytes != 1000 {
+				t.Errorf("a token reads %v bytes, want 1000", f.DecodeReadBytes)
 			}
 			if f.DecodeTokens != 16 || f.DecodeTPS != 200 {
 				t.Errorf("decode probe %d tokens at %v t/s", f.DecodeTokens, f.DecodeTPS)
@@ -160,6 +174,54 @@ func TestRunWarns(t *testing.T) {
 				t.Errorf("warnings %q, want %q", text, tt.want)
 			}
 		})
+	}
+}
+
+// A server that gives its figures other names is measured like ours.
+func TestRunReadsOtherNames(t *testing.T) {
+	rows := make(map[bool][]reports.Frontier)
+	for _, llama := range []bool{false, true} {
+		srv := httptest.NewServer(&counter{llama: llama})
+		var got []reports.Result
+		if err := Run(context.Background(), options(srv.URL, &got)); err != nil {
+			t.Fatal(err)
+		}
+		srv.Close()
+		rows[llama] = got[0].Frontiers
+	}
+	if !slices.Equal(rows[false], rows[true]) || len(rows[true]) != 3 {
+		t.Errorf("measured %+v, under other names %+v", rows[false], rows[true])
+	}
+}
+
+// One meter for two servers: the text that the first one's tokenizer fixed.
+func TestMeterSendsBothTheSame(t *testing.T) {
+	a, b := &counter{}, &counter{}
+	srvA, srvB := httptest.NewServer(a), httptest.NewServer(b)
+	defer srvA.Close()
+	defer srvB.Close()
+	m, err := NewMeter(options("", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, url := range []string{srvA.URL, srvB.URL} {
+		if err := m.WarmUp(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		r, err := m.Measure(t.Context(), url, 0, 1)
+		if err != nil || len(r.Warnings) > 0 || r.Repetition != 1 || r.Machine == nil {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	text := func(q request) string { return fmt.Sprint(q.Messages[1:]) }
+	for i := range b.requests {
+		if text(a.requests[i+1]) != text(b.requests[i]) { // the first request calibrates
+			t.Errorf("request %d differs", i)
+		}
+	}
+	if _, err := m.Measure(t.Context(), "not a url", 0, 1); err == nil {
+		t.Error("a server without a URL was measured")
 	}
 }
 

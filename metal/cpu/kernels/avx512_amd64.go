@@ -14,6 +14,11 @@ func gemmQ8x1AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //go:noescape
 func gemmKx1AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
+// gemmI8x1AVX512 multiplies an int8 panel with 1 rows.
+//
+//go:noescape
+func gemmI8x1AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
 // gemmF32x1AVX512 multiplies a F32 panel with 1 rows; cols is a multiple of 4.
 //
 //go:noescape
@@ -38,6 +43,11 @@ func gemmQ8x2AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //
 //go:noescape
 func gemmKx2AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmI8x2AVX512 multiplies an int8 panel with 2 rows.
+//
+//go:noescape
+func gemmI8x2AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x2AVX512 multiplies a F32 panel with 2 rows; cols is a multiple of 4.
 //
@@ -64,6 +74,11 @@ func gemmQ8x3AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //go:noescape
 func gemmKx3AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
+// gemmI8x3AVX512 multiplies an int8 panel with 3 rows.
+//
+//go:noescape
+func gemmI8x3AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
 // gemmF32x3AVX512 multiplies a F32 panel with 3 rows; cols is a multiple of 4.
 //
 //go:noescape
@@ -88,6 +103,11 @@ func gemmQ8x4AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //
 //go:noescape
 func gemmKx4AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
+// gemmI8x4AVX512 multiplies an int8 panel with 4 rows.
+//
+//go:noescape
+func gemmI8x4AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
 // gemmF32x4AVX512 multiplies a F32 panel with 4 rows; cols is a multiple of 4.
 //
@@ -114,6 +134,11 @@ func gemmQ8x5AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //go:noescape
 func gemmKx5AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
+// gemmI8x5AVX512 multiplies an int8 panel with 5 rows.
+//
+//go:noescape
+func gemmI8x5AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
 // gemmF32x5AVX512 multiplies a F32 panel with 5 rows; cols is a multiple of 4.
 //
 //go:noescape
@@ -139,6 +164,11 @@ func gemmQ8x6AVX512(w unsafe.Pointer, t *Tile, blocks int)
 //go:noescape
 func gemmKx6AVX512(w unsafe.Pointer, t *Tile, blocks int)
 
+// gemmI8x6AVX512 multiplies an int8 panel with 6 rows.
+//
+//go:noescape
+func gemmI8x6AVX512(w unsafe.Pointer, t *Tile, blocks int)
+
 // gemmF32x6AVX512 multiplies a F32 panel with 6 rows; cols is a multiple of 4.
 //
 //go:noescape
@@ -158,6 +188,11 @@ func gemmBF16x6AVX512(w unsafe.Pointer, t *Tile, cols int)
 //
 //go:noescape
 func quantRowAVX512(dst unsafe.Pointer, x *float32, blocks int)
+
+// quantExactAVX512 makes int8 of blocks of 32 values that have few bits.
+//
+//go:noescape
+func quantExactAVX512(dst unsafe.Pointer, x *float32, blocks int)
 
 // attendScoresAVX512 multiplies rows, two at a time, with eight heads; width is a multiple of 16.
 //
@@ -188,6 +223,11 @@ func rowRMSAVX512(x *float32, n int, eps float32) float32
 //
 //go:noescape
 func rowNormAVX512(x *float32, w *float32, n int, eps float32)
+
+// indexAddAVX512 adds weighted positive scores of 32 rows, head by head.
+//
+//go:noescape
+func indexAddAVX512(dst *float32, s *float32, w *float32, heads int)
 
 // swigluAVX512 is hidden = silu(min(gate, clamp)) * clamped up, in place; n is a multiple of 16.
 //

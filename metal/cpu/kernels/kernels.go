@@ -62,6 +62,7 @@ type Set struct {
 
 	gemmQ8   [TileTokens + 1]gemmFunc
 	gemmK    [TileTokens + 1]gemmFunc
+	gemmI8   [TileTokens + 1]gemmFunc
 	gemmF32  [TileTokens + 1]gemmFunc
 	gemmF16  [TileTokens + 1]gemmFunc
 	gemmBF16 [TileTokens + 1]gemmFunc
@@ -69,11 +70,14 @@ type Set struct {
 	gemmQ2K  [DirectTokens + 1]gemmFunc
 	gemmIQ2  [DirectTokens + 1]gemmFunc
 	quantRow func(dst unsafe.Pointer, x *float32, blocks int)
+	// quantExact is quantRow with powers of two.
+	quantExact func(dst unsafe.Pointer, x *float32, blocks int)
 
 	attendScores  func(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32)
 	attendSoftmax func(s, sinks, inv *float32, n int)
 	attendSum     func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
 	indexSum      func(s, w, dst *float32, n int)
+	indexAdd      func(dst, s, w *float32, heads int)
 
 	rowRMS     func(x *float32, n int, eps float32) float32
 	rowNorm    func(x, w *float32, n int, eps float32)
@@ -140,6 +144,8 @@ func (s *Set) Product(p PanelType, w []byte, t *Tile, n, cols int) {
 		s.gemmQ8[n](at, t, cols/Block)
 	case PanelK:
 		s.gemmK[n](at, t, cols/Block)
+	case PanelI8:
+		s.gemmI8[n](at, t, cols/Block)
 	case PanelQ4K, PanelQ2K, PanelIQ2:
 		s.direct(p)[n](at, t, cols/quant.BlockK)
 	case PanelF16:

@@ -23,6 +23,8 @@ const (
 	// PanelK has float32 headers, 32 scales and 32 offsets for either half of the
 	// Block, and codes as above. A value is scale*code + offset.
 	PanelK
+	// PanelI8 has float32 scales, and codes as above.
+	PanelI8
 	// K-quants as packed at start.
 	PanelQ4K
 	PanelQ2K
@@ -58,6 +60,8 @@ func (p PanelType) Bytes(cols int) int {
 		return cols / Block * q8PanelBytes
 	case PanelK:
 		return cols / Block * kPanelBytes
+	case PanelI8:
+		return cols / Block * i8PanelBytes
 	case PanelF16, PanelBF16:
 		return 2 * PanelRows * cols
 	case PanelQ4K, PanelQ2K, PanelIQ2:

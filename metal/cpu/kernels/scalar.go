@@ -11,14 +11,15 @@ import (
 // Scalar is the set in plain Go: what every other set must equal.
 var Scalar = Set{
 	Name:     "scalar",
-	quantRow: quantRow,
+	quantRow: quantRow, quantExact: quantExact,
 	gemmQ8:   scalarGemm(gemmQ8),
 	gemmK:    scalarGemm(gemmK),
+	gemmI8:   scalarGemm(gemmI8),
 	gemmF32:  scalarGemm(gemmF32),
 	gemmF16:  scalarGemm(gemmF16),
 	gemmBF16: scalarGemm(gemmBF16),
 
-	attendScores: attendScores, attendSoftmax: attendSoftmax, attendSum: attendSum, indexSum: indexSum,
+	attendScores: attendScores, attendSoftmax: attendSoftmax, attendSum: attendSum, indexSum: indexSum, indexAdd: indexAdd,
 
 	rowRMS:     rowRMS,
 	rowNorm:    rowNorm,
@@ -59,6 +60,16 @@ func floats(p unsafe.Pointer, n int) []float32 { return unsafe.Slice((*float32)(
 
 // quantRow rounds x to int8 per block: scale = max/127, ties to even.
 func quantRow(dst unsafe.Pointer, x *float32, blocks int) {
+	quantBlocks(dst, x, blocks, func(amax float32) (scale, inv float32) {
+		const tiny = 0x1p-100 // keeps the inverse finite
+		scale = amax / 127
+		return scale, 1 / max(scale, tiny)
+	})
+}
+
+func quantExact(dst unsafe.Pointer, x *float32, blocks int) { quantBlocks(dst, x, blocks, exactScale) }
+
+func quantBlocks(dst unsafe.Pointer, x *float32, blocks int, scaleOf func(amax float32) (scale, inv float32)) {
 	out, in := unsafe.Slice((*byte)(dst), blocks*ActBytes), unsafe.Slice(x, blocks*Block)
 	for range blocks {
 		v := in[:Block]
@@ -66,9 +77,7 @@ func quantRow(dst unsafe.Pointer, x *float32, blocks int) {
 		for _, f := range v {
 			amax = max(amax, abs(f))
 		}
-		const tiny = 0x1p-100 // keeps the inverse finite
-		scale := amax / 127
-		inv := 1 / max(scale, tiny)
+		scale, inv := scaleOf(amax)
 		var sums [2]int32 // of the halves
 		for i, f := range v {
 			// Adding 1.5*2^23 rounds to the nearest integer, ties to even.
@@ -113,6 +122,12 @@ func packWords(q *[Block][words]int64, t *Tile, tokens, b int) {
 func gemmQ8(w unsafe.Pointer, t *Tile, tokens, blocks int) {
 	gemmInt8(w, t, tokens, blocks, q8PanelBytes, 2*PanelRows, func(p []byte, r int) (scale, first, second float32) {
 		return quant.F16ToF32(binary.LittleEndian.Uint16(p[2*r:])), 0, 0
+	})
+}
+
+func gemmI8(w unsafe.Pointer, t *Tile, tokens, blocks int) {
+	gemmInt8(w, t, tokens, blocks, i8PanelBytes, 4*PanelRows, func(p []byte, r int) (scale, first, second float32) {
+		return math.Float32frombits(binary.LittleEndian.Uint32(p[4*r:])), 0, 0
 	})
 }
 

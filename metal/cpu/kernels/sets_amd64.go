@@ -4,9 +4,10 @@ import "golang.org/x/sys/cpu"
 
 var avx512Set = Set{
 	Name:     "avx512vnni",
-	quantRow: quantRowAVX512,
+	quantRow: quantRowAVX512, quantExact: quantExactAVX512,
 	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX512, gemmQ8x2AVX512, gemmQ8x3AVX512, gemmQ8x4AVX512, gemmQ8x5AVX512, gemmQ8x6AVX512},
 	gemmK:    [...]gemmFunc{nil, gemmKx1AVX512, gemmKx2AVX512, gemmKx3AVX512, gemmKx4AVX512, gemmKx5AVX512, gemmKx6AVX512},
+	gemmI8:   [...]gemmFunc{nil, gemmI8x1AVX512, gemmI8x2AVX512, gemmI8x3AVX512, gemmI8x4AVX512, gemmI8x5AVX512, gemmI8x6AVX512},
 	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX512, gemmF32x2AVX512, gemmF32x3AVX512, gemmF32x4AVX512, gemmF32x5AVX512, gemmF32x6AVX512},
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX512, gemmF16x2AVX512, gemmF16x3AVX512, gemmF16x4AVX512, gemmF16x5AVX512, gemmF16x6AVX512},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX512, gemmBF16x2AVX512, gemmBF16x3AVX512, gemmBF16x4AVX512, gemmBF16x5AVX512, gemmBF16x6AVX512},
@@ -14,7 +15,7 @@ var avx512Set = Set{
 	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX512, gemmQ4Kx2AVX512, gemmQ4Kx3AVX512, gemmQ4Kx4AVX512},
 	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX512, gemmQ2Kx2AVX512, gemmQ2Kx3AVX512, gemmQ2Kx4AVX512},
 
-	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512,
+	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512, indexAdd: indexAddAVX512,
 
 	rowRMS:     rowRMSAVX512,
 	rowNorm:    rowNormAVX512,
@@ -41,9 +42,10 @@ var avx512Set = Set{
 
 var avx2Set = Set{
 	Name:     "avx2",
-	quantRow: quantRowAVX2,
+	quantRow: quantRowAVX2, quantExact: quantExactAVX2,
 	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX2, gemmQ8x2AVX2, gemmQ8x3AVX2, gemmQ8x4AVX2, gemmQ8x5AVX2, gemmQ8x6AVX2},
 	gemmK:    [...]gemmFunc{nil, gemmKx1AVX2, gemmKx2AVX2, gemmKx3AVX2, gemmKx4AVX2, gemmKx5AVX2, gemmKx6AVX2},
+	gemmI8:   [...]gemmFunc{nil, gemmI8x1AVX2, gemmI8x2AVX2, gemmI8x3AVX2, gemmI8x4AVX2, gemmI8x5AVX2, gemmI8x6AVX2},
 	gemmF32:  [...]gemmFunc{nil, gemmF32x1AVX2, gemmF32x2AVX2, gemmF32x3AVX2, gemmF32x4AVX2, gemmF32x5AVX2, gemmF32x6AVX2},
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
@@ -52,7 +54,7 @@ var avx2Set = Set{
 	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX2, gemmQ2Kx2AVX2, gemmQ2Kx3AVX2, gemmQ2Kx4AVX2},
 	gemmIQ2: [...]gemmFunc{nil, gemmIQ2x1AVX2, gemmIQ2x2AVX2, gemmIQ2x3AVX2, gemmIQ2x4AVX2},
 
-	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2,
+	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2, indexAdd: indexAddAVX2,
 
 	rowRMS:   rowRMSAVX2,
 	rowNorm:  rowNormAVX2,

@@ -35,19 +35,21 @@ func in(t, offset int) string { return fmt.Sprintf("%d(%s)(BX*1)", offset, input
 // int8Panel is a panel of codes with headers: scales, and perhaps offsets.
 type int8Panel struct {
 	name    string
-	header  int // bytes
+	header  int  // bytes
+	wide    bool // scales are float32, else F16
 	offsets bool
 }
 
 var (
-	panelQ8 = int8Panel{"gemmQ8", 2 * panelRows, false}   // F16 scales
-	panelK  = int8Panel{"gemmK", 3 * 4 * panelRows, true} // float32 scales, offsets of both halves
+	panelQ8 = int8Panel{"gemmQ8", 2 * panelRows, false, false}
+	panelK  = int8Panel{"gemmK", 3 * 4 * panelRows, true, true} // with offsets of both halves
+	panelI8 = int8Panel{"gemmI8", 4 * panelRows, true, false}
 )
 
 // scales loads the scales of 2*lanes rows from row on.
 func (p int8Panel) scales(a *asm, v vec, row, reg int) {
 	for r := range 2 {
-		if p.offsets {
+		if p.wide {
 			a.p("VMOVUPS %d(SI), %s", 4*(row+r*v.lanes), v.r(reg+r))
 		} else {
 			a.p("VCVTPH2PS %d(SI), %s", 2*(row+r*v.lanes), v.r(reg+r))

@@ -42,11 +42,12 @@ func avx512() *asm {
 	for t := 1; t <= tileTokens; t++ {
 		gemmInt8AVX512(a, panelQ8, t)
 		gemmInt8AVX512(a, panelK, t)
+		gemmInt8AVX512(a, panelI8, t)
 		for _, f := range floats {
 			gemmFloat(a, zmm, f, t)
 		}
 	}
-	quantRowAVX512(a)
+	quantRowsAVX512(a)
 	scoresAVX512(a)
 	softmaxAVX512(a)
 	sumRows(a, zmm)
@@ -68,11 +69,12 @@ func avx2() *asm {
 	for t := 1; t <= tileTokens; t++ {
 		gemmInt8AVX2(a, panelQ8, t)
 		gemmInt8AVX2(a, panelK, t)
+		gemmInt8AVX2(a, panelI8, t)
 		for _, f := range floats {
 			gemmFloat(a, ymm, f, t)
 		}
 	}
-	quantRowAVX2(a)
+	quantRowsAVX2(a)
 	expData(a)
 	scoresAVX2(a)
 	softmaxAVX2(a)
@@ -86,6 +88,7 @@ func avx2() *asm {
 // rows are the kernels along a row that differ in width only.
 func rows(a *asm, v vec) {
 	rowNorm(a, v)
+	indexAdd(a, v)
 	swiglu(a, v)
 	axpy(a, v)
 	rotate(a, v)

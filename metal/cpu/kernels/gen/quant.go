@@ -4,21 +4,25 @@ import "math"
 
 func f32(x float32) uint32 { return math.Float32bits(x) }
 
-// quantRowAVX512 rounds blocks of 32 values to int8.
-func quantRowAVX512(a *asm) {
-	a.fn("quantRow", "rounds blocks of 32 values to int8.", "dst unsafe.Pointer", "x *float32", "blocks int")
+// quantRowsAVX512 rounds blocks of 32 values to int8, with any scale or with a power
+// of two.
+func quantRowsAVX512(a *asm) {
+	quantRowAVX512(a, "quantRow", "rounds blocks of 32 values to int8.", false)
+	quantRowAVX512(a, "quantExact", "makes int8 of blocks of 32 values that have few bits.", true)
+}
+
+func quantRowAVX512(a *asm, name, doc string, exact bool) {
+	a.fn(name, doc, "dst unsafe.Pointer", "x *float32", "blocks int")
 	a.arg("dst", "DI")
 	a.arg("x", "SI")
 	a.arg("blocks", "CX")
 	a.constant(0x7fffffff, zmm, 31)
-	a.constant(f32(127), zmm, 30)
-	a.constant(f32(0x1p-100), zmm, 29)
-	a.constant(f32(1), zmm, 28)
+	c := quantConstants(a, zmm, 28, exact)
 	a.constant(0x01010101, zmm, 27)
 	a.loop("CX", func() {
 		a.p("VMOVUPS (SI), Z0\nVMOVUPS 64(SI), Z1\nVPANDD Z31, Z0, Z2\nVPANDD Z31, Z1, Z3\nVMAXPS Z2, Z3, Z2")
 		a.p("VEXTRACTF64X4 $1, Z2, Y3\nVMAXPS Y3, Y2, Y2")
-		quantScale(a)
+		c.scale(a)
 		a.p("VBROADCASTSS X5, Z5\nVMULPS Z5, Z0, Z0\nVMULPS Z5, Z1, Z1\nVCVTPS2DQ Z0, Z0\nVCVTPS2DQ Z1, Z1")
 		a.p("VPMOVDB Z0, X0\nVPMOVDB Z1, X1\nVINSERTI128 $1, X1, Y0, Y0\nVMOVDQU Y0, 16(DI)")
 		a.p("VPXOR Y7, Y7, Y7\nVPDPBUSD Y0, Y27, Y7")
@@ -27,22 +31,25 @@ func quantRowAVX512(a *asm) {
 	a.end()
 }
 
-func quantRowAVX2(a *asm) {
-	a.fn("quantRow", "rounds blocks of 32 values to int8.", "dst unsafe.Pointer", "x *float32", "blocks int")
+func quantRowsAVX2(a *asm) {
+	quantRowAVX2(a, "quantRow", "rounds blocks of 32 values to int8.", false)
+	quantRowAVX2(a, "quantExact", "makes int8 of blocks of 32 values that have few bits.", true)
+}
+
+func quantRowAVX2(a *asm, name, doc string, exact bool) {
+	a.fn(name, doc, "dst unsafe.Pointer", "x *float32", "blocks int")
 	a.arg("dst", "DI")
 	a.arg("x", "SI")
 	a.arg("blocks", "CX")
 	a.p("VPCMPEQD Y15, Y15, Y15\nVPSRLD $1, Y15, Y15")
-	a.constant(f32(127), ymm, 14)
-	a.constant(f32(0x1p-100), ymm, 13)
-	a.constant(f32(1), ymm, 12)
+	c := quantConstants(a, ymm, 12, exact)
 	a.loop("CX", func() {
 		for i := range 4 {
 			a.p("VMOVUPS %d(SI), Y%d\nVPAND Y15, Y%d, Y%d", 32*i, 8+i, 8+i, i)
 		}
 		// In the order of the wide form: x[i] with x[i+16], then halves.
 		a.p("VMAXPS Y0, Y2, Y0\nVMAXPS Y1, Y3, Y1\nVMAXPS Y1, Y0, Y2")
-		quantScaleRegs(a, 14, 13, 12)
+		c.scale(a)
 		a.p("VBROADCASTSS X5, Y5")
 		for i := range 4 {
 			a.p("VMULPS Y5, Y%d, Y%d\nVCVTPS2DQ Y%d, Y%d", 8+i, 8+i, 8+i, 8+i)
@@ -57,13 +64,39 @@ func quantRowAVX2(a *asm) {
 	a.end()
 }
 
-func quantScale(a *asm) { quantScaleRegs(a, 30, 29, 28) }
+// quantConsts are three registers from first on: what the scale comes from, the
+// least maximum, and what the inverse comes from.
+type quantConsts struct {
+	v     vec
+	first int
+	exact bool
+}
 
-// quantScaleRegs turns the maximum over Y2 into the scale X4 and its inverse X5.
-// c127, tiny and one are registers with these constants.
-func quantScaleRegs(a *asm, c127, tiny, one int) {
+func quantConstants(a *asm, v vec, first int, exact bool) quantConsts {
+	top, one := f32(127), f32(1)
+	if exact {
+		top, one = 0x7f800000, 254<<23 // exponents
+	}
+	a.constant(one, v, first)
+	a.constant(f32(0x1p-100), v, first+1)
+	a.constant(top, v, first+2)
+	return quantConsts{v, first, exact}
+}
+
+// scale turns the maximum over Y2 into the scale X4 and its inverse X5.
+func (c quantConsts) scale(a *asm) {
 	a.p("VEXTRACTF128 $1, Y2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0x4e, X2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0xb1, X2, X3\nVMAXPS X3, X2, X2")
-	a.p("VDIVSS X%d, X2, X4\nVMAXSS X%d, X4, X5\nVDIVSS X5, X%d, X5", c127, tiny, one)
+	one, tiny, top := c.first, c.first+1, c.first+2
+	if !c.exact {
+		a.p("VDIVSS X%d, X2, X4\nVMAXSS X%d, X4, X5\nVDIVSS X5, X%d, X5", top, tiny, one)
+		return
+	}
+	and := "VPAND"
+	if c.v.avx512() {
+		and = "VPANDD"
+	}
+	const bits = 5 // below the highest
+	a.p("VMAXSS X%d, X2, X4\n%s X%d, X4, X4\nMOVL $%d, AX\nVMOVD AX, X5\nVPSUBD X5, X4, X4\nVPSUBD X4, X%d, X5", tiny, and, top, bits<<23, one)
 }
 
 // quantSum writes the scale X4 and the sums over the halves of Y7, and goes on.

@@ -109,6 +109,14 @@ test('streams a tool call', async () => {
   assert.ok(fragments.length > 1, 'the input came in one piece');
 });
 
+test('calls a tool because it must', async () => {
+  for (const choice of [{ type: 'any' }, { type: 'tool', name: weather.name }]) {
+    const m = await client.messages.create({ ...plain, max_tokens: 100, tools: [tool], tool_choice: choice, messages: [user(who)] });
+    assert.equal(m.stop_reason, 'tool_use');
+    assert.equal(m.content.find((b) => b.type === 'tool_use').name, weather.name);
+  }
+});
+
 test('counts tokens as an answer counts them', async () => {
   const request = { model: 'x', system: 'You are ds4-tiny.', tools: [tool], messages: [user(askWeather)] };
   const counted = await client.messages.countTokens(request);

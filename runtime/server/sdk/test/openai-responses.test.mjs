@@ -89,12 +89,21 @@ test('streams a tool call', async () => {
   assert.ok(fragments.length > 1, 'the arguments came in one piece');
 });
 
+test('calls a tool because it must', async () => {
+  for (const choice of ['required', { type: 'function', name: weather.name }]) {
+    const r = await client.responses.create({ ...plain, tools: [tool], tool_choice: choice, input: who });
+    const call = r.output.find((item) => item.type === 'function_call');
+    assert.equal(call.name, weather.name);
+    assert.ok(JSON.parse(call.arguments));
+  }
+});
+
 test('errors have the types that the package knows', async () => {
   const refused = [
     { ...plain },
     { ...plain, input: who, previous_response_id: 'resp_1' },
-    { ...plain, input: who, tools: [tool], tool_choice: 'required' },
-    { ...plain, input: who, tools: [tool], tool_choice: { type: 'function', name: weather.name } },
+    { ...plain, input: who, tools: [tool], tool_choice: { type: 'web_search' } },
+    { ...plain, input: who, tools: [tool], tool_choice: { type: 'function', name: 'other' } },
   ];
   for (const request of refused) await assert.rejects(client.responses.create(request), OpenAI.BadRequestError);
   for (const stream of [false, true]) {
