@@ -87,8 +87,10 @@ func (l *listener) act(id uint64, t *target, c *Call, r *armed) {
 		l.reply(id, t, func() (int64, error) { return t.perform(c.Len, a) })
 		return
 	}
+	var done int64
 	if r.Part > 0 {
-		if err := t.part(r); err != nil {
+		var err error
+		if done, err = t.part(r); err != nil {
 			l.s.cfg.Log(fmt.Sprintf("syscalls: part of %s of %s was not done: %v", c.Name, c.Path, err))
 		}
 	}
@@ -99,7 +101,7 @@ func (l *listener) act(id uint64, t *target, c *Call, r *armed) {
 			l.answer(id, 0, unix.EIO)
 		}
 	case failpoint.KindLie:
-		l.reply(id, t, t.lie)
+		l.reply(id, t, func() (int64, error) { return t.lie(done) })
 	case failpoint.KindEIO:
 		l.answer(id, 0, unix.EIO)
 	case failpoint.KindENOSPC:
@@ -153,28 +155,35 @@ func (l *listener) hold(id uint64, d time.Duration) {
 	}
 }
 
-// part does so much of a call as the rule says.
-func (t *target) part(r *armed) error {
+// part does so much of a call as the rule says, and returns how many bytes that is.
+func (t *target) part(r *armed) (int64, error) {
 	if t.about.Op != OpWrite {
 		if !r.PartPct || r.Part != wholePct {
-			return nil // a part of it is nothing
+			return 0, nil // a part of it is nothing
 		}
 		_, err := t.perform(0, nil)
-		return err
+		return 0, err
 	}
 	if err := t.measure(); err != nil {
-		return err
+		return 0, err
 	}
-	n := r.Done(int(t.about.Len))
-	_, err := t.perform(int64(n), nil)
-	return err
+	n, err := t.perform(int64(r.Done(int(t.about.Len))), nil)
+	return max(n, 0), err
 }
 
-// lie returns what success would look like.
-func (t *target) lie() (int64, error) {
+// lie returns what success would look like, after so many bytes were done. What
+// copies reads on behind them, or it would copy the same for ever.
+func (t *target) lie(done int64) (int64, error) {
 	if t.about.Op != OpWrite {
 		return 0, nil
 	}
-	err := t.measure()
-	return t.about.Len, err
+	if done == 0 { // else it is known, and the source has moved since
+		if err := t.measure(); err != nil {
+			return 0, err
+		}
+	}
+	if t.call.copies() {
+		return t.about.Len, t.consume(t.about.Len - done)
+	}
+	return t.about.Len, nil
 }

@@ -48,9 +48,9 @@ func (t *target) length() (int64, error) {
 	case "read", "write", "pread64", "pwrite64":
 		return bounded(t.args[argCount])
 	case "sendfile":
-		return bounded(t.args[argSendLen])
+		return t.copied(t.args[argSendLen])
 	case "copy_file_range", "splice":
-		return bounded(t.args[argCopyLen])
+		return t.copied(t.args[argCopyLen])
 	}
 	list, err := t.vectors(t.args[argData], t.arg(argCount))
 	var sum int64
@@ -61,6 +61,29 @@ func (t *target) length() (int64, error) {
 		return 0, fmt.Errorf("vectors of more bytes than there are numbers")
 	}
 	return sum, err
+}
+
+// copied is how many bytes a copying call can copy: programs ask for as many as
+// there are numbers, and get what their file has left.
+func (t *target) copied(asked uint64) (int64, error) {
+	fd, at := t.source()
+	in, err := t.file(fd)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(in)
+	var st unix.Stat_t
+	if err := unix.Fstat(in, &st); err != nil {
+		return 0, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return bounded(asked)
+	}
+	from, err := t.position(in, at)
+	if err != nil {
+		return 0, err
+	}
+	return int64(min(asked, uint64(max(st.Size-from, 0)))), nil
 }
 
 func bounded(n uint64) (int64, error) {
@@ -183,18 +206,21 @@ func (t *target) peek(most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(in)
-	var from int64
-	if at != 0 {
-		from, err = t.int64(at)
-	} else {
-		from, err = unix.Seek(in, 0, unix.SEEK_CUR)
-	}
+	from, err := t.position(in, at)
 	if err != nil {
 		return nil, fmt.Errorf("data from what is no file: %w", err)
 	}
 	b := make([]byte, most)
 	n, err := unix.Pread(in, b, from)
 	return b[:max(n, 0)], err
+}
+
+// position is where a copying call reads in its source.
+func (t *target) position(in int, offsetAt uint64) (int64, error) {
+	if offsetAt != 0 {
+		return t.int64(offsetAt)
+	}
+	return unix.Seek(in, 0, unix.SEEK_CUR)
 }
 
 // consume moves the source of a copying call on by n bytes.
