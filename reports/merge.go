@@ -61,7 +61,7 @@ func Merge(parts []Part) (*File, error) {
 	out := &File{}
 	var missing []string
 	for _, r := range runs {
-		if why := unfinished(r.Log); why != "" {
+		if why := r.Log.Unfinished(); why != "" {
 			missing = append(missing, r.name+" "+why)
 		}
 		out.Runs = append(out.Runs, *r.Log)
@@ -143,8 +143,8 @@ func shardIndex(r Run) int {
 	return r.Shard.Index
 }
 
-// unfinished says what a run lacks, or "".
-func unfinished(l *Log) string {
+// Unfinished says what a run lacks, or "". What a run has not come to is not proven.
+func (l *Log) Unfinished() string {
 	switch {
 	case l.End == nil:
 		return fmt.Sprintf("was killed after %d results", len(l.Results))

@@ -95,6 +95,8 @@ func Write(w io.Writer, runs []reports.Log) error {
 	return nil
 }
 
+// suiteOf is a run. One that did not come to its end has an error for what is missing:
+// a file in which nothing failed must not look like a pass.
 func suiteOf(run reports.Log) (suite, float64) {
 	counts := reports.Count(run.Results)
 	s := suite{
@@ -123,6 +125,14 @@ func suiteOf(run reports.Log) (suite, float64) {
 	for _, r := range run.Results {
 		s.Cases = append(s.Cases, caseOf(r))
 		total += r.DurationMS
+	}
+	if why := run.Unfinished(); why != "" {
+		s.Tests++
+		s.Errors++
+		s.Cases = append(s.Cases, testCase{
+			Name: "the whole run", Class: "ds4bench", Time: seconds(0),
+			Error: &problem{Message: "the run " + why, Type: string(reports.Inconclusive)},
+		})
 	}
 	s.Time = seconds(total)
 	return s, total

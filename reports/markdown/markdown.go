@@ -46,6 +46,11 @@ func Write(w io.Writer, runs []reports.Log, comparisons []*reports.Comparison) e
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "## ds4bench: %s\n\n", heading(all))
+	for i := range runs {
+		if why := runs[i].Unfinished(); why != "" {
+			fmt.Fprintf(&b, "**Not complete:** the run %s.\n\n", why)
+		}
+	}
 	if len(runs) > 0 {
 		if err := table.About(&b, runs[0].Run); err != nil {
 			return fmt.Errorf("markdown: %w", err)

@@ -32,8 +32,8 @@ func newReport() *cobra.Command {
   benchfmt  the Go benchmark format, for benchstat
 
 Several files are rendered as one. The exit code is that of the results: 1 if one
-of them failed, 3 if nothing failed but something was inconclusive, so that a
-stored file can gate a pipeline.
+of them failed, 3 if nothing failed but something was inconclusive, or a run did
+not come to its end, so that a stored file can gate a pipeline.
 
 Files of a run that was killed are fine: what it had written is shown.`,
 		Example: `  ds4bench report results/20260304T050607Z.jsonl
@@ -68,7 +68,7 @@ Files of a run that was killed are fine: what it had written is shown.`,
 			if err != nil {
 				return infrastructure(err)
 			}
-			return verdictExit(joined(runs))
+			return runsExit(runs)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", formatText, formats())
@@ -110,13 +110,27 @@ func readAll(cmd *cobra.Command, paths []string) ([]reports.Log, error) {
 		if err != nil {
 			return nil, badFile(err)
 		}
-		last := f.Runs[len(f.Runs)-1]
-		if f.Cut || last.End == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "ds4bench: warning: %s: the run was killed after %d results\n", path, len(last.Results))
+		for i := range f.Runs {
+			if why := f.Runs[i].Unfinished(); why != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "ds4bench: warning: %s: the run %s\n", path, why)
+			}
 		}
 		runs = append(runs, f.Runs...)
 	}
 	return runs, nil
+}
+
+// runsExit is verdictExit of runs, of which each must have come to its end.
+func runsExit(runs []reports.Log) error {
+	if err := verdictExit(joined(runs)); err != nil {
+		return err
+	}
+	for i := range runs {
+		if runs[i].Unfinished() != "" {
+			return &exitError{code: ExitInconclusive}
+		}
+	}
+	return nil
 }
 
 func joined(runs []reports.Log) []reports.Result {
