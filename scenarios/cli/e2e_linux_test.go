@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ func TestPrograms(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, bench, ds4 string){
 		"run": runsAndReports, "speed": measuresSpeed, "interrupt": stopsOnInterrupt, "killed": killedLeavesNothing,
 		"serve-speed": servesAndStops, "compare": comparesInTurns, "shards": joinsShards,
+		"examples": startsAsExamplesSay, "ds4 as any server": servesBesideItself,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, bench, ds4)
@@ -70,6 +72,34 @@ func runBench(t *testing.T, bench string, wantExit int, args ...string) (stdout,
 		t.Fatalf("ds4bench %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, wantExit, out.String(), diag.String())
 	}
 	return out.String(), dir
+}
+
+// Command lines of ds4 in the help texts are such that ds4 takes them.
+func startsAsExamplesSay(t *testing.T, _, ds4 string) {
+	line := regexp.MustCompile(`\./ds4 serve[^"|#\n]*`)
+	found := 0
+	for _, cmd := range newRoot(nil, io.Discard, io.Discard).Commands() {
+		for _, example := range line.FindAllString(cmd.Example, -1) {
+			found++
+			words, err := splitWords(example)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(ds4, append(words[1:], "--print-config")...).CombinedOutput(); err != nil {
+				t.Errorf("ds4bench %s: %s: %v\n%s", cmd.Name(), example, err, out)
+			}
+		}
+	}
+	if found < 2 {
+		t.Errorf("%d examples, want more", found)
+	}
+}
+
+// A ds4 that is described like any other server runs beside its control and beside
+// what else runs on the machine.
+func servesBesideItself(t *testing.T, bench, ds4 string) {
+	t.Setenv("DS4_LOCK_FILE", filepath.Join(t.TempDir(), "lock"))
+	runBench(t, bench, 0, "run", "any-server-hung-up", "--server-command", ds4+" serve --port $PORT --kv-disk-dir $KV --thinking-sampling")
 }
 
 // A scenario from the command line to the reports, against real servers.

@@ -89,7 +89,7 @@ Exit codes: 0 every directory that was tried is good, 1 bad ones were found, 2
 wrong usage, 3 nothing could be tried.`,
 		Example: `  ds4bench explore
   ds4bench explore --max-states 5000 --timeout 1h
-  ds4bench explore -- ./ds4 serve --port 0 --kv-disk-dir '$KV' --kv-segment-tokens 64
+  ds4bench explore -- ./ds4 serve --port 0 --kv-disk-dir '$KV' --kv-segment-tokens 256
   ds4bench explore --check './verify "$KV"' -- ./save '$KV/file'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}

@@ -144,6 +144,9 @@ func foreignConfig(f *scenarios.Foreign, lookup func(string) (string, bool), mor
 	for _, w := range f.Command {
 		words = append(words, expand(w))
 	}
+	if kv, ok := lookup("KV"); ok { // it may be a ds4 all the same, and have another beside it
+		cfg.Env = append(cfg.Env, "DS4_LOCK_FILE="+kv+".lock")
+	}
 	for name, v := range f.Env {
 		cfg.Env = append(cfg.Env, name+"="+expand(v))
 	}
@@ -230,6 +233,23 @@ type controlKey struct {
 	Max      int
 }
 
+// foreignID tells commands apart.
+func (p *rep) foreignID() string {
+	return strings.Join(slices.Concat(p.foreign.Command, p.r.opt.ServerArgs), " ")
+}
+
+// inexact is how a server that is not ours was seen to give two answers to one
+// question, or nil.
+func (p *rep) inexact() error {
+	if p.foreign == nil {
+		return nil
+	}
+	c := &p.r.controls
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exact[p.foreignID()]
+}
+
 // foreignControl is the answer of the same server, just started on an empty
 // directory. The first question of all is asked twice: a server that does not
 // give one answer to one question cannot be judged by it.
@@ -242,7 +262,7 @@ func (p *rep) foreignControl(ctx context.Context, a *answer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id := strings.Join(append(p.foreign.Command, p.r.opt.ServerArgs...), " ")
+	id := p.foreignID()
 	c := &p.r.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -123,6 +123,7 @@ func TestForeignVerdicts(t *testing.T) {
 		{"wrong", "wrong from file", "", killAndAsk, sameAgain, reports.Fail, "differs from that of a server without a cache"},
 		{"no reuse", "reuses nothing", "", killAndAsk, reusedToo, reports.Fail, "of chat again cannot be seen"},
 		{"not exact", "never the same", "", killAndAsk, "  - outcome: recovered\n", reports.Pass, "started twice on an empty directory"},
+		{"equal of what is not exact", "never the same", "", killAndAsk, sameAgain, reports.Inconclusive, "which says nothing of this server"},
 		{"dead", "dead at start", "", killAndAsk, sameAgain, reports.Fail, "no such model"},
 		{"damage", "good", "", `  - fill: {as: first, prompt: {text: "What is it?"}}
   - corrupt: {file: glob *.db, op: truncate, at: "50%"}

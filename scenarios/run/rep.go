@@ -65,6 +65,7 @@ type rep struct {
 	step       string
 	res        reports.Result
 	outcome    faults.Outcome // worst so far
+	unproven   error          // assertions that could not be decided
 }
 
 // pass is the part of a repetition whose faults and log are judged together.
@@ -277,6 +278,9 @@ func (p *rep) conclude(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	res := &p.res
+	if err == nil {
+		err = p.unproven
+	}
 	switch {
 	case err == nil, errors.Is(err, errEnough):
 	case errors.Is(err, errInconclusive):
