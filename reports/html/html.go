@@ -134,6 +134,8 @@ func (v *view) head(runs []reports.Log, all []reports.Result) {
 		v.Summary = fmt.Sprintf("%d of %s failed", n[reports.Fail], plural(len(all), "repetition"))
 	case n[reports.Inconclusive] > 0:
 		v.Summary = fmt.Sprintf("Nothing failed, %d of %s proved nothing", n[reports.Inconclusive], plural(len(all), "repetition"))
+	case ended(runs) != "":
+		v.Verdict, v.Summary = reports.Inconclusive, "Nothing failed, but a run "+ended(runs)
 	case n[reports.Pass] == 0:
 		v.Summary = "Everything was skipped"
 	case n[reports.Skipped] > 0:
@@ -154,6 +156,16 @@ func (v *view) head(runs []reports.Log, all []reports.Result) {
 	if len(runs) > 1 {
 		v.When += fmt.Sprintf(" and %s more", plural(len(runs)-1, "run"))
 	}
+}
+
+// ended says how the first run that did not come to its end ended, or "".
+func ended(runs []reports.Log) string {
+	for i := range runs {
+		if why := runs[i].Unfinished(); why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 func serverName(s reports.Server) string {
