@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"io"
 	"os"
@@ -46,11 +47,20 @@ func built(t *testing.T) (ds4bench, ds4 string) {
 	dir := t.TempDir()
 	for _, name := range []string{"ds4bench", "ds4"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "ds4/cmd/"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", name, err, out)
 		}
 	}
-	return filepath.Join(dir, "ds4bench"), filepath.Join(dir, "ds4")
+	ds4bench, ds4 = filepath.Join(dir, "ds4bench"), filepath.Join(dir, "ds4")
+	for _, path := range []string{ds4bench, ds4} {
+		if file, err := elf.Open(path); err != nil {
+			t.Error(err)
+		} else if file.Section(".interp") != nil {
+			t.Errorf("%s is not static", path)
+		}
+	}
+	return ds4bench, ds4
 }
 
 // runBench runs ds4bench in a directory of its own and returns what it left.
