@@ -123,6 +123,11 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := f.output.writable(); err != nil {
 		return err
 	}
+	if srv.target == "" {
+		if err := roomToWork(minWorkBytes); err != nil {
+			return err
+		}
+	}
 	out, err := openResults(f.output.out, f.record(ctx, srv, serverArgs))
 	if err != nil {
 		return err
