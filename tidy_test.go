@@ -59,7 +59,7 @@ var arrows = []struct {
 
 	{"faults", []string{"faults/...", "metal/...", "runtime/vfs", "runtime/failpoint", "runtime/kvstore/segment"}},
 	{"reports", []string{"reports/..."}},
-	{"browser", nil},
+	{"reports/html/browser", nil},
 	// The harness is a black box: it knows a server by its API, its log and its files.
 	{"scenarios", []string{"scenarios/...", "faults/...", "reports/...", "runtime/client", "runtime/failpoint"}},
 	{"scenarios/selftest", []string{"scenarios/...", "faults/...", "reports/...", "runtime/...", "metal/..."}},
@@ -74,10 +74,9 @@ var testArrows = []struct {
 	to   []string
 }{
 	{"metal", nil},
-	{"runtime", []string{"runtime/...", "metal/...", "faults/errfs", "browser"}},
+	{"runtime", []string{"runtime/...", "metal/...", "faults/errfs", "reports/html/browser"}},
 	{"faults", []string{"runtime/..."}},
-	{"reports", []string{"browser"}},
-	{"browser", nil},
+	{"reports", nil},
 	{"scenarios", nil},
 	{"cmd", nil},
 }

@@ -58,7 +58,7 @@ func TestLibraryMatchesSchema(t *testing.T) {
 func TestFilesNameTheSchema(t *testing.T) {
 	schema := resolved(t)
 	files := 0
-	for _, pattern := range []string{"library/*.yaml", "../examples/*/scenarios/*.yaml"} {
+	for _, pattern := range []string{"library/*.yaml", "examples/*/scenarios/*.yaml"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

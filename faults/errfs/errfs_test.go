@@ -313,3 +313,19 @@ func TestCloneIsApart(t *testing.T) {
 		t.Errorf("%q, %q", a, b)
 	}
 }
+
+// TestRenameBelowItself: a folder that is in itself would be searched for ever.
+func TestRenameBelowItself(t *testing.T) {
+	m := NewMem()
+	if err := m.MkdirAll("/d/e"); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"/d/a", "/d/e/a", "d/e/../b"} {
+		if err := m.Rename("/d", to); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("/d to %s: %v", to, err)
+		}
+	}
+	if err := m.Rename("/d", "/dd"); err != nil {
+		t.Error(err)
+	}
+}

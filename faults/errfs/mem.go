@@ -180,6 +180,9 @@ func (m *Mem) Rename(old, new string) error {
 	if n == nil {
 		return fail("rename", old, syscall.ENOENT)
 	}
+	if n.isDir() && strings.HasPrefix(path.Clean("/"+new), path.Clean("/"+old)+"/") {
+		return fail("rename", new, syscall.EINVAL) // a folder cannot move below itself
+	}
 	if there := to.names[newBase]; there != nil {
 		switch {
 		case there == n:

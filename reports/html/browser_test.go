@@ -10,7 +10,7 @@ import (
 	"slices"
 	"testing"
 
-	"ds4/browser"
+	"ds4/reports/html/browser"
 )
 
 // parts are what a page with everything shows, each with colours that its picture

@@ -249,7 +249,7 @@ func TestRanks(t *testing.T) {
 // Of equal servers at most one comparison in twenty calls anything faster or
 // slower, however many rows there are; noise is skewed and drifts.
 func TestFalseAlarms(t *testing.T) {
-	const rounds, repetitions, rows = 400, 12, 6
+	const rounds, repetitions, rows = 200, 12, 6
 	for _, paired := range []bool{false, true} {
 		rng := rand.New(rand.NewPCG(1, 2))
 		alarms := 0

@@ -38,7 +38,8 @@ func (s *Scheduler) Submit(ctx context.Context, r *Request) (<-chan Event, error
 	return j.out.ch, nil
 }
 
-// CountTokens returns how many tokens a prompt has, more than fit as well.
+// CountTokens returns how many tokens a prompt has, whatever the context holds. Only
+// the end of ctx is an error.
 func (s *Scheduler) CountTokens(ctx context.Context, p chat.Prompt) (int, error) {
 	tokens, err := s.tokenise(ctx, p, len(p.CacheText()))
 	return len(tokens), err

@@ -248,12 +248,13 @@ func (b block) result(path string) (string, error) {
 // assistantTurn makes a message of what the model said before.
 func assistantTurn(blocks []block, path string) (chat.Message, error) {
 	m := chat.Message{Role: chat.RoleAssistant}
+	var content, reasoning strings.Builder
 	for i, b := range blocks {
 		switch b.kind {
 		case blockText:
-			m.Content += b.text
+			content.WriteString(b.text)
 		case blockThinking:
-			m.Reasoning += b.text
+			reasoning.WriteString(b.text)
 		case blockRedactedThinking: // of another server: nobody here can read it
 		case blockToolUse:
 			m.Calls = append(m.Calls, chat.ToolCall{ID: b.id, Name: b.name, Arguments: b.input})
@@ -261,6 +262,7 @@ func assistantTurn(blocks []block, path string) (chat.Message, error) {
 			return m, b.unsupported(fmt.Sprintf("%s[%d]", path, i))
 		}
 	}
+	m.Content, m.Reasoning = content.String(), reasoning.String()
 	return m, nil
 }
 

@@ -113,26 +113,34 @@ func readItem(r *jsonReader, first json.Token, path string) (it item, err error)
 // in several items: reasoning, text, calls.
 type conversation struct {
 	messages []chat.Message
-	turn     *chat.Message // of the assistant, while it grows
+	turn     *assistantItems // while it grows
 	tools    *responsesTools
 }
 
-// flush ends the turn of the assistant.
+// assistantItems is a turn of the model that is put together.
+type assistantItems struct {
+	content, reasoning strings.Builder
+	calls              []chat.ToolCall
+}
+
+// flush ends the turn of the model.
 func (c *conversation) flush() {
-	if c.turn != nil {
-		c.messages = append(c.messages, *c.turn)
+	if t := c.turn; t != nil {
+		c.messages = append(c.messages, chat.Message{
+			Role: chat.RoleAssistant, Content: t.content.String(), Reasoning: t.reasoning.String(), Calls: t.calls,
+		})
 		c.turn = nil
 	}
 }
 
-// assistant returns the turn that grows. The former one has ended if it holds what
+// grow returns the turn that grows, a new one if the former has ended: it holds what
 // cannot come before an item of this type.
-func (c *conversation) assistant(ended func(*chat.Message) bool) *chat.Message {
+func (c *conversation) grow(ended func(*assistantItems) bool) *assistantItems {
 	if c.turn != nil && ended(c.turn) {
 		c.flush()
 	}
 	if c.turn == nil {
-		c.turn = &chat.Message{Role: chat.RoleAssistant}
+		c.turn = new(assistantItems)
 	}
 	return c.turn
 }
@@ -178,7 +186,7 @@ func (c *conversation) message(it item, path string) error {
 	}
 	switch role {
 	case chat.RoleAssistant:
-		c.assistant(func(m *chat.Message) bool { return m.Calls != nil }).Content += text
+		c.grow(func(t *assistantItems) bool { return t.calls != nil }).content.WriteString(text)
 	case chat.RoleUser, chat.RoleSystem, chat.RoleDeveloper:
 		c.add(chat.Message{Role: role, Content: text})
 	case "":
@@ -208,8 +216,8 @@ func (c *conversation) reasoning(it item, path string) error {
 	if text == "" {
 		text, _ = unsealReasoning(it.sealed)
 	}
-	m := c.assistant(func(m *chat.Message) bool { return m.Calls != nil || m.Content != "" })
-	m.Reasoning += text
+	t := c.grow(func(t *assistantItems) bool { return t.calls != nil || t.content.Len() > 0 })
+	t.reasoning.WriteString(text)
 	return nil
 }
 
@@ -241,8 +249,8 @@ func (c *conversation) call(it item, path string) error {
 	if err := checkCall(&call, path, path+".name"); err != nil {
 		return err
 	}
-	m := c.assistant(func(*chat.Message) bool { return false })
-	m.Calls = append(m.Calls, call)
+	t := c.grow(func(*assistantItems) bool { return false })
+	t.calls = append(t.calls, call)
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -149,6 +151,42 @@ func TestResponsesAsAgentsSend(t *testing.T) {
 	}
 	if mode, err := q.mode(); err != nil || mode != chat.None || !q.streaming() || q.summary != "auto" || !q.wantsSealed() {
 		t.Errorf("%+v, mode %v, %v", q, mode, err)
+	}
+}
+
+// TestManyItemsOfOneTurn: a turn that comes in very many pieces takes memory for its
+// bytes, not for a copy of the turn with each of them.
+func TestManyItemsOfOneTurn(t *testing.T) {
+	piece := strings.Repeat("x", 900)
+	body := func(begin, one, end string) []byte {
+		return []byte(begin + strings.Repeat(one+",", maxBlocks-1) + one + end)
+	}
+	for name, parse := range map[string]func() (chat.Message, int){
+		"responses": func() (chat.Message, int) {
+			b := body(`{"input":[`, `{"role":"assistant","content":"`+piece+`"}`, `]}`)
+			q, err := parseResponsesRequest(b)
+			if err != nil || len(q.messages) != 1 {
+				t.Fatal(err)
+			}
+			return q.messages[0], len(b)
+		},
+		"messages": func() (chat.Message, int) {
+			b := body(`{"messages":[{"role":"assistant","content":[`, `{"type":"text","text":"`+piece+`"}`, `]}]}`)
+			q, err := parseAnthropicRequest(b)
+			if err != nil || len(q.messages) != 1 {
+				t.Fatal(err)
+			}
+			return q.messages[0], len(b)
+		},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, size := parse()
+		runtime.ReadMemStats(&after)
+		took := after.TotalAlloc - before.TotalAlloc
+		if len(m.Content) != maxBlocks*len(piece) || took > 40*uint64(size) {
+			t.Errorf("%s: %d bytes of text, %d allocated for a body of %d", name, len(m.Content), took, size)
+		}
 	}
 }
 

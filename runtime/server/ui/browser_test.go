@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"ds4/browser"
+	"ds4/reports/html/browser"
 )
 
 // program builds ds4 once for all tests of a browser.
