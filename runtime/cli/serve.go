@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/runtime/config"
+	"ds4/runtime/kvstore/replay"
 	"ds4/runtime/server"
 )
 
@@ -81,6 +82,7 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 	st, err := a.newStack(ctx, stackOptions{
 		model: &s.model, kv: &s.kv, recovery: &s.recovery, faults: &s.faults,
 		sessions: s.server.Sessions, queue: s.server.Queue, tokens: s.server.Tokens,
+		toolMemory: s.server.ToolMemory,
 	}, logger.Printf, logger.Line, func(err error) { end(fmt.Errorf("%w: %w", errDevice, err)) })
 	if err != nil {
 		return startError(ctx, err)
@@ -125,6 +127,17 @@ func watchSignals(end context.CancelCauseFunc) (stop func()) {
 	}
 }
 
+// callMemory is what the server remembers tool calls with; nil: with nothing.
+func (s *serveSettings) callMemory(m *replay.Memory) server.CallMemory {
+	switch {
+	case s.server.NoToolReplay:
+		return nil
+	case s.faults.Has(unsafeForgetCalls):
+		return forgetful{m}
+	}
+	return m
+}
+
 // listenAndServe binds the address, serves until ctx ends, and shuts down.
 func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, logger *server.Logger) error {
 	cfg := server.Config{
@@ -140,10 +153,7 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	if st.store != nil { // a nil *Store in the interface would not be nil
 		cfg.Store = st.store
 	}
-	cfg.Calls = st.calls
-	if s.faults.Has(unsafeForgetCalls) {
-		cfg.Calls = forgetful{st.calls}
-	}
+	cfg.Calls = s.callMemory(st.calls)
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type stackOptions struct {
 	sessions int // at most
 	queue    int
 	tokens   int // output cap
+	// toolMemory is how many tool calls are remembered; 0: as many as is usual.
+	toolMemory int
 }
 
 // stack is the program put together up to the scheduler. Fields are filled in the
@@ -139,7 +141,7 @@ const callsShare = 8
 
 // openCalls remembers tool calls, in a file if there is a disk cache.
 func (s *stack) openCalls(o stackOptions, log logFunc) {
-	opt := replay.Options{Log: log, Now: pointClock.Now}
+	opt := replay.Options{MaxIDs: o.toolMemory, Log: log, Now: pointClock.Now}
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
 		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))

@@ -119,7 +119,14 @@ type flagValue struct {
 }
 
 func (f flagValue) String() string { return f.s.value.String() }
-func (f flagValue) Type() string   { return "value" }
+
+// Type is "bool" for a switch, so that the usage text shows it without a value.
+func (f flagValue) Type() string {
+	if f.s.optional == "true" {
+		return "bool"
+	}
+	return "value"
+}
 
 func (f flagValue) Set(text string) error {
 	if f.s.Origin.Layer != LayerFlag {

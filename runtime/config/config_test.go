@@ -203,6 +203,10 @@ func TestOriginalCommandLine(t *testing.T) {
 	if d := cmp.Diff(want, v.set.Notes()); d != "" {
 		t.Error(d)
 	}
+	err = v.load([]string{"--tool-memory-max-ids", "7", "--disable-exact-dsml-tool-replay"}, nil, nil)
+	if err != nil || v.server.ToolMemory != 7 || !v.server.NoToolReplay {
+		t.Errorf("tool memory %d, no replay %v, error %v: want 7, true", v.server.ToolMemory, v.server.NoToolReplay, err)
+	}
 	if err := newServe().load([]string{"--kv-cache-cold-max-tokens", "many"}, nil, nil); err == nil {
 		t.Error("an ignored setting takes any text")
 	}

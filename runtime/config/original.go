@@ -21,9 +21,7 @@ func (s *Set) AddOriginal() {
 	} {
 		s.ignored(name, segments, number)
 	}
-	s.ignored("tool-memory-max-ids", "tool calls are not kept in memory", number)
 	s.ignored("kv-cache-reject-different-quant", "entries of another model are never used", flag).optional = "true"
-	s.ignored("disable-exact-dsml-tool-replay", "tool calls are not kept in memory", flag).optional = "true"
 
 	const (
 		draft    = "there is no speculative decoding; leave it out"

@@ -8,20 +8,22 @@ import (
 
 // Defaults and limits of the server settings.
 const (
-	defaultTokens   = 393216
-	defaultHost     = "127.0.0.1"
-	defaultPort     = 8000
-	maxPort         = 65535
-	defaultSessions = 4
-	maxSessions     = 256
-	defaultQueue    = 64
-	maxQueue        = 1 << 16
-	defaultShutdown = 20 * time.Second
-	maxShutdown     = time.Hour
-	defaultFailures = 3
-	maxFailures     = 1000
-	defaultWindow   = 10 * time.Minute
-	maxWindow       = 7 * 24 * time.Hour
+	defaultTokens     = 393216
+	defaultHost       = "127.0.0.1"
+	defaultPort       = 8000
+	maxPort           = 65535
+	defaultSessions   = 4
+	maxSessions       = 256
+	defaultQueue      = 64
+	maxQueue          = 1 << 16
+	defaultShutdown   = 20 * time.Second
+	maxShutdown       = time.Hour
+	defaultFailures   = 3
+	maxFailures       = 1000
+	defaultWindow     = 10 * time.Minute
+	maxWindow         = 7 * 24 * time.Hour
+	defaultToolMemory = 100_000
+	maxToolMemory     = 1 << 24
 )
 
 // Server describes the HTTP side and the queue behind it.
@@ -34,6 +36,8 @@ type Server struct {
 	Queue           int  // waiting requests
 	Tokens          int  // output cap when the request has none
 	ShutdownTimeout time.Duration
+	ToolMemory      int  // calls that are remembered by their ids
+	NoToolReplay    bool // calls that come back are written anew
 	// ThinkingSampling honours a request's sampling parameters in thinking mode too.
 	ThinkingSampling bool
 }
@@ -47,6 +51,8 @@ func (s *Set) AddServer(v *Server) {
 	s.Int(&v.Tokens, "tokens", "n", defaultTokens, 1, maxContext, "at most `N` output tokens when the request has no limit")
 	s.Int(&v.Sessions, "sessions", "", defaultSessions, 1, maxSessions, "keep up to `N` sessions in memory, fewer if they do not fit")
 	s.Int(&v.Queue, "queue", "", defaultQueue, 1, maxQueue, "refuse requests when `N` are waiting")
+	s.Int(&v.ToolMemory, "tool-memory-max-ids", "", defaultToolMemory, 1, maxToolMemory, "remember the text of up to `N` tool calls, so that prompts repeat it exactly")
+	s.Bool(&v.NoToolReplay, "disable-exact-dsml-tool-replay", "", false, "remember no tool calls: write those that come back anew")
 	s.Duration(&v.ShutdownTimeout, "shutdown-timeout", "", defaultShutdown, 0, maxShutdown, "saving sessions at shutdown takes at most `DUR`")
 	s.Bool(&v.ThinkingSampling, "thinking-sampling", "", false, "honour temperature and the like in thinking mode too")
 }

@@ -46,8 +46,19 @@ func Defaults() Params {
 	return Params{Temperature: 1, TopP: 1, MinP: 0.05}
 }
 
-// Validate reports the first field that is outside its range; the error names it
-// and wraps ErrParams.
+// ParamError says which parameter is outside its range. It is an ErrParams.
+type ParamError struct {
+	Name      string // as requests spell it
+	Got, Want string
+}
+
+func (e *ParamError) Error() string {
+	return fmt.Sprintf("sample: %s is %s, want %s: %v", e.Name, e.Got, e.Want, ErrParams)
+}
+
+func (e *ParamError) Unwrap() error { return ErrParams }
+
+// Validate reports the first field that is outside its range, as a *ParamError.
 func (p Params) Validate() error {
 	for _, f := range [...]struct {
 		name      string
@@ -58,11 +69,11 @@ func (p Params) Validate() error {
 		{"min_p", p.MinP, 1},
 	} {
 		if !(f.value >= 0 && f.value <= f.hi) { // also true for NaN
-			return fmt.Errorf("sample: %s is %v, want 0 to %v: %w", f.name, f.value, f.hi, ErrParams)
+			return &ParamError{f.name, fmt.Sprint(f.value), fmt.Sprintf("0 to %v", f.hi)}
 		}
 	}
 	if p.TopK < 0 || p.TopK > math.MaxInt32 {
-		return fmt.Errorf("sample: top_k is %d, want 0 (off) to %d: %w", p.TopK, math.MaxInt32, ErrParams)
+		return &ParamError{"top_k", fmt.Sprint(p.TopK), fmt.Sprintf("0 (off) to %d", math.MaxInt32)}
 	}
 	return nil
 }

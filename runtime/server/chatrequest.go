@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"strings"
 
@@ -152,8 +153,8 @@ func (q *chatRequest) check() error {
 	if _, err := q.mode(); err != nil {
 		return err
 	}
-	if err := q.params().Validate(); err != nil {
-		return badRequest("%v", err)
+	if bad := (*sample.ParamError)(nil); errors.As(q.params().Validate(), &bad) {
+		return badField(bad.Name, "want %s, got %s", bad.Want, bad.Got)
 	}
 	return nil
 }

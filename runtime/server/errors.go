@@ -68,6 +68,18 @@ type apiError struct {
 
 func (e *apiError) Error() string { return e.Message }
 
+// codeUnknownModel is the code of a look at a model that is not there.
+const codeUnknownModel = "model_not_found"
+
+// notFound is about a path that is not served.
+func notFound(path string) *apiError {
+	e := &apiError{status: http.StatusNotFound, Type: typeInvalid, Message: "unknown endpoint"}
+	if id, ok := strings.CutPrefix(path, modelListPath+"/"); ok {
+		e.Code, e.Message = codeUnknownModel, fmt.Sprintf("no model %.256q here; GET %s lists the names", id, modelListPath)
+	}
+	return e
+}
+
 func badRequest(format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, Type: typeInvalid, Message: fmt.Sprintf(format, args...)}
 }

@@ -240,7 +240,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) (route string, er
 	}
 	methods, known := s.routes[r.URL.Path]
 	if !known {
-		return "unknown", &apiError{status: http.StatusNotFound, Type: typeInvalid, Message: "unknown endpoint"}
+		return "unknown", notFound(r.URL.Path)
 	}
 	route = r.URL.Path
 	handle, known := methods[r.Method]

@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"ds4/runtime/kvstore/replay"
+)
+
+// A switch stands alone in the usage text.
+func TestUsageOfSwitches(t *testing.T) {
+	var out bytes.Buffer
+	Main([]string{"serve", "--help"}, Streams{In: strings.NewReader(""), Out: &out, Err: &out})
+	if text := out.String(); !strings.Contains(text, "--no-ui ") || strings.Contains(text, "[=true]") {
+		t.Errorf("usage text:\n%s", text)
+	}
+}
+
+func TestReplayCanBeSwitchedOff(t *testing.T) {
+	m := replay.Open(replay.Options{})
+	t.Cleanup(func() { m.Close(context.Background()) })
+	var s serveSettings
+	if got := s.callMemory(m); got != m {
+		t.Errorf("by default calls are remembered with %v", got)
+	}
+	s.server.NoToolReplay = true
+	if got := s.callMemory(m); got != nil {
+		t.Errorf("switched off, calls are remembered with %v", got)
+	}
+}
