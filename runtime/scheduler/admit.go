@@ -14,7 +14,7 @@ func (s *Scheduler) admit() {
 		return
 	}
 	for s.freeSlot() && !s.breaker.open {
-		j := s.queue.take()
+		j := s.queue.take(s.waitsForRoom())
 		if j == nil {
 			return
 		}

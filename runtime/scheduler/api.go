@@ -155,6 +155,10 @@ type Config struct {
 	// given up for a cold prefill, default 5s; the limit grows with the time that
 	// the prefill would take.
 	RestoreMin time.Duration
+	// RoomMin is the least time that a short request waits for others to end rather
+	// than take the place of a longer conversation, default 2s; the limit grows with
+	// the time that evaluating the conversation again would take.
+	RoomMin time.Duration
 	// Log writes one log line, without prefix and stamp. Like ErrLine it is called
 	// from any goroutine.
 	Log func(format string, args ...any)
@@ -175,6 +179,7 @@ const (
 	DefaultFailureWindow       = 10 * time.Minute
 	DefaultWatchdogMin         = 2 * time.Minute
 	DefaultRestoreMin          = 5 * time.Second
+	DefaultRoomMin             = 2 * time.Second
 )
 
 func (c Config) withDefaults() Config {
@@ -187,6 +192,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.FailureWindow, DefaultFailureWindow)
 	setDefault(&c.WatchdogMin, DefaultWatchdogMin)
 	setDefault(&c.RestoreMin, DefaultRestoreMin)
+	setDefault(&c.RoomMin, DefaultRoomMin)
 	if c.Log == nil {
 		c.Log = func(string, ...any) {}
 	}

@@ -1,6 +1,9 @@
 package scheduler
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // queue holds waiting requests in the order of their arrival. Any goroutine may
 // put and remove; only the worker takes.
@@ -25,17 +28,18 @@ func (q *queue) put(j *job) error {
 	return nil
 }
 
-// take removes the oldest request, nil if there is none.
-func (q *queue) take() *job {
+// take removes the oldest request that does not wait, nil if there is none. nil
+// for waits means that none does.
+func (q *queue) take(waits func(*job) bool) *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) == 0 {
-		return nil
+	for i, j := range q.items {
+		if waits == nil || !waits(j) {
+			q.items = slices.Delete(q.items, i, i+1)
+			return j
+		}
 	}
-	j := q.items[0]
-	q.items[0] = nil
-	q.items = q.items[1:]
-	return j
+	return nil
 }
 
 // remove takes j out if it still waits; whoever gets true owns it.

@@ -153,13 +153,13 @@ func TestQueueOrderAndLimit(t *testing.T) {
 	if !q.remove(b) || q.remove(b) {
 		t.Error("remove takes out once")
 	}
-	if q.take() != a || q.len() != 1 {
+	if q.take(nil) != a || q.len() != 1 {
 		t.Error("first come, first served")
 	}
 	if rest := q.close(ErrShuttingDown); len(rest) != 1 || rest[0] != c {
 		t.Errorf("drained %v", rest)
 	}
-	if err := q.put(a); err != ErrShuttingDown || q.take() != nil {
+	if err := q.put(a); err != ErrShuttingDown || q.take(nil) != nil {
 		t.Errorf("a closed queue took something: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ds4/runtime/chat"
 )
@@ -128,5 +129,50 @@ func TestPartingSavesTheEnd(t *testing.T) {
 	if res := main.say("And now?", 4); res.CachedTokens < held-1 {
 		t.Errorf("%s, %d of %d tokens cached, want %d; log:\n%s", res.Source, res.CachedTokens, res.PromptTokens, held,
 			strings.Join(r.log.find("kv cache|prompt start|miss"), "\n"))
+	}
+}
+
+// TestLastSessionStays: side requests at once, as many as there are sessions, do
+// not take the conversation that waits for them: the one too many waits for
+// another to end, if that is soon enough. What continues the conversation passes
+// those that wait.
+func TestLastSessionStays(t *testing.T) {
+	const patience = time.Hour
+	for name, c := range map[string]struct {
+		waited time.Duration // by the side request already
+		side   *Request
+		runs   int // requests, with the other one
+	}{
+		"soon":           {-patience, endless(3, 4), 1},
+		"not soon":       {patience, endless(3, 4), 2},
+		"as long itself": {-patience, ask(chat.None, words(4, 300)), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, rigOptions{byHand: true, config: func(c *Config) { c.Sessions = 2 }})
+			idle := func() bool { return len(r.active) == 0 && r.queue.len() == 0 }
+			again := func() *Result {
+				done := r.start(t.Context(), ask(chat.None, words(1, 300)))
+				r.turn()
+				r.turnUntil(idle)
+				return collect(done).result
+			}
+			again()
+			r.start(t.Context(), endless(2, 20))
+			r.turn()
+			r.start(t.Context(), c.side)
+			r.queue.items[0].submitted = time.Now().Add(-c.waited)
+			r.turn()
+			r.jobs(c.runs)
+			if c.runs == 2 {
+				r.turnUntil(idle)
+				return
+			}
+			if res := again(); res.Source == SourceCold || res.EvaluatedTokens > 1 {
+				t.Errorf("the conversation: %s, %d of %d tokens evaluated", res.Source, res.EvaluatedTokens, res.PromptTokens)
+			}
+			if !slices.ContainsFunc(r.log.find("finish="), func(line string) bool { return strings.Contains(line, "gen=4") }) {
+				t.Error("the side request did not run")
+			}
+		})
 	}
 }
