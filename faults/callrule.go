@@ -100,6 +100,9 @@ func (r *CallRule) set(text, key string) (err error) {
 		if _, err := path.Match(value, ""); err != nil || value == "" {
 			return fmt.Errorf("path=%s is no pattern", value)
 		}
+		if strings.Contains(value, "**") {
+			return fmt.Errorf("path=%s: ** matches no more than *, within one folder; a pattern without / is held against the last part of any name", value)
+		}
 		r.Path = value
 		return nil
 	case "part":

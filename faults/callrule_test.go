@@ -56,6 +56,7 @@ func TestCallRuleRefuses(t *testing.T) {
 		"write:everything:eio":     "unknown action",
 		"write:path=[:eio":         "no pattern",
 		"write:path=:eio":          "no pattern",
+		"write:path=**/x:eio":      "no more than *",
 		"write:part=0:eio":         "more than nothing",
 		"write:part=200%:eio":      "more than 100%",
 		"write:prob=.5:every:eio":  "prob excludes",

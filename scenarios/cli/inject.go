@@ -90,6 +90,11 @@ func (f *injectFlags) execute(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usagef(cmd, "--rule: %w", err)
 	}
+	if f.dir != "" {
+		if info, err := os.Stat(f.dir); err != nil || !info.IsDir() {
+			return usagef(cmd, "--dir %s is no folder: nothing below it would count", f.dir)
+		}
+	}
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return badFile(err)
