@@ -166,6 +166,23 @@ func TestStoppedInTheMiddle(t *testing.T) {
 	}
 }
 
+// Where there is no other place either, nothing claims that there are results.
+func TestResultsNowhere(t *testing.T) {
+	r, err := openResults(filepath.Join(t.TempDir(), "r.jsonl"), reports.Run{Command: "run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "results in " + r.path; r.place() != want {
+		t.Errorf("%q, want %q", r.place(), want)
+	}
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "absent"))
+	_ = r.file.Close() // every write fails
+	res := result(reports.Pass)
+	if err := r.add(&res); err == nil || strings.Contains(r.place(), "results in") {
+		t.Errorf("%q, %v", r.place(), err)
+	}
+}
+
 // A disk that fills up under the results file costs no result.
 func TestResultsOnAFullDisk(t *testing.T) {
 	if err := disk.Probe(t.Context(), disk.Volumes); err != nil {

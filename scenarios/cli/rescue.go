@@ -17,6 +17,7 @@ func (r *results) rescue(cause error) error {
 	}
 	f, err := os.CreateTemp("", "ds4bench-rescued-*.jsonl")
 	if err != nil {
+		r.lost = true
 		return infrastructure(errors.Join(cause, err))
 	}
 	w, err := reports.NewWriter(f, r.log.Run)
@@ -26,6 +27,7 @@ func (r *results) rescue(cause error) error {
 		}
 	}
 	if err != nil {
+		r.lost = true
 		return infrastructure(errors.Join(cause, err, f.Close(), os.Remove(f.Name())))
 	}
 	r.moved = fmt.Errorf("results file %s: %w; all results are in %s", r.path, cause, f.Name())
@@ -35,4 +37,12 @@ func (r *results) rescue(cause error) error {
 	_ = r.file.Close() // it ends in the middle, as that of a killed run
 	r.file, r.w, r.path = f, w, f.Name()
 	return nil
+}
+
+// place says where the results are, for the last line of a command.
+func (r *results) place() string {
+	if r.lost {
+		return fmt.Sprintf("%s holds only the first of them, and there is no other place", r.path)
+	}
+	return "results in " + r.path
 }

@@ -63,6 +63,7 @@ type results struct {
 	start time.Time
 	warn  io.Writer // told at once if the file cannot be written any more; may be nil
 	moved error     // why results went on in another file
+	lost  bool      // and neither is there another one
 }
 
 // openResults creates the results file and writes the run record. The file is

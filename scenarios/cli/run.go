@@ -201,7 +201,7 @@ func (f *runFlags) finish(ctx context.Context, cmd *cobra.Command, style table.S
 			return infrastructure(err)
 		}
 	}
-	fmt.Fprintf(w, "%s; results in %s\n", counts(rs), out.path)
+	fmt.Fprintf(w, "%s; %s\n", counts(rs), out.place())
 	if ctx.Err() != nil {
 		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
 	}

@@ -186,7 +186,7 @@ func (f *serveSpeedFlags) measure(ctx context.Context, cmd *cobra.Command, srv s
 			return infrastructure(err)
 		}
 	}
-	fmt.Fprintf(w, "%d of %d repetitions; results in %s\n", len(rs), f.samples*len(opt.Workloads)*len(opt.Concurrency), out.path)
+	fmt.Fprintf(w, "%d of %d repetitions; %s\n", len(rs), f.samples*len(opt.Workloads)*len(opt.Concurrency), out.place())
 	if err := errors.Join(runErr, closeErr); err != nil {
 		return infrastructure(err)
 	}

@@ -136,7 +136,7 @@ func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server
 			return infrastructure(err)
 		}
 	}
-	fmt.Fprintf(w, "%d of %d rounds; results in %s\n", len(out.log.Results), f.samples, out.path)
+	fmt.Fprintf(w, "%d of %d rounds; %s\n", len(out.log.Results), f.samples, out.place())
 	if err := errors.Join(runErr, closeErr); err != nil {
 		return infrastructure(err)
 	}
