@@ -66,7 +66,10 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 	}
 	logger := server.NewLogger(a.Err, nil)
 	var err error
-	if s.keys, err = s.access.Keys(); err != nil {
+	if s.keys, err = s.access.Keys(); err == nil {
+		err = s.openOnPurpose()
+	}
+	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	lock, err := server.AcquireInstanceLock(server.InstanceLockPath(a.getenv))
@@ -180,6 +183,15 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 	case <-ctx.Done():
 	}
 	return shutDown(context.Cause(ctx), s.server.ShutdownTimeout, srv, st, logger)
+}
+
+// openOnPurpose refuses --api-key "$KEY" without a KEY: it would let everybody in.
+func (s *serveSettings) openOnPurpose() error {
+	origin := s.Lookup("api-key").Origin
+	if origin.Layer == config.LayerFlag && s.access.Key == "" {
+		return fmt.Errorf("%v: the key is empty; without one everybody may use the server, and so the setting must be absent", origin)
+	}
+	return nil
 }
 
 // warnOfStrangers says who else may use the server, or know its key.
