@@ -71,8 +71,11 @@ func (f *initFlags) execute(cmd *cobra.Command, args []string) error {
 	}
 	names := make([]string, 0, len(files))
 	for name := range files {
-		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		switch _, err := os.Lstat(name); {
+		case err == nil:
 			return badFile(fmt.Errorf("init: %s exists; nothing was written", name))
+		case !errors.Is(err, fs.ErrNotExist): // part of the way is a file, perhaps this very program
+			return badFile(fmt.Errorf("init: %w; nothing was written: name another folder", err))
 		}
 		names = append(names, name)
 	}
