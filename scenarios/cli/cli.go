@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,14 @@ func badFile(err error) error { return &exitError{ExitUsage, err} }
 
 // infrastructure is a failure that says nothing about the server under test.
 func infrastructure(err error) error { return &exitError{ExitInconclusive, err} }
+
+// limited ends ctx after --timeout, with that as the cause; 0 is no limit.
+func limited(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, timeout, fmt.Errorf("--timeout of %v passed", timeout))
+}
 
 // Main runs ds4bench with the arguments after the program's name and returns the
 // exit code.

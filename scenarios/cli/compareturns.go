@@ -31,12 +31,8 @@ func (f *compareFlags) measure(cmd *cobra.Command, judge stat.CompareOptions) er
 	if f.restart < 0 {
 		return usagef(cmd, "--restart-every %d is negative", f.restart)
 	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
-		defer cancel()
-	}
+	ctx, cancel := limited(cmd.Context(), f.timeout)
+	defer cancel()
 	subjects := make(map[string]*subject)
 	for side, text := range map[string]string{reports.SideA: f.a, reports.SideB: f.b} {
 		s, err := parseSubject(text)

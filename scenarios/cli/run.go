@@ -105,12 +105,8 @@ func (f *runFlags) execute(cmd *cobra.Command, args []string) error {
 	if err := f.deal(cmd, list, serverArgs); err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
-		defer cancel()
-	}
+	ctx, cancel := limited(cmd.Context(), f.timeout)
+	defer cancel()
 	foreign, err := f.foreign.load(cmd, &f.server)
 	if err != nil {
 		return err

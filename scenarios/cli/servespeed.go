@@ -123,12 +123,8 @@ func (f *serveSpeedFlags) execute(cmd *cobra.Command, args []string) error {
 			return usagef(cmd, "a time of %v is negative", d)
 		}
 	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
-		defer cancel()
-	}
+	ctx, cancel := limited(cmd.Context(), f.timeout)
+	defer cancel()
 	srv, err := f.server.resolve(ctx, cmd)
 	if err != nil {
 		return err

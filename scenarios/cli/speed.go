@@ -86,12 +86,8 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 	if f.timeout < 0 {
 		return usagef(cmd, "--timeout %v is negative", f.timeout)
 	}
-	ctx := cmd.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("--timeout of %v passed", f.timeout))
-		defer cancel()
-	}
+	ctx, cancel := limited(cmd.Context(), f.timeout)
+	defer cancel()
 	srv, err := f.server.resolve(ctx, cmd)
 	if err != nil {
 		return err
