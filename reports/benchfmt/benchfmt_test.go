@@ -3,19 +3,15 @@ package benchfmt
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/perf/benchfmt"
 
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
 	for name, want := range map[string]int{"results": 6, "speed": 18, "report": 1180} {
@@ -27,7 +23,7 @@ func TestGolden(t *testing.T) {
 		if err := Write(&buf, f.Runs); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".bench", buf.Bytes())
+		reportstest.Golden(t, name+".bench", buf.Bytes())
 		if n := count(t, buf.Bytes()); n != want {
 			t.Errorf("%s: benchstat reads %d results, want %d", name, n, want)
 		}
@@ -103,30 +99,8 @@ func TestWriteErrorsSurface(t *testing.T) {
 	full := errors.New("no space left on device")
 	r := reports.Result{Scenario: "s", Repetition: 1, Verdict: reports.Pass}
 	r.AddMetric("x_ms", 1)
-	if err := Write(failing{full}, []reports.Log{{Results: []reports.Result{r}}}); !errors.Is(err, full) {
+	if err := Write(reportstest.Failing{Err: full}, []reports.Log{{Results: []reports.Result{r}}}); !errors.Is(err, full) {
 		t.Errorf("on a full disk: %v", err)
-	}
-}
-
-type failing struct{ err error }
-
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }
 

@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"results", "speed"} {
@@ -22,7 +17,7 @@ func TestGolden(t *testing.T) {
 		if err := Write(&buf, read(t, name+".jsonl").Results()); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".csv", buf.Bytes())
+		reportstest.Golden(t, name+".csv", buf.Bytes())
 		rows, err := csv.NewReader(&buf).ReadAll() // the reader wants equal columns everywhere
 		if err != nil {
 			t.Fatal(err)
@@ -51,25 +46,6 @@ func TestAwkwardTextSurvives(t *testing.T) {
 func TestWriteErrorsSurface(t *testing.T) {
 	if err := Write(&full{}, read(t, "results.jsonl").Results()); !errors.Is(err, errFull) {
 		t.Errorf("on a full disk: %v", err)
-	}
-}
-
-// golden compares got with a file of testdata; -update writes the file.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }
 

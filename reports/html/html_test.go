@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -13,13 +12,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ds4/reports"
+	"ds4/reports/reportstest"
 	"ds4/reports/stat"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func read(t testing.TB, name string) []reports.Log {
 	t.Helper()
@@ -56,19 +52,7 @@ func whole(t testing.TB) []byte {
 
 func TestGolden(t *testing.T) {
 	got := whole(t)
-	path := filepath.Join("testdata", "report.html")
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
+	reportstest.Golden(t, "report.html", got)
 	wellFormed(t, got)
 	alone(t, got)
 }
@@ -223,14 +207,10 @@ func TestNothing(t *testing.T) {
 
 func TestWriteErrorsSurface(t *testing.T) {
 	full := errors.New("no space left on device")
-	if err := Write(failing{full}, read(t, "results.jsonl"), Options{}); !errors.Is(err, full) {
+	if err := Write(reportstest.Failing{Err: full}, read(t, "results.jsonl"), Options{}); !errors.Is(err, full) {
 		t.Errorf("on a full disk: %v", err)
 	}
 }
-
-type failing struct{ err error }
-
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 // The lanes of a timeline say what happened: a recovery is from the kill to the
 // first good token, requests at the same time are below each other.

@@ -4,19 +4,14 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"results", "speed"} {
@@ -24,7 +19,7 @@ func TestGolden(t *testing.T) {
 		if err := Write(&buf, read(t, name+".jsonl").Runs); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".xml", buf.Bytes())
+		reportstest.Golden(t, name+".xml", buf.Bytes())
 	}
 }
 
@@ -80,25 +75,6 @@ func TestWriteErrorsSurface(t *testing.T) {
 		if err := Write(&full{n}, read(t, "results.jsonl").Runs); !errors.Is(err, errFull) {
 			t.Errorf("on a full disk: %v", err)
 		}
-	}
-}
-
-// golden compares got with a file of testdata; -update writes the file.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }
 

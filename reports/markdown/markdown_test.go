@@ -3,18 +3,13 @@ package markdown
 import (
 	"bytes"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"results", "speed", "report"} {
@@ -26,7 +21,7 @@ func TestGolden(t *testing.T) {
 		if err := Write(&buf, f.Runs, nil); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".md", buf.Bytes())
+		reportstest.Golden(t, name+".md", buf.Bytes())
 	}
 }
 
@@ -85,29 +80,7 @@ func TestBounded(t *testing.T) {
 
 func TestWriteErrorsSurface(t *testing.T) {
 	full := errors.New("no space left on device")
-	if err := Write(failing{full}, nil, nil); !errors.Is(err, full) {
+	if err := Write(reportstest.Failing{Err: full}, nil, nil); !errors.Is(err, full) {
 		t.Errorf("on a full disk: %v", err)
-	}
-}
-
-type failing struct{ err error }
-
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }

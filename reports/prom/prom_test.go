@@ -3,22 +3,18 @@ package prom
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 // The text is what it was, and what Prometheus's own parser and linter take.
 func TestGolden(t *testing.T) {
@@ -31,7 +27,7 @@ func TestGolden(t *testing.T) {
 		if err := Write(&buf, f.Runs); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".prom", buf.Bytes())
+		reportstest.Golden(t, name+".prom", buf.Bytes())
 		parse(t, buf.Bytes())
 		problems, err := promlint.New(&buf).Lint()
 		if err != nil || len(problems) > 0 {
@@ -72,30 +68,8 @@ func TestSeriesAreBounded(t *testing.T) {
 
 func TestWriteErrorsSurface(t *testing.T) {
 	full := errors.New("no space left on device")
-	if err := Write(failing{full}, []reports.Log{{}}); !errors.Is(err, full) {
+	if err := Write(reportstest.Failing{Err: full}, []reports.Log{{}}); !errors.Is(err, full) {
 		t.Errorf("on a full disk: %v", err)
-	}
-}
-
-type failing struct{ err error }
-
-func (f failing) Write([]byte) (int, error) { return 0, f.err }
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }
 

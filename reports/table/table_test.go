@@ -3,20 +3,15 @@ package table
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ds4/reports"
+	"ds4/reports/reportstest"
 )
-
-var update = flag.Bool("update", false, "rewrite the files of testdata")
 
 func TestResultsGolden(t *testing.T) {
 	f := read(t, "results.jsonl")
@@ -25,13 +20,13 @@ func TestResultsGolden(t *testing.T) {
 		if err := Results(&buf, style, f.Results()); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, buf.Bytes())
+		reportstest.Golden(t, name, buf.Bytes())
 	}
 	var buf bytes.Buffer
 	if err := Details(&buf, f.Results()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "details.txt", buf.Bytes())
+	reportstest.Golden(t, "details.txt", buf.Bytes())
 }
 
 func TestAbout(t *testing.T) {
@@ -59,7 +54,7 @@ func TestSpeedGolden(t *testing.T) {
 		if err := Speed(&buf, style, f.Results()); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, buf.Bytes())
+		reportstest.Golden(t, name, buf.Bytes())
 	}
 }
 
@@ -98,7 +93,7 @@ func TestServeSpeedGolden(t *testing.T) {
 		if err := ServeSpeed(&buf, style, servedResults()); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, buf.Bytes())
+		reportstest.Golden(t, name, buf.Bytes())
 	}
 }
 
@@ -122,7 +117,7 @@ func TestComparisonGolden(t *testing.T) {
 		if err := Comparison(&buf, style, c); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, buf.Bytes())
+		reportstest.Golden(t, name, buf.Bytes())
 	}
 	if err := Comparison(&full{100}, Text, c); !errors.Is(err, errFull) {
 		t.Errorf("a comparison on a full disk: %v", err)
@@ -243,25 +238,6 @@ func TestNumber(t *testing.T) {
 		if got := number(v); got != want {
 			t.Errorf("%v is shown as %q, want %q", v, got, want)
 		}
-	}
-}
-
-// golden compares got with a file of testdata; -update writes the file.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
 	}
 }
 
