@@ -28,7 +28,7 @@ the folder is no cache folder.`
 
 // kvCommand inspects and mends a cache folder from outside.
 func (a *app) kvCommand() *cobra.Command {
-	cmd := group("kv", "look at a cache folder, check it, mend it, empty it, measure it")
+	cmd := a.group("kv", "look at a cache folder, check it, mend it, empty it, measure it")
 	cmd.Long = kvLong
 	cmd.AddCommand(a.kvListCommand(), a.kvVerifyCommand(), a.kvDumpCommand(), a.kvPurgeCommand(), a.kvRestoreCommand(), a.kvBenchCommand())
 	return cmd

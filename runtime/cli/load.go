@@ -35,19 +35,20 @@ type weights struct {
 	id    string               // short name for clients
 }
 
-// loadModel opens and checks a model.
+// loadModel opens and checks a model. What is wrong with the file is an error of
+// the input.
 func loadModel(m *config.Model) (*weights, error) {
 	if err := checkBackend(m.Backend); err != nil {
 		return nil, err
 	}
 	file, err := openModelFile(m.Path)
 	if err != nil {
-		return nil, err
+		return nil, badInput(err)
 	}
 	w := &weights{file: file, id: modelID(m.Path)}
 	if w.model, err = model.Load(file); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return nil, badInput(fmt.Errorf("%s: %w", file.Name(), err))
 	}
 	w.tok, w.noTok = tokenizer.FromGGUF(file)
 	if m.WarmWeights {
@@ -106,10 +107,10 @@ func checkBackend(name string) error {
 // checkChat reports whether conversations with the model are possible.
 func (w *weights) checkChat() error {
 	if w.tok == nil {
-		return w.noTok
+		return badInput(w.noTok)
 	}
 	if err := chat.CheckVocabulary(w.tok); err != nil {
-		return fmt.Errorf("%s: %w", w.file.Name(), err)
+		return badInput(fmt.Errorf("%s: %w", w.file.Name(), err))
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func (a *app) logitsCommand() *cobra.Command {
 func readTokens(name string) ([]int32, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, badInput(err)
 	}
 	defer f.Close()
 	text, err := readText(f, name)

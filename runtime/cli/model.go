@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) modelCommand() *cobra.Command {
-	cmd := group("model", "inspect model files, make some for measurements")
+	cmd := a.group("model", "inspect model files, make some for measurements")
 	cmd.AddCommand(a.modelInfoCommand(), a.modelSynthCommand())
 	return cmd
 }

@@ -55,7 +55,10 @@ func (a *app) run(ctx context.Context, s *localSettings, prompt string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	d, err := a.newDialogue(ctx, s)
-	if err != nil {
+	switch {
+	case interrupted(ctx, err):
+		return &exitError{code: exitInterrupted}
+	case err != nil:
 		return err
 	}
 	err = d.ask(ctx, prompt)

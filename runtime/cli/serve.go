@@ -61,7 +61,7 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 
 	if s.model.Chdir != "" {
 		if err := os.Chdir(s.model.Chdir); err != nil {
-			return err
+			return badUsage("--chdir: %w", err)
 		}
 	}
 	logger := server.NewLogger(a.Err, nil)
@@ -70,7 +70,7 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 		err = s.openOnPurpose()
 	}
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return badInput(err)
 	}
 	lock, err := server.AcquireInstanceLock(server.InstanceLockPath(a.getenv))
 	if err != nil {
