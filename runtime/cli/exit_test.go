@@ -234,4 +234,3 @@ func TestExitCodeForRestart(t *testing.T) {
 	}
 	lost.exits(t, exitRestart)
 }
-
