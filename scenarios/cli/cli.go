@@ -34,7 +34,7 @@ const (
 	ExitPass         = 0
 	ExitFail         = 1 // an assertion did not hold
 	ExitUsage        = 2 // the command line or a file that it names is wrong
-	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that cannot be started, an interrupt
+	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that ends at its very first start, an interrupt
 )
 
 // usageError is a mistake in the command line of cmd, whose help says more.

@@ -32,9 +32,19 @@ const (
 const benchVar = "DS4_CLI_TEST_BENCH"
 
 // serveOther answers every question alike. A question with take-for-ever in it takes
-// for ever, so that somebody can be killed meanwhile.
+// for ever, so that somebody can be killed meanwhile. With a third word it starts
+// only once in its folder.
 func serveOther(args []string) {
-	if len(args) != 2 {
+	switch len(args) {
+	case 2:
+	case 3:
+		once := filepath.Join(args[1], args[2])
+		_, err := os.Stat(once)
+		if err == nil || os.MkdirAll(args[1], 0o700) != nil || os.WriteFile(once, nil, 0o600) != nil {
+			fmt.Println("not again")
+			os.Exit(1)
+		}
+	default:
 		fmt.Println("want a port and a folder")
 		os.Exit(2)
 	}
