@@ -127,7 +127,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
-		newSelftest(), newInject(), newExplore(), newDoctor(), newInit())
+		newSelftest(), newInject(), newExplore(args), newDoctor(), newInit())
 	return root
 }
 
