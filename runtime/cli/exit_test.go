@@ -103,6 +103,22 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// TestKernelsThatAreNotThere: DS4_CPU is a setting, and a wrong one is the user's.
+func TestKernelsThatAreNotThere(t *testing.T) {
+	t.Setenv("DS4_CPU", "abacus")
+	ids := filepath.Join(t.TempDir(), "ids")
+	if err := os.WriteFile(ids, []byte("[1]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"model info", "serve --ctx 256", "run -p x", "logits -o x --tokens-file " + ids} {
+		var errs bytes.Buffer
+		std := Streams{In: strings.NewReader(""), Out: io.Discard, Err: &errs, Environ: []string{"DS4_LOCK_FILE=" + filepath.Join(t.TempDir(), "lock")}}
+		if code := Main(strings.Fields(args), std); code != exitUsage || !strings.Contains(errs.String(), "DS4_CPU=abacus") {
+			t.Errorf("ds4 %s: exit code %d\n%s", args, code, errs.String())
+		}
+	}
+}
+
 // TestMistakesAreShort: of every command, an option and an operand that it does
 // not know are answered with two lines.
 func TestMistakesAreShort(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ds4/metal/cpu"
+	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
@@ -103,6 +105,18 @@ func checkBackend(name string) error {
 	}
 	return nil
 }
+
+// newCPU starts the CPU device. A set of kernels that this machine does not have is
+// a wrong setting.
+func newCPU(threads int) (*cpu.Device, error) {
+	if _, err := kernels.Select(); err != nil {
+		return nil, &usageError{err: err}
+	}
+	return cpu.New(cpu.Options{Threads: threads})
+}
+
+// backendName says which kernels a device runs, as in cpu/avx512.
+func backendName(d *cpu.Device) string { return d.Name() + "/" + d.Kernels() }
 
 // checkChat reports whether conversations with the model are possible.
 func (w *weights) checkChat() error {

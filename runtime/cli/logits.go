@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ds4/metal/cpu"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
 	"ds4/runtime/model"
@@ -119,7 +118,7 @@ func (a *app) logits(ctx context.Context, m *config.Model, faults *config.Faults
 	if err != nil {
 		return err
 	}
-	cpuDev, err := cpu.New(cpu.Options{Threads: m.Threads})
+	cpuDev, err := newCPU(m.Threads)
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
-		Version: versionText(), CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
+		Version: versionText(), Backend: st.backend, CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
 		ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
 		Unsafe: server.UnsafeOf(s.faults.Has),
 	}

@@ -30,6 +30,7 @@ func (f *serverFlags) addFlags(cmd *cobra.Command) {
 // server is a resolved server under test: a binary or a URL.
 type server struct {
 	path    string
+	env     []string // added to ours
 	target  string
 	foreign *scenarios.Foreign // another server than ds4
 	cleanup func()             // removes what was built
