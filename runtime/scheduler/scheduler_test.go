@@ -135,7 +135,7 @@ func TestCancelIsNoFailure(t *testing.T) {
 	if a := collect(ch); !errors.Is(a.err, context.Canceled) {
 		t.Fatalf("got %+v", a)
 	}
-	r.log.wait("finish=error error=\"cancelled\"", 1)
+	r.log.wait(`gen=0 finish=cancelled \d+\.\d+ s$`, 1)
 	again := r.good(q)
 	if again.result.CachedTokens < 2*testChunk || again.result.Source != SourceMemoryToken {
 		t.Errorf("the chunks of the cancelled prefill are lost: %+v", again.result)
