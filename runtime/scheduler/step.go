@@ -201,5 +201,9 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		st.RestoredTokens += uint64(j.attempt.restored)
 	})
 	j.phase, j.alone = phaseDecode, false
+	if j.req.PromptOnly {
+		s.finishAnswer(j, FinishLength)
+		return
+	}
 	s.take(j, first)
 }

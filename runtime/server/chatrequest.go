@@ -147,9 +147,6 @@ func (q *chatRequest) check() error {
 	if q.choices != nil && *q.choices != 1 {
 		return badField("n", "%d choices are not supported; leave it out or send 1", *q.choices)
 	}
-	if n := q.outputLimit(); n != nil && *n < 1 {
-		return badField("max_tokens", "want at least 1, got %d; leave it out for the server's default", *n)
-	}
 	if _, err := q.mode(); err != nil {
 		return err
 	}

@@ -114,8 +114,6 @@ func (q *responsesRequest) checkState() error {
 		return badField("background", "answers are given at once only; leave it out")
 	case q.input == nil:
 		return missing("input")
-	case q.maxOutput != nil && *q.maxOutput < 1:
-		return badField("max_output_tokens", "want at least 1, got %d; leave it out for the server's default", *q.maxOutput)
 	}
 	return nil
 }

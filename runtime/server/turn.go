@@ -157,7 +157,8 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		req.Sampling.Seed = uint64(*t.seed)
 	}
 	if t.maxTokens != nil {
-		req.MaxTokens = int(min(*t.maxTokens, int64(s.cfg.Model.ContextTokens)))
+		req.MaxTokens = int(min(max(*t.maxTokens, 0), int64(s.cfg.Model.ContextTokens)))
+		req.PromptOnly = req.MaxTokens == 0
 	}
 	return req, nil
 }
