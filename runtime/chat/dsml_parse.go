@@ -48,10 +48,13 @@ func (p *callParser) Write(cache []byte) {
 	}
 }
 
-// Flush shows what was held back before a block that never began.
+// Flush shows what was held back before a block that never began. Of a tag that was cut
+// nothing is shown: no reader can do anything with it.
 func (p *callParser) Flush() {
 	if p.state == inText {
-		p.show(p.held)
+		if !p.Syntax() {
+			p.show(p.held)
+		}
 		p.held = nil
 		p.emit(Part{Kind: PartText, Text: p.utf8.Flush()})
 	}
