@@ -30,6 +30,7 @@ type callParser struct {
 	emit  func(Part)
 	state parseState
 	held  []byte // cache text that is not decided yet
+	shown int    // bytes of cache text that were passed on as text
 	block []byte // cache text of the block so far and of the blank space before it
 
 	calls      int // begun
@@ -128,6 +129,7 @@ func (p *callParser) stepText() bool {
 }
 
 func (p *callParser) show(cache []byte) {
+	p.shown += len(cache)
 	p.emit(Part{Kind: PartText, Text: p.utf8.Write(plain(cache))})
 }
 
