@@ -61,7 +61,7 @@ func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 	s.detach(j)
 	s.logFailure(j, message)
 	s.endFailed(j, &FailureError{
-		Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
+		Code: codeOf(verdict{}, j.stage()), Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
 		Range: j.shortRange(), Message: message, Cause: err,
 	})
 }

@@ -105,9 +105,18 @@ func (s *Server) prompt(t *turn) (chat.Prompt, error) {
 	}
 	prompt, err := chat.Render(t.messages, opt)
 	if err != nil {
-		return chat.Prompt{}, badRequest("%s", strings.TrimPrefix(err.Error(), "chat: "))
+		return chat.Prompt{}, t.unrendered(err)
 	}
 	return prompt, nil
+}
+
+// unrendered says what of a request has no place in a prompt.
+func (t *turn) unrendered(err error) error {
+	path, kind := t.param, chat.ErrMessages
+	if errors.Is(err, chat.ErrTools) {
+		path, kind = "tools", chat.ErrTools
+	}
+	return badField(path, "%s", strings.TrimSuffix(strings.TrimPrefix(err.Error(), "chat: "), ": "+kind.Error()))
 }
 
 // offered is what the model sees of the tools.
@@ -157,7 +166,8 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		req.Sampling.Seed = uint64(*t.seed)
 	}
 	if t.maxTokens != nil {
-		req.MaxTokens = int(min(*t.maxTokens, int64(s.cfg.Model.ContextTokens)))
+		req.MaxTokens = int(min(max(*t.maxTokens, 0), int64(s.cfg.Model.ContextTokens)))
+		req.PromptOnly = req.MaxTokens == 0
 	}
 	return req, nil
 }
