@@ -175,6 +175,7 @@ func bodyIQ2(a *asm, r, odd int, s kSink) {
 func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 	f.setup(a)
 	a.loop("CX", func() {
+		a.ahead(f.head)
 		a.p("MOVQ SI, DI\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		for r := range 2 {
 			a.p("VCVTPH2PS %d(DI), Z%d", 32*r, zScale+r)
@@ -184,6 +185,7 @@ func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 		}
 		a.loop("AX", func() {
 			for odd := range f.unroll {
+				a.ahead(f.block)
 				for r := range 2 {
 					f.body(a, r, odd, s)
 				}
@@ -201,21 +203,26 @@ func directAVX512(a *asm) {
 	tablesIQ2(a)
 	for _, f := range kFormats {
 		for T := 1; T <= directTokens; T++ {
-			a.fn(fmt.Sprintf("gemm%sx%d", f.name, T), fmt.Sprintf("multiplies a packed K-quant with %d rows.", T),
-				"w unsafe.Pointer", "t *Tile", "supers int")
-			a.arg("w", "SI")
-			a.arg("supers", "CX")
-			a.tileIn(T)
-			for i := range 2 * T {
-				a.p(zmm.zero(zSum + i))
-			}
-			f.forBlocks(a, direct{T}, fmt.Sprintf("ADDQ $%d, BX", actBlock))
-			for t := range T {
-				a.p("MOVQ %d(DX), AX\nVMOVUPS Z%d, (AX)\nVMOVUPS Z%d, 64(AX)", outPtrs+8*t, zSum+2*t, zSum+2*t+1)
-			}
-			a.end()
+			directK(a, f, T)
 		}
 	}
+}
+
+// directK multiplies a panel with T rows.
+func directK(a *asm, f kFormat, T int) {
+	a.fn(fmt.Sprintf("gemm%sx%d", f.name, T), fmt.Sprintf("multiplies a packed K-quant with %d rows.", T),
+		"w unsafe.Pointer", "t *Tile", "supers int")
+	a.arg("w", "SI")
+	a.arg("supers", "CX")
+	a.tileIn(T)
+	for i := range 2 * T {
+		a.p(zmm.zero(zSum + i))
+	}
+	f.forBlocks(a, direct{T}, fmt.Sprintf("ADDQ $%d, BX", actBlock))
+	for t := range T {
+		a.p("MOVQ %d(DX), AX\nVMOVUPS Z%d, (AX)\nVMOVUPS Z%d, 64(AX)", outPtrs+8*t, zSum+2*t, zSum+2*t+1)
+	}
+	a.end()
 }
 
 // direct multiplies with T rows.
