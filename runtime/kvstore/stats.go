@@ -72,6 +72,13 @@ type Stats struct {
 	HealthReason                      string
 }
 
+// Queued is how many segments wait for the writer or are being written.
+func (s *Store) Queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
+}
+
 // Stats returns the present numbers.
 func (s *Store) Stats() Stats {
 	healthy, reason := s.Health()
