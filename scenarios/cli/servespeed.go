@@ -45,8 +45,8 @@ func newServeSpeed(invocation []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve-speed [-- SERVER FLAG ...]",
 		Short: "Measure latency and goodput through HTTP, with several requests at a time",
-		Long: `Starts a server, or takes the one that --target names, and keeps so many streamed
-requests in flight: 1, 2, 4 and 8. Measured is what clients see: time to the first
+		Long: `Starts a server, or takes the one that --target names, and keeps a number of streamed
+requests in flight: 1, then 2, 4 and 8. Measured is what clients see: time to the first
 token (TTFT), time between tokens, time to the end, and goodput, the requests per
 second that met the objective of the --slo flags. Workloads:
 
