@@ -126,10 +126,28 @@ func (a *app) exitCode(err error) int {
 	return exitFailure
 }
 
+const rootLong = `ds4 serves and runs DeepSeek-V4-architecture models, with a KV cache on disk that
+survives kill -9, damaged files and failing devices.
+
+Start here:
+  ds4 run -p "Who are you?"                  one answer of the model that is built in
+  ds4 serve --kv-disk-dir ~/.cache/ds4       an OpenAI- and Anthropic-compatible server
+  ds4 serve -m FILE.gguf --ctx 100000        the same with a model of yours
+  ds4 kv ls ~/.cache/ds4                     what the cache on disk holds
+
+A setting can be a flag, a variable (--kv-disk-dir is DS4_KV_DISK_DIR), or a line of
+the YAML file of --config; the first of these that has it wins. --print-config prints
+all of them with the places that they came from.
+
+Exit codes: 0 done, 1 failed, 2 the command line, a setting or an input file is
+wrong, or another server runs, 75 the device needs a new process
+(--device-failure-exit), 130 interrupted.`
+
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ds4",
 		Short:         "serve and run DeepSeek-V4-architecture models with a KV cache that survives",
+		Long:          rootLong,
 		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -41,8 +41,19 @@ func (a *app) serveCommand() *cobra.Command {
 	s.AddRecovery(&s.recovery)
 	s.AddFaults(&s.faults)
 	s.AddOriginal()
-	return a.command("serve [options]", "serve a model over HTTP", noArgs, &s.settings,
+	cmd := a.command("serve [options]", "serve a model over HTTP", noArgs, &s.settings,
 		func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), s) })
+	cmd.Long = `Serves a model over HTTP with the APIs of OpenAI and Anthropic, on this machine only
+unless --host says otherwise. GET / is a page to talk to it; /healthz and /metrics say
+how it is. Without --kv-disk-dir prefill does not survive the process.
+
+SIGINT or SIGTERM ends what runs, saves the conversations in memory within
+--shutdown-timeout, and ends the process with code 0; a second one ends it at once.`
+	cmd.Example = `  ds4 serve --kv-disk-dir ~/.cache/ds4
+  ds4 serve -m FILE.gguf --ctx 100000 --kv-disk-dir ~/.cache/ds4 --kv-disk-space-mb 65536
+  DS4_API_KEY=... ds4 serve --host 0.0.0.0
+  ds4 serve --ctx 65536 --print-config > ds4.yaml && ds4 serve --config ds4.yaml`
+	return cmd
 }
 
 var (

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -128,6 +129,11 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
 		newSelftest(), newInject(), newExplore(args), newDoctor(), newInit())
+	for _, cmd := range root.Commands() {
+		// Flags come first: behind -- they would be those of the server.
+		name, operands, _ := strings.Cut(cmd.Use, " ")
+		cmd.Use, cmd.DisableFlagsInUseLine = strings.TrimSpace(name+" [flags] "+operands), true
+	}
 	return root
 }
 

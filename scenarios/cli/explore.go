@@ -102,7 +102,7 @@ wrong usage, 3 nothing could be tried.`,
   ds4bench explore --check './verify "$KV"' -- ./save '$KV/file'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
-	f.server.addFlags(cmd)
+	f.server.addPath(cmd)
 	f.output.addFlags(cmd)
 	cmd.Flags().IntVar(&f.count, "runs", 1, "how many runs are recorded and explored, each with the next seed")
 	cmd.Flags().IntVar(&f.requests, "requests", 1, "requests of a run; with several, what they are and what ends the server between them is drawn from the seed")

@@ -54,10 +54,10 @@ func TestReportPrintsOnce(t *testing.T) {
 		code      int
 		want, not string
 	}{
-		{usage(cmd, cause), ExitUsage, "usage: x", ""},
-		{badFile(cause), ExitUsage, "ds4bench: cause\n", "usage"},
-		{infrastructure(fmt.Errorf("more: %w", cause)), ExitInconclusive, "more: cause", "usage"},
-		{cause, ExitInconclusive, "cause", "usage"},
+		{usage(cmd, cause), ExitUsage, "cause\nsee x --help\n", ""},
+		{badFile(cause), ExitUsage, "ds4bench: cause\n", "--help"},
+		{infrastructure(fmt.Errorf("more: %w", cause)), ExitInconclusive, "more: cause", "--help"},
+		{cause, ExitInconclusive, "cause", "--help"},
 		{nil, ExitPass, "", "ds4bench"},
 	}
 	for _, tt := range tests {
