@@ -154,7 +154,7 @@ func badAdmin(err error) error {
 
 // fromStore says how an error of the disk cache reaches the client.
 func fromStore(err error) error {
-	message := strings.TrimPrefix(err.Error(), "kvstore: ")
+	message := "kv cache: " + strings.TrimPrefix(err.Error(), "kvstore: ")
 	for _, x := range []struct {
 		of     error
 		status int
