@@ -30,6 +30,7 @@ import (
 // Request is one generation. It must not be changed after Submit.
 type Request struct {
 	Kind      string // "chat" or "completion": the word in log lines; "" means chat
+	Responses bool   // it came through the Responses API: a flag in log lines
 	Prompt    chat.Prompt
 	MaxTokens int // output cap; 0 means Config.DefaultTokens. The context's room caps it too
 	// PromptOnly asks for no output: the prompt is evaluated, and kept for later ones.

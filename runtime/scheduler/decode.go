@@ -105,6 +105,8 @@ func (s *Scheduler) finishAnswer(j *job, reason string) {
 func (s *Scheduler) checkBlock(j *job, reason string) string {
 	j.block = j.answer.parts.Block()
 	switch {
+	case j.block.Open && s.cfg.Unsafe.ObeyCutCalls:
+		return FinishToolCalls
 	case j.block.Open:
 		j.problem = ProblemUnterminated
 		return FinishError

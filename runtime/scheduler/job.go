@@ -117,8 +117,11 @@ func (j *job) kind() string {
 
 func (j *job) flags() string {
 	flags := ""
+	if j.req.Responses {
+		flags = " RESPPROTO"
+	}
 	if j.req.Tools {
-		flags = " TOOLS"
+		flags += " TOOLS"
 	}
 	if j.req.Thinking {
 		flags += " THINKING"

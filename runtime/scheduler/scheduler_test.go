@@ -120,6 +120,16 @@ func TestSharedPrefixKeepsBoth(t *testing.T) {
 	}
 }
 
+// TestLogFlags: log lines say how a request was asked.
+func TestLogFlags(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	q := ask(chat.High, "hello")
+	q.MaxTokens, q.Responses, q.Tools = 1, true, true
+	r.good(q)
+	r.log.want(`^chat ctx=0\.\.\d+:\d+ RESPPROTO TOOLS THINKING src=none prompt start$`, 1)
+	r.log.want(`^chat ctx=0\.\.\d+:\d+ gen=1 RESPPROTO TOOLS THINKING finish=length \d+\.\d+ s$`, 1)
+}
+
 // TestPromptOnly: nothing is sampled, and the next request finds the prompt evaluated.
 func TestPromptOnly(t *testing.T) {
 	r := newRig(t, rigOptions{})

@@ -352,7 +352,7 @@ func TestOutputLimit(t *testing.T) {
 					t.Errorf("%s: %s %s: %v", name, field, value, err)
 					continue
 				}
-				if req, err := s.generation(tn); err != nil || req.MaxTokens != want || req.PromptOnly != (want == 0) {
+				if req, err := s.generation(tn); err != nil || req.MaxTokens != want || req.PromptOnly != (want == 0) || req.Responses != (name == "responses") {
 					t.Errorf("%s: %s %s: %v, %+v", name, field, value, err, req)
 				}
 			}

@@ -229,7 +229,7 @@ func (q *responsesRequest) wantsSealed() bool { return slices.Contains(q.include
 func (q *responsesRequest) turn() (*turn, error) {
 	t, err := q.chatRequest.turn()
 	if err == nil {
-		t.param = "input"
+		t.param, t.responses = "input", true
 	}
 	return t, err
 }

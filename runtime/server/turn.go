@@ -17,17 +17,18 @@ import (
 // turn is one generation, whatever API asks for it: each protocol reads its own
 // requests into one, and writes the events of the run in its own form.
 type turn struct {
-	kind     string // "chat" or "completion", the word in log lines
-	param    string // the field of the request that holds the prompt, for errors
-	messages []chat.Message
-	tools    []chat.Tool
-	choice   chat.ToolChoice
-	oneCall  bool   // the answer ends behind its first call
-	idPrefix string // of the ids of calls: "call_" or "toolu_"
-	thinking chat.Mode
-	sampling sample.Params // what the client asked for, defaults filled in; Seed is not used
-	seed     *int64        // nil or 0: random
-	stop     []string
+	kind      string // "chat" or "completion", the word in log lines
+	responses bool   // asked through the Responses API
+	param     string // the field of the request that holds the prompt, for errors
+	messages  []chat.Message
+	tools     []chat.Tool
+	choice    chat.ToolChoice
+	oneCall   bool   // the answer ends behind its first call
+	idPrefix  string // of the ids of calls: "call_" or "toolu_"
+	thinking  chat.Mode
+	sampling  sample.Params // what the client asked for, defaults filled in; Seed is not used
+	seed      *int64        // nil or 0: random
+	stop      []string
 	// maxTokens caps what is sampled; nil: the server's default. The context's room
 	// caps it too.
 	maxTokens   *int64
@@ -150,6 +151,7 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 	}
 	req := &scheduler.Request{
 		Kind:      t.kind,
+		Responses: t.responses,
 		Prompt:    prompt,
 		Sampling:  t.sampling,
 		Stop:      t.stop,
