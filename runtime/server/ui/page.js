@@ -87,12 +87,14 @@
   let waiting = null; // the turn of which no text has come yet
 
   const log = $('log');
-  const scroller = () => getComputedStyle(log).overflowY === 'visible' ? document.scrollingElement : log;
+  // The conversation scrolls in its own box, or with the page where that is narrow and the server's state is below.
+  const narrow = () => getComputedStyle(log).overflowY === 'visible';
+  const below = () => narrow() ? $('chat').getBoundingClientRect().bottom - innerHeight : log.scrollHeight - log.scrollTop - log.clientHeight;
+  const toEnd = () => { (narrow() ? document.scrollingElement : log).scrollTop += Math.max(0, below()); };
   const follow = (f) => {
-    const box = scroller();
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+    const atEnd = below() < 60;
     f();
-    if (atEnd) box.scrollTop = box.scrollHeight;
+    if (atEnd) toEnd();
   };
 
   // writer shows text as it comes: blocks and spans of code, strong words and headings as what they are, the rest as it is.
@@ -318,7 +320,7 @@
     messages.push({role: 'user', content: text});
     addTurn('user', text);
     answer();
-    scroller().scrollTop = scroller().scrollHeight;
+    toEnd();
   });
   const touch = matchMedia('(pointer: coarse)').matches; // there is no Shift for a new line, and a keyboard hides half of the page
   $('text').addEventListener('keydown', (event) => {

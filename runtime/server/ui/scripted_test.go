@@ -70,7 +70,7 @@ func (s *scripted) chat(w http.ResponseWriter, r *http.Request) {
 func TestBrowserShowsCode(t *testing.T) {
 	const answer = "# Title\n\nUse `a < b` or **not**:\n\n```go\nfunc main() {\n\n\tprintln(\"<b>x</b>\", `raw`)\n}\n```\n\nThen 2 * 3 * 4 and\n1. one\n   ~~~\n   <script>alert(1)</script>\n   ```\n   ~~~\nend"
 	b := browser.Start(t)
-	s := &scripted{answers: []string{answer, "ok"}, finish: "stop"}
+	s := &scripted{answers: []string{answer, strings.Repeat("line\n", 100) + "end"}, finish: "stop"}
 	web := httptest.NewServer(s)
 	defer web.Close()
 	p := b.Open(t, web.URL, desktop)
@@ -103,8 +103,18 @@ func TestBrowserShowsCode(t *testing.T) {
 		p.Screenshot("ui-" + name)
 	}
 	p.CheckQuiet(web.URL)
+	// Where the state of the server is below, the conversation is still followed.
+	p.See(browser.Look{Width: 390, Height: 844})
 	say(p, "Again")
 	p.Wait("the second answer", `document.querySelectorAll('.turn').length === 4 && /first token/.test(`+figures+`)`)
+	var at struct{ End, Top, Bottom, Height float64 } // of the answer, of the input, of the window
+	p.Eval(`(() => {
+		const ask = document.querySelector('#ask').getBoundingClientRect(), turn = [...document.querySelectorAll('.turn')].at(-1).getBoundingClientRect();
+		return {End: turn.bottom, Top: ask.top, Bottom: ask.bottom, Height: innerHeight};
+	})()`, &at)
+	if at.End > at.Top || at.Top-at.End > 100 || at.Top < at.Height/2 || at.Bottom > at.Height+1 {
+		t.Errorf("the end of the answer is not seen: %+v", at)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if back := s.asked[1]; len(back) != 3 || back[1] != (scriptedMessage{"assistant", answer}) || back[0].Content != "Hello `there`" {
