@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"ds4/metal/quant"
@@ -58,7 +59,7 @@ func (c *Codec) PackF16(dst, src []byte) error {
 }
 
 // UnpackF16 is Unpack for rows of F16. It refuses codes whose value F16 does not
-// have, too: PackF16 cannot have written them.
+// have, and scales that no row of F16 needs: PackF16 cannot have written them.
 func (c *Codec) UnpackF16(dst, src []byte) error {
 	n, err := c.halfRows(len(dst), len(src))
 	if err != nil {
@@ -77,16 +78,26 @@ func (c *Codec) UnpackF16(dst, src []byte) error {
 	return nil
 }
 
-// Exponents of scales with which any code but zero has a value in F16: 2^8 times
-// the least one is the least half, and the largest code must stay under the
-// largest half.
+// Exponents of the scales that blocks of F16 need, but for blocks of zeros: 2^8
+// times the least scale is the least half, and 240 times the largest one is the
+// largest half of four significant bits.
 const (
 	leastHalf = -24 - 8
-	mostHalf  = 15 - 8
+	mostHalf  = 8
 )
 
-// halfCodes is the values of all codes.
-type halfCodes [256]uint16
+// halfCodes is the values of all codes, and back: by the upper eight bits of a
+// magnitude the code of it without sign, for values with nothing in the lower
+// seven, and noCode for those that no code has.
+type halfCodes struct {
+	half [256]uint16
+	code [256]uint8
+}
+
+const (
+	halfLow = 1<<7 - 1
+	noCode  = 0xFF
+)
 
 const (
 	notHalf      = 0x7E00 // a NaN: F16 does not have the value
@@ -99,13 +110,19 @@ const (
 var halfTables = sync.OnceValue(func() *[1 + mostHalf - leastHalf + 1]halfCodes {
 	var t [1 + mostHalf - leastHalf + 1]halfCodes
 	for i := range t {
+		for j := range t[i].code {
+			t[i].code[j] = noCode
+		}
 		for c, v := range e4m3 {
 			v *= power(i - 1 + leastHalf)
 			h := quant.F32ToF16(v)
-			if math.Float32bits(quant.F16ToF32(h)) != math.Float32bits(v) || v != v {
+			if math.Float32bits(quant.F16ToF32(h)) != math.Float32bits(v) {
 				h = notHalf
 			}
-			t[i][c] = h
+			t[i].half[c] = h
+			if c < 0x80 && h != notHalf && h&halfLow == 0 {
+				t[i].code[h>>7] = byte(c)
+			}
 		}
 	}
 	return &t
@@ -143,10 +160,11 @@ const (
 
 func unpackHalfBlock(dst *[halfBytes * e4m3Block]byte, src *[e4m3Block]byte, t *halfCodes) bool {
 	var nan uint64
+	h := &t.half
 	for i := 0; i < e4m3Block; i += 8 {
 		x := binary.LittleEndian.Uint64(src[i:])
-		lo := uint64(t[byte(x)]) | uint64(t[byte(x>>8)])<<16 | uint64(t[byte(x>>16)])<<32 | uint64(t[byte(x>>24)])<<48
-		hi := uint64(t[byte(x>>32)]) | uint64(t[byte(x>>40)])<<16 | uint64(t[byte(x>>48)])<<32 | uint64(t[byte(x>>56)])<<48
+		lo := uint64(h[byte(x)]) | uint64(h[byte(x>>8)])<<16 | uint64(h[byte(x>>16)])<<32 | uint64(h[byte(x>>24)])<<48
+		hi := uint64(h[byte(x>>32)]) | uint64(h[byte(x>>40)])<<16 | uint64(h[byte(x>>48)])<<32 | uint64(h[byte(x>>56)])<<48
 		nan |= (lo&halfExponents + halfCarry) | (hi&halfExponents + halfCarry)
 		binary.LittleEndian.PutUint64(dst[halfBytes*i:], lo)
 		binary.LittleEndian.PutUint64(dst[halfBytes*i+8:], hi)
@@ -191,60 +209,59 @@ func packHalves(p Part, dst, src []byte) int {
 // packHalfBlock returns the exponent byte, and -1 or the index of a value that is
 // not a code times that scale.
 func packHalfBlock(dst *[e4m3Block]byte, src *[halfBytes * e4m3Block]byte) (e byte, bad int) {
-	var h [e4m3Block]uint16
-	var top uint16
-	for i := range h {
-		h[i] = binary.LittleEndian.Uint16(src[halfBytes*i:])
-		top = max(top, h[i]&^halfSign)
+	var top, low uint16
+	for i := 0; i < len(src); i += 8 {
+		x := binary.LittleEndian.Uint64(src[i:])
+		top = max(top, uint16(x)&^halfSign, uint16(x>>16)&^halfSign, uint16(x>>32)&^halfSign, uint16(x>>48)&^halfSign)
+		low |= uint16(x) | uint16(x>>16) | uint16(x>>32) | uint16(x>>48)
 	}
 	if top >= halfInfinity {
-		return 0, firstHalf(&h, func(v uint16) bool { return v&halfInfinity == halfInfinity })
+		return 0, firstHalf(src, func(v uint16) bool { return v&halfInfinity == halfInfinity })
 	}
 	s := scaleOf(math.Float32bits(quant.F16ToF32(top)), 8, 0x600000) // 448 is 1.75*2^8
 	e = byte(s + bias)
 	t := halvesOf(e)
-	if t == nil {
-		return 0, firstHalf(&h, func(v uint16) bool { return v&^halfSign == top })
+	if low&halfLow != 0 {
+		return e, packLowHalves(dst, src, t)
 	}
-	// From 2^-6 on a code is exponent and three bits of mantissa of the half, less
-	// the difference of the two biases and the scale.
-	shift := int32(s+8) << 3
-	inverse := power(-max(s, leastHalf))
-	var wrong uint16
-	for i, v := range h {
-		m := v &^ halfSign
-		code := int32(m>>7) - shift
-		if code < 1<<3 || m < 1<<10 {
-			// Multiples of 2^-9: adding 2^14 puts them into the lowest bits.
-			x := quant.F16ToF32(m) * inverse
-			if x < 0x1p-6 {
-				code = int32(math.Float32bits(x+1<<14) & 7)
-			} else {
-				code = int32(math.Float32bits(x)>>20) - 120<<3
-			}
-		}
-		code |= int32(v >> 8 & 0x80)
-		wrong |= t[byte(code)] ^ v
-		dst[i] = byte(code)
+	var none byte
+	for i := 0; i < len(src); i += 8 {
+		x := binary.LittleEndian.Uint64(src[i:])
+		a, b, c, d := t.code[byte(x>>7)], t.code[byte(x>>23)], t.code[byte(x>>39)], t.code[byte(x>>55)]
+		none |= a | b | c | d
+		signs := byte(0x80)
+		out := dst[i/2 : i/2+4]
+		out[0], out[1], out[2], out[3] = a|byte(x>>8)&signs, b|byte(x>>24)&signs, c|byte(x>>40)&signs, d|byte(x>>56)&signs
 	}
-	if wrong != 0 {
-		return 0, firstHalf(&h, func(v uint16) bool {
-			for _, x := range t {
-				if x == v {
-					return false
-				}
-			}
-			return true
-		})
+	if none&0x80 != 0 {
+		return 0, packLowHalves(dst, src, t)
 	}
 	return e, -1
 }
 
-// firstHalf is the index of the first half for which f is true.
-func firstHalf(h *[e4m3Block]uint16, f func(uint16) bool) int {
-	for i, v := range h {
-		if f(v) {
+// packLowHalves packs a block with values that have something in the lower bits,
+// as codes under 2^-14 do. It returns -1 or the index of the first value that has
+// no code.
+func packLowHalves(dst *[e4m3Block]byte, src *[halfBytes * e4m3Block]byte, t *halfCodes) int {
+	for i := range dst {
+		v := binary.LittleEndian.Uint16(src[halfBytes*i:])
+		c := int(t.code[v&^halfSign>>7]) | int(v>>8&0x80)
+		if v&halfLow != 0 {
+			c = slices.Index(t.half[:], v)
+		}
+		if c < 0 || c&0x7F == 0x7F {
 			return i
+		}
+		dst[i] = byte(c)
+	}
+	return -1
+}
+
+// firstHalf is the index of the first half for which f is true.
+func firstHalf(src *[halfBytes * e4m3Block]byte, f func(uint16) bool) int {
+	for i := 0; i < len(src); i += halfBytes {
+		if f(binary.LittleEndian.Uint16(src[i:])) {
+			return i / halfBytes
 		}
 	}
 	return 0
