@@ -104,7 +104,7 @@ func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segmen
 	if end.Parent == "" {
 		n := len(sl.saved)
 		if n == 0 || sl.saved[n-1].at != end.From {
-			return errTooMuch
+			return errNoParent
 		}
 		end.Parent = sl.saved[n-1].id
 	}
@@ -118,8 +118,9 @@ func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segmen
 
 // Why a late save is put off, or impossible.
 var (
-	errTooMuch = fmt.Errorf("what is not stored of it has more than %d MiB", maxCatchUpBytes>>20)
-	errCatchUp = errors.New("what is not stored of it is long, and the disk is behind")
+	errTooMuch  = fmt.Errorf("what is not stored of it has more than %d MiB", maxCatchUpBytes>>20)
+	errNoParent = errors.New("what comes before it is not stored")
+	errCatchUp  = errors.New("what is not stored of it is long, and the disk is behind")
 )
 
 // mayCatchUp decides about a late save of what lies in [from, to). At shutdown it

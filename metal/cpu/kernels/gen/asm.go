@@ -74,7 +74,7 @@ func (a *asm) loopWhile(reg string, n int, body func()) {
 	a.p("SUBQ $%d, %s\nCMPQ %s, $%d\nJGE %s\n%s:", n, reg, reg, n, l, e)
 }
 
-// aheadBytes is how far a product with few rows asks for its panel in advance. A core
+// aheadBytes is how far what reads a panel once asks for it in advance. A core
 // needs some 50 lines on their way to read as fast as it can, more than its own
 // prefetching and the loads that fit its window have, and neither goes past a page.
 const aheadBytes = 4096
