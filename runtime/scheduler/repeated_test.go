@@ -188,3 +188,28 @@ func TestNothingIsSavedInsideACall(t *testing.T) {
 		})
 	}
 }
+
+// TestAnswersOfOneLengthAreBothSaved: a prompt is answered twice, with the same number of
+// tokens, first with reasoning. The second answer takes the session back behind the first
+// one, which is saved; that is no reason not to save the second.
+func TestAnswersOfOneLengthAreBothSaved(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{})
+	end := 0
+	for _, mode := range []chat.Mode{chat.High, chat.None} {
+		q := converse(t, chat.Options{Thinking: mode, Tools: []chat.Tool{addTool}}, says(chat.RoleUser, words(1, 60)))
+		q.MaxTokens, q.IgnoreEOS = 60, true
+		res := r.good(q).result
+		end = res.PromptTokens + res.CompletionTokens - 1
+	}
+	r.down()
+	n := 0
+	for _, e := range r.store.List() {
+		if e.To == end {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d segments end at %d, want those of both answers", n, end)
+	}
+}
