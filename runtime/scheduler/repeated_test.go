@@ -213,3 +213,25 @@ func TestAnswersOfOneLengthAreBothSaved(t *testing.T) {
 		t.Errorf("%d segments end at %d, want those of both answers", n, end)
 	}
 }
+
+// TestACutTagIsNotSaved: an answer that ends inside the tag that opens a block of calls is
+// saved without it, at the end of its prompt, since the client never sees it.
+func TestACutTagIsNotSaved(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{})
+	q := converse(t, chat.Options{Tools: []chat.Tool{addTool}}, says(chat.RoleUser, words(1, 60)))
+	q.ToolUse = ToolUse{Required: true, Names: []string{addTool.Name}}
+	begin := r.tok.EncodeCacheText(q.ToolUse.begin())
+	tag := slices.IndexFunc(begin, r.tok.Control)
+	q.MaxTokens = tag + 3 // the last one is not evaluated
+	a := r.good(q)
+	if a.result.Block.Open || a.text != "" {
+		t.Fatalf("got %q %+v", a.text, a.result)
+	}
+	r.down()
+	for _, e := range r.store.List() {
+		if e.To >= a.result.PromptTokens {
+			t.Errorf("[%d, %d) is saved, the prompt has %d tokens", e.From, e.To, a.result.PromptTokens)
+		}
+	}
+}
