@@ -235,3 +235,30 @@ func TestACutTagIsNotSaved(t *testing.T) {
 		}
 	}
 }
+
+// TestTagsAsTextAreRepeatedAfterAChange: calls as text that are evaluated once more, since
+// something else follows them now, are found by the turn after that, too.
+func TestTagsAsTextAreRepeatedAfterAChange(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	var known int // tokens
+	answer := func(turns ...string) (string, *Result) {
+		q := ask(chat.None, turns...)
+		q.ToolUse = ToolUse{Required: true, Names: []string{"read_file"}}
+		q.MaxTokens = len(r.tok.EncodeCacheText(q.ToolUse.begin()))
+		a := r.good(q)
+		known = a.result.PromptTokens + a.result.CompletionTokens - 1
+		return a.text, a.result
+	}
+	turns := []string{words(1, 40)}
+	for _, next := range []string{"and then?", "what else?"} {
+		text, _ := answer(turns...)
+		turns = append(turns, text, next)
+	}
+	answer(turns...)
+	turns[4] = "why?"
+	text, _ := answer(turns...)
+	want := known
+	if _, res := answer(append(turns, text, "when?")...); res.CachedTokens != want {
+		t.Errorf("%d tokens were known, got %+v", want, res)
+	}
+}
