@@ -58,7 +58,7 @@ func (s *Scheduler) drop(j *job) {
 	if s.cfg.Unsafe.DeleteOnCancel {
 		s.disk.convict(j.attempt.chain, "cancelled")
 	}
-	s.detach(j)
+	s.breakOff(j)
 	s.cancel(j)
 }
 

@@ -130,6 +130,14 @@ func (s *Scheduler) complete(j *job, reason string) {
 	}
 }
 
+// breakOff takes a request off its slot before its answer is complete.
+func (s *Scheduler) breakOff(j *job) {
+	if j.phase == phaseDecode && !j.slot.empty() {
+		j.slot.thought = true
+	}
+	s.detach(j)
+}
+
 // detach takes a request off its slot, which stays as it is.
 func (s *Scheduler) detach(j *job) {
 	s.disk.dismissed(j)

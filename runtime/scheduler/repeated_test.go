@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -297,6 +298,34 @@ func TestEndBehindAStopStringIsNotSaved(t *testing.T) {
 		next := w.serve(rigOptions{}).good(ask(chat.None, append(list, last.text, "and then?")...))
 		if last.result.StopString == "" || next.result.CachedTokens != want {
 			t.Errorf("after %+v: want %d tokens of it, got %+v", last.result, want, next.result)
+		}
+	}
+}
+
+// TestBrokenOffAnswerCanBeAskedForAgain: the server stops, or the client goes, while a later
+// turn is answered. The same prompt finds all of itself after a restart.
+func TestBrokenOffAnswerCanBeAskedForAgain(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		w := newWorld(t)
+		r := w.serve(rigOptions{})
+		q := ask(chat.None, words(1, 150), r.good(ask(chat.None, words(1, 150))).text, words(2, 30))
+		q.MaxTokens, q.IgnoreEOS = testContext, true
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ch := r.start(ctx, q)
+		for e := range ch {
+			if e.Kind == EventText {
+				break
+			}
+		}
+		if gone {
+			cancel()
+		}
+		go collect(ch)
+		r.down()
+		q.MaxTokens = 1
+		if res := w.serve(rigOptions{}).good(q).result; res.CachedTokens != res.PromptTokens-1 {
+			t.Errorf("client gone %v: %+v", gone, res)
 		}
 	}
 }

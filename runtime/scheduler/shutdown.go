@@ -39,7 +39,7 @@ func (s *Scheduler) finish() {
 			s.endForShutdown(j)
 			continue
 		}
-		s.detach(j)
+		s.breakOff(j)
 		s.endForShutdown(j)
 	}
 	s.saveAll(s.stopCtx)

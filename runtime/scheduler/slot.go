@@ -23,8 +23,9 @@ type slot struct {
 	// hidden says that after the last point comes what no later prompt will repeat,
 	// reasoning, a call that was cut or the beginning of a stop string: the point is the better place to save.
 	hidden bool
-	// thought says that reasoning follows the last point that later prompts repeat if
-	// the client sends it back: both places are worth saving.
+	// thought says that what follows the last point is in later prompts if the client
+	// sends it back: reasoning, or an answer that was broken off, which may as well be
+	// asked for again. Both places are worth saving.
 	thought bool
 }
 
