@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"ds4/metal"
-	"ds4/metal/cpu"
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
@@ -32,9 +31,11 @@ type stackOptions struct {
 // order of the start, and close takes them apart in the opposite one.
 type stack struct {
 	*weights
-	dev   metal.Device
-	eng   *engine.Engine
-	store *kvstore.Store // nil without a disk cache
+	dev metal.Device
+	// backend is the driver with its set of kernels.
+	backend string
+	eng     *engine.Engine
+	store   *kvstore.Store // nil without a disk cache
 	// cacheProblem says why there is no store although one was asked for.
 	cacheProblem string
 	calls        *replay.Memory // of the tool calls that were sampled
@@ -71,7 +72,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if err := s.startEngine(ctx, a, o, log); err != nil {
 		return nil, err
 	}
-	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
+	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.backend, s.eng.Numerics())
 	log("%s", s.memory)
 	if s.memory.sessions < o.sessions {
 		log("only %d of %d sessions fit in memory", s.memory.sessions, o.sessions)
@@ -98,11 +99,11 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 
 // startEngine makes the device, with the fault hooks around it, and the engine.
 func (s *stack) startEngine(ctx context.Context, a *app, o stackOptions, log logFunc) error {
-	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
+	dev, err := newCPU(o.model.Threads)
 	if err != nil {
 		return err
 	}
-	s.dev = dev
+	s.dev, s.backend = dev, backendName(dev)
 	wrapped, err := armFaults(o.faults, a.Environ, dev, log)
 	if err != nil {
 		return err

@@ -160,7 +160,8 @@ type Config struct {
 	RestoreMin time.Duration
 	// RoomMin is the least time that a short request waits for others to end rather
 	// than take the place of a longer conversation, default 2s; the limit grows with
-	// the time that evaluating the conversation again would take.
+	// the time that evaluating the conversation again would take. For one that has
+	// fewer than MinCacheTokens it does not wait longer than that.
 	RoomMin time.Duration
 	// Log writes one log line, without prefix and stamp. Like ErrLine it is called
 	// from any goroutine.

@@ -67,14 +67,16 @@ func (s *Scheduler) read(j *job, chain kvstore.Chain, unpin func(), join *extens
 	}()
 }
 
-// endRestores carries on with requests whose restore has ended.
-func (s *Scheduler) endRestores() {
+// endRestores carries on with requests whose restore has ended, and reports whether
+// there were any.
+func (s *Scheduler) endRestores() (any bool) {
 	for {
 		select {
 		case r := <-s.restores:
 			s.endRestore(r)
+			any = true
 		default:
-			return
+			return any
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"ds4/runtime/kvstore"
@@ -18,9 +19,14 @@ const (
 	reasonShutdown  = "shutdown"
 )
 
-// maxSegments bounds, in full segments, what one segment may hold. Longer ones
-// would arise where the store lost what came before; they cost too much to copy.
-const maxSegments = 8
+// What one segment may hold. Long ones arise where the store was off for a while, or
+// lost what came before. They cost a copy of all that is missing, so there is one of
+// them at a time, and a session whose copy would be greater than the limit stays
+// unsaved.
+const (
+	maxSegments     = 8 // full segments; beyond, a save is a late one
+	maxCatchUpBytes = 1 << 30
+)
 
 // saveSegment saves a full segment if the request's session stands at its end.
 // What follows hidden reasoning is not worth a write: no later prompt goes that
@@ -99,7 +105,7 @@ func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segmen
 	if end.Parent == "" {
 		n := len(sl.saved)
 		if n == 0 || sl.saved[n-1].at != end.From {
-			return "", errTooMuch
+			return "", errNoParent
 		}
 		end.Parent = sl.saved[n-1].id
 	}
@@ -107,8 +113,30 @@ func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segmen
 	return s.disk.save(ctx, end)
 }
 
-// errTooMuch: see maxSegments.
-var errTooMuch = errors.New("too much was lost of what came before")
+// Why a late save is put off, or impossible.
+var (
+	errTooMuch  = fmt.Errorf("what is not stored of it has more than %d MiB", maxCatchUpBytes>>20)
+	errNoParent = errors.New("what comes before it is not stored")
+	errCatchUp  = errors.New("what is not stored of it is long, and the disk is behind")
+)
+
+// mayCatchUp decides about a late save of what lies in [from, to). At shutdown it
+// waits for the disk, else the next end of a segment is an occasion.
+func (s *Scheduler) mayCatchUp(ctx context.Context, sl *slot, from, to int, reason string) error {
+	text := sl.past.textLen(to) - sl.past.textLen(from)
+	if s.eng.Layout().FileBytes(from, to, text) > maxCatchUpBytes {
+		return errTooMuch
+	}
+	if reason == reasonShutdown {
+		if err := s.disk.store.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	if s.disk.store.Queued() > 0 {
+		return errCatchUp
+	}
+	return nil
+}
 
 // save hands the store a copy of what the session added since the last segment.
 // It waits while the writer is behind. All of that is time that no pass runs; it
@@ -122,8 +150,11 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) error {
 		return nil
 	}
 	base := s.saveBase(sl, to)
-	if to-base.at > maxSegments*s.cfg.SegmentTokens {
-		return errTooMuch
+	late := to-base.at > maxSegments*s.cfg.SegmentTokens
+	if late {
+		if err := s.mayCatchUp(ctx, sl, base.at, to, reason); err != nil {
+			return err
+		}
 	}
 	defer s.countStall(time.Now())
 	seg, err := s.segment(sl, base, reason)
@@ -133,7 +164,8 @@ func (s *Scheduler) save(ctx context.Context, sl *slot, reason string) error {
 	id, err := s.disk.save(ctx, seg)
 	if err == nil {
 		sl.saved = append(sl.saved, savedEnd{
-			at: to, id: id, parent: to%s.cfg.SegmentTokens == 0 || reason == reasonContinued, prompt: reason == reasonCold,
+			at: to, id: id, prompt: reason == reasonCold,
+			parent: late || to%s.cfg.SegmentTokens == 0 || reason == reasonContinued,
 		})
 	}
 	return err

@@ -239,9 +239,11 @@ func (s *Scheduler) turn() (busy bool) {
 		}
 	}()
 	s.runCommand()
-	s.endRestores()
+	begun := s.endRestores()
 	s.dropCancelled()
-	s.admit()
+	if s.admit() || begun {
+		s.gauges() // the pass that follows may take long
+	}
 	if s.breaker.due(s.cfg.Now()) {
 		s.canary()
 		return true

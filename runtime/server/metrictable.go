@@ -72,6 +72,7 @@ var storeStats = []stat[kvstore.Stats]{
 	counter("kv_read_bytes_total", "Bytes read by restores.", func(s kvstore.Stats) float64 { return float64(s.BytesRead) }),
 	counter("kv_stored_tokens_total", "Tokens covered by the segments written.", func(s kvstore.Stats) float64 { return float64(s.TokensStored) }),
 	counter("kv_corrupt_total", "Segments found damaged after the start.", func(s kvstore.Stats) float64 { return float64(s.Corrupt) }),
+	counter("kv_regained_total", "Times that a cache that was off or read-only could be used again.", func(s kvstore.Stats) float64 { return float64(s.Regained) }),
 	counter("kv_missing_total", "Segments whose file was gone.", func(s kvstore.Stats) float64 { return float64(s.Missing) }),
 	counter("kv_convicted_total", "Segments found guilty of a device failure.", func(s kvstore.Stats) float64 { return float64(s.Convicted) }),
 }
