@@ -402,8 +402,8 @@
   // progress says what an answer waits for, as far as it can be told whose session is whose.
   const progress = (s) => {
     const starting = s.sessions.filter((v) => v.state === 'prefill' || v.state === 'restoring'), [v] = starting;
-    if (s.waiting) return 'waiting, with ' + plural(s.waiting, 'request') + ' in the queue';
-    if (starting.length !== 1) return '';
+    if (s.waiting && !starting.length) return 'waiting, with ' + plural(s.waiting, 'request') + ' in the queue';
+    if (s.waiting || starting.length !== 1) return '';
     return v.state === 'prefill' ? 'reading the prompt, ' + count(v.tokens) + ' of ' + plural(v.prompt_tokens, 'token') : 'reading the conversation from disk';
   };
 
