@@ -105,7 +105,7 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	h := history{}
-	h.append(r.got.Tokens, s.tok.CacheText)
+	h.appendLike(r.got.Tokens, j.prompt.text, s.tok)
 	if r.got.Chain.Sampled {
 		h.sampledEnd = len(h.tokens)
 	}
