@@ -51,7 +51,7 @@ const (
 	// damageWords are what a log says of a published file that is no good: after a
 	// power cut there must be none. A strike is no damage: a server that was killed may
 	// have been killed by what it restored.
-	damageWords = `corrupt=[1-9]|kv cache load failed|kv cache quarantined key=\S+ why=(torn|corrupt|notfile|misnamed|damaged)`
+	damageWords = `corrupt=[1-9]|kv cache load failed|kv cache quarantined key=\S+ why=(torn|corrupt|notfile|misnamed)`
 	// storedWords are what a log says of tokens that no power cut takes away again.
 	storedWords = `kv cache stored tokens=([0-9]+)`
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ds4/runtime/vfs"
@@ -32,8 +33,10 @@ type file struct {
 	f     vfs.File
 	size  int64
 	stale bool // the file lacks something, or holds damage: it must be replaced
-	pause time.Duration
-	until time.Time
+	// cleared: the file may hold what was forgotten on purpose.
+	cleared bool
+	pause   time.Duration
+	until   time.Time
 }
 
 // write hands a record to the writer and waits for it for a moment.
@@ -97,7 +100,7 @@ func (m *Memory) writeLoop() {
 func (m *Memory) handle(w write) {
 	f := &m.file
 	if w.record == nil {
-		f.stale = true
+		f.stale, f.cleared = true, true
 	}
 	if m.opt.Now().Before(f.until) {
 		f.stale = true // with this record
@@ -128,9 +131,14 @@ func (m *Memory) handle(w write) {
 // put appends a record, or replaces the file with all that is remembered.
 func (m *Memory) put(record []byte) error {
 	f := &m.file
-	if fi, err := m.opt.FS.Lstat(m.opt.Name); err != nil && f.size > 0 || err == nil && fi.Size() != f.size {
-		f.stale = true // the folder went away, or somebody wrote
+	switch fi, err := m.opt.FS.Lstat(m.opt.Name); {
+	case err != nil && f.size > 0: // the folder went away
+		f.stale = true
 		m.closeFile()
+	case err == nil && fi.Size() != f.size: // who wrote in the folder before us
+		f.stale = true
+		m.closeFile()
+		m.merge()
 	}
 	m.mu.Lock()
 	inUse := m.bytes
@@ -153,6 +161,30 @@ func (m *Memory) put(record []byte) error {
 	return nil
 }
 
+// merge adds what the file has and we have not, behind everything else, as far as there
+// is room. What cannot be read is not missed.
+func (m *Memory) merge() {
+	if m.file.cleared {
+		return
+	}
+	var found []Record
+	_, _ = Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, func(r Record) { found = append(found, r) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range slices.Backward(found) { // the latest one first
+		e := newEntry(r)
+		known := slices.ContainsFunc(r.IDs, func(id string) bool { return m.byID[id] != nil })
+		if known || m.bytes+e.size > m.opt.MaxBytes || len(m.byID)+len(r.IDs) > m.opt.MaxIDs {
+			continue
+		}
+		at := m.recent.PushBack(e)
+		m.bytes += e.size
+		for _, id := range r.IDs {
+			m.byID[id] = at
+		}
+	}
+}
+
 // replace writes a new file by rename.
 func (m *Memory) replace() error {
 	m.closeFile()
@@ -168,7 +200,7 @@ func (m *Memory) replace() error {
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	m.file.stale = false
+	m.file.stale, m.file.cleared = false, false
 	return nil
 }
 
