@@ -137,15 +137,25 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 	s.store = store
 }
 
-// callsShare is which part of the disk cache's budget the file of tool calls may take.
-const callsShare = 8
+// Calls are worth remembering as long as what stands on them is on disk, and a token of
+// text takes a hundredth of what its rows take: so it depends on the budget of the disk
+// cache how much is remembered. The file takes twice that.
+const (
+	callsShare = 64 // of the budget, from the default on
+	callsMost  = 16 // of a smaller one
+)
+
+func callsBytes(spaceMB int) int64 {
+	budget := int64(spaceMB) << 20
+	return min(max(replay.DefaultBytes, budget/callsShare), budget/callsMost, replay.MostBytes)
+}
 
 // openCalls remembers tool calls, in a file if there is a disk cache.
 func (s *stack) openCalls(o stackOptions, log logFunc) {
 	opt := replay.Options{MaxIDs: o.toolMemory, Log: log, Now: pointClock.Now}
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
-		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))
+		opt.MaxBytes = callsBytes(o.kv.SpaceMB)
 		opt.Writable, opt.Resized = s.store.Owned, s.store.CountCalls
 		opt.Sync = kvstore.Sync(o.kv.Sync) != kvstore.SyncNone
 	}

@@ -36,7 +36,7 @@ var schedulerStats = []stat[scheduler.Stats]{
 
 var schedulerMaps = []statMap[scheduler.Stats]{
 	counters("requests_total", "outcome", "Requests that ended, by outcome.", func(s scheduler.Stats) map[string]float64 {
-		return numbers(s.Requests, "stop", "length", "error", "cancelled", "rejected", "shutdown")
+		return numbers(s.Requests, "stop", "length", "tool_calls", "error", "cancelled", "rejected", "shutdown")
 	}),
 	counters("prefills_total", "source", "Prefills that completed, by where the prefix came from.", func(s scheduler.Stats) map[string]float64 {
 		return numbers(s.Reuse, scheduler.SourceCold, scheduler.SourceMemoryToken, scheduler.SourceMemoryText, scheduler.SourceDisk)

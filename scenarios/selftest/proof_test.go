@@ -127,7 +127,7 @@ expect: [{outcome: recovered}]
 	}
 }
 
-// A server that never gets ready proves nothing.
+// A server that never gets ready makes every scenario inconclusive, and proves none.
 func TestProveNeedsAServerThatStarts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts real servers")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -161,25 +162,37 @@ func (m *Memory) put(record []byte) error {
 	return nil
 }
 
-// merge adds what the file has and we have not, behind everything else, as far as there
-// is room. What cannot be read is not missed.
+// merge adds what the file has and we have not, behind everything else, the latest as far
+// as there is room. What cannot be read is not missed.
 func (m *Memory) merge() {
 	if m.file.cleared {
 		return
 	}
-	var found []Record
-	_, _ = Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, func(r Record) { found = append(found, r) })
+	m.mu.Lock()
+	room := m.opt.MaxBytes - m.bytes
+	m.mu.Unlock()
+	var found []*entry
+	_, _ = Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, func(r Record) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if slices.ContainsFunc(r.IDs, func(id string) bool { return m.byID[id] != nil }) {
+			return
+		}
+		found = append(found, newEntry(r))
+		for room -= found[len(found)-1].size; room < 0; found = found[1:] {
+			room += found[0].size
+		}
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, r := range slices.Backward(found) { // the latest one first
-		e := newEntry(r)
-		known := slices.ContainsFunc(r.IDs, func(id string) bool { return m.byID[id] != nil })
-		if known || m.bytes+e.size > m.opt.MaxBytes || len(m.byID)+len(r.IDs) > m.opt.MaxIDs {
+	for _, e := range slices.Backward(found) {
+		known := slices.ContainsFunc(e.IDs, func(id string) bool { return m.byID[id] != nil })
+		if known || m.bytes+e.size > m.opt.MaxBytes || len(m.byID)+len(e.IDs) > m.opt.MaxIDs {
 			continue
 		}
 		at := m.recent.PushBack(e)
 		m.bytes += e.size
-		for _, id := range r.IDs {
+		for _, id := range e.IDs {
 			m.byID[id] = at
 		}
 	}
@@ -188,11 +201,13 @@ func (m *Memory) merge() {
 // replace writes a new file by rename.
 func (m *Memory) replace() error {
 	m.closeFile()
-	data := m.encode()
-	err := vfs.WriteFileAtomic(m.opt.FS, m.opt.Name, data, m.opt.Sync)
+	written := int64(0)
+	err := vfs.WriteAtomic(m.opt.FS, m.opt.Name, m.opt.Sync, func(w io.Writer) error {
+		return writeRecords(w, m.records(), &written)
+	})
 	var left *vfs.TempLeftError
 	if errors.As(err, &left) {
-		m.opt.Resized(int64(len(data)))
+		m.opt.Resized(written)
 	}
 	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil { // old or new, if something failed
 		m.resized(fi.Size() - m.file.size)
@@ -201,6 +216,26 @@ func (m *Memory) replace() error {
 		return fmt.Errorf("replay: %w", err)
 	}
 	m.file.stale, m.file.cleared = false, false
+	return nil
+}
+
+// writeRecords writes records, some of them at once, and counts the bytes.
+func writeRecords(w io.Writer, list []*entry, written *int64) error {
+	var buf []byte
+	for i, e := range list {
+		if longer, err := e.Append(buf); err == nil {
+			buf = longer
+		}
+		if len(buf) < readBytes && i < len(list)-1 {
+			continue
+		}
+		n, err := w.Write(buf)
+		*written += int64(n)
+		if err != nil {
+			return err
+		}
+		buf = buf[:0]
+	}
 	return nil
 }
 
