@@ -19,7 +19,10 @@ var avx512Set = Set{
 	gemmQ4K: [...]gemmFunc{nil, gemmQ4Kx1AVX512, gemmQ4Kx2AVX512, gemmQ4Kx3AVX512, gemmQ4Kx4AVX512},
 	gemmQ2K: [...]gemmFunc{nil, gemmQ2Kx1AVX512, gemmQ2Kx2AVX512, gemmQ2Kx3AVX512, gemmQ2Kx4AVX512},
 
-	attendScores: attendScoresAVX512, attendSoftmax: attendSoftmaxAVX512, attendSum: attendSumAVX512, indexSum: indexSumAVX512, indexAdd: indexAddAVX512,
+	attendScores:  [...]scoresFunc{attendScoresAVX512, attendScoresF16AVX512},
+	attendSoftmax: attendSoftmaxAVX512,
+	attendSum:     [...]sumFunc{attendSumAVX512, attendSumF16AVX512},
+	indexSum:      indexSumAVX512, indexAdd: indexAddAVX512,
 
 	rowRMS:     rowRMSAVX512,
 	rowNorm:    rowNormAVX512,
@@ -31,6 +34,7 @@ var avx512Set = Set{
 	pool:       poolAVX512,
 	roundFP8:   roundFP8AVX512,
 	roundF16:   roundF16AVX512,
+	narrowF16:  narrowF16AVX512,
 	hyperGates: hyperGatesAVX512,
 	roundFP4:   roundFP4AVX512,
 	hadamard:   hadamardAVX512,
@@ -54,18 +58,22 @@ var avx2Set = Set{
 	gemmF16:  [...]gemmFunc{nil, gemmF16x1AVX2, gemmF16x2AVX2, gemmF16x3AVX2, gemmF16x4AVX2, gemmF16x5AVX2, gemmF16x6AVX2},
 	gemmBF16: [...]gemmFunc{nil, gemmBF16x1AVX2, gemmBF16x2AVX2, gemmBF16x3AVX2, gemmBF16x4AVX2, gemmBF16x5AVX2, gemmBF16x6AVX2},
 
-	attendScores: attendScoresAVX2, attendSoftmax: attendSoftmaxAVX2, attendSum: attendSumAVX2, indexSum: indexSumAVX2, indexAdd: indexAddAVX2,
+	attendScores:  [...]scoresFunc{attendScoresAVX2, attendScoresF16AVX2},
+	attendSoftmax: attendSoftmaxAVX2,
+	attendSum:     [...]sumFunc{attendSumAVX2, attendSumF16AVX2},
+	indexSum:      indexSumAVX2, indexAdd: indexAddAVX2,
 
-	rowRMS:   rowRMSAVX2,
-	rowNorm:  rowNormAVX2,
-	swiglu:   swigluAVX2,
-	axpy:     axpyAVX2,
-	rotate:   rotateAVX2,
-	mix4:     mix4AVX2,
-	apply4:   apply4AVX2,
-	pool:     poolAVX2,
-	roundFP8: roundFP8AVX2,
-	roundF16: roundF16AVX2,
+	rowRMS:    rowRMSAVX2,
+	rowNorm:   rowNormAVX2,
+	swiglu:    swigluAVX2,
+	axpy:      axpyAVX2,
+	rotate:    rotateAVX2,
+	mix4:      mix4AVX2,
+	apply4:    apply4AVX2,
+	pool:      poolAVX2,
+	roundFP8:  roundFP8AVX2,
+	roundF16:  roundF16AVX2,
+	narrowF16: narrowF16AVX2,
 
 	// Of little weight: plain Go.
 	hyperGates: hyperGates,
@@ -81,7 +89,7 @@ var avx2Set = Set{
 	expandIQ2:  expandIQ2AVX2,
 }
 
-// init adds what is made in a loop, and what needs VBMI, which all but the first
+// init adds what is made in a loop, and what needs VBMI and VBMI2, which all but the first
 // processors with VNNI have.
 func init() {
 	for n := 1; n <= DirectTokens; n++ {
@@ -91,7 +99,7 @@ func init() {
 		avx2Set.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2AVX2(w, t, supers, n) }
 	}
 	avx512Set.gemmIQ2 = avx2Set.gemmIQ2
-	if cpu.X86.HasAVX512VBMI {
+	if cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512VBMI2 {
 		avx512Set.gemmIQ2 = [...]gemmFunc{nil, gemmIQ2x1AVX512, gemmIQ2x2AVX512, gemmIQ2x3AVX512, gemmIQ2x4AVX512}
 		avx512Set.expandIQ2 = expandIQ2AVX512
 	}

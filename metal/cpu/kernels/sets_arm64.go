@@ -28,7 +28,9 @@ var dotprodSet = func() Set {
 	}
 	s.expandQ4K, s.expandQ2K, s.expandIQ2 = expandQ4KDotProd, expandQ2KDotProd, expandIQ2DotProd
 	s.quantRow, s.quantExact = quantRowDotProd, quantExactDotProd
-	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
+	s.attendScores = [...]scoresFunc{attendScoresDotProd, attendScoresF16DotProd}
+	s.attendSum = [...]sumFunc{attendSumDotProd, attendSumF16DotProd}
+	s.indexAdd = indexAddDotProd
 	return s
 }()
 

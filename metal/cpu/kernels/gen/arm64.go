@@ -80,8 +80,10 @@ func dotprod() *asm {
 	for _, f := range floats {
 		a.gemmFloat(f.name, f.bytes)
 	}
-	a.scores()
-	a.sumRows()
+	for _, form := range cacheRowForms {
+		a.scores(form)
+		a.sumRows(form)
+	}
 	a.indexAdd()
 	a.quantRows()
 	a.q4K()
@@ -262,9 +264,24 @@ func (a arm) gemmFloat(name string, bytes int) {
 	a.ret()
 }
 
+// loadRow loads n vectors of values of a row, an even number.
+func (a arm) loadRow(form cacheRows, d, base, n int) {
+	if form.bytes == 4 {
+		for i := range n {
+			a.ldrQ(d+i, base, 16*i)
+		}
+		return
+	}
+	for i := 0; i < n; i += 2 {
+		a.ldrQ(d+i+1, base, 8*i)
+		a.widenHalf(d+i, d+i+1)
+		a.widenHalf2(d+i+1, d+i+1)
+	}
+}
+
 // scores multiplies one row with four heads at a time, in 16 lanes.
-func (a arm) scores() {
-	a.fn("attendScores", "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
+func (a arm) scores(form cacheRows) {
+	a.fn("attendScores"+form.suffix, "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
 		"q *float32", "rows *unsafe.Pointer", "s *float32", "pairs int", "width int", "scale float32")
 	const row, q, scale = 16, 20, 24 // sums are 0 to 15
 	a.load("rows", "R1")
@@ -280,16 +297,14 @@ func (a arm) scores() {
 				a.zero(i)
 			}
 			a.loop("R11", func() {
-				for i := range 4 {
-					a.ldrQ(row+i, 6, 16*i)
-				}
+				a.loadRow(form, row, 6, 4)
 				for h := range 4 {
 					for i := range 4 {
 						a.ldrQ(q+i, 7+h, 16*i)
 						a.fmla(4*h+i, q+i, row+i)
 					}
 				}
-				a.p("ADD $64, R6, R6")
+				a.p("ADD $%d, R6, R6", 16*form.bytes)
 				for h := range 4 {
 					a.p("ADD $64, R%d, R%d", 7+h, 7+h)
 				}
@@ -314,8 +329,8 @@ func (a arm) scores() {
 }
 
 // sumRows adds eight columns of all rows for eight heads at a time.
-func (a arm) sumRows() {
-	a.fn("attendSum", "adds rows weighted for eight heads; width is a multiple of 16.",
+func (a arm) sumRows(form cacheRows) {
+	a.fn("attendSum"+form.suffix, "adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.",
 		"p *float32", "rows *unsafe.Pointer", "out *float32", "inv *float32", "n int", "width int")
 	const row, weights, inv = 16, 18, 20 // sums are 0 to 15
 	a.load("out", "R2")
@@ -323,18 +338,20 @@ func (a arm) sumRows() {
 	a.load("width", "R5")
 	a.ldrQ(inv, 3, 0)
 	a.ldrQ(inv+1, 3, 16)
-	a.p("LSL $2, R5, R6\nLSR $3, R5, R5\nMOVD $0, R7")
+	a.p("LSL $2, R5, R6\nLSR $3, R5, R5\nMOVD $0, R7\nMOVD $0, R9") // offsets in out and in rows
 	a.loop("R5", func() {
 		a.load("p", "R0")
 		a.load("rows", "R1")
 		a.load("n", "R4")
-		for i := range 16 {
-			a.zero(i)
+		a.p("ADD R7, R2, R8")
+		for h := range heads {
+			a.ldrQ(2*h, 8, 0)
+			a.ldrQ(2*h+1, 8, 16)
+			a.p("ADD R6, R8, R8")
 		}
 		a.loop("R4", func() {
-			a.p("MOVD (R1), R8\nADD R7, R8, R8")
-			a.ldrQ(row, 8, 0)
-			a.ldrQ(row+1, 8, 16)
+			a.p("MOVD (R1), R8\nADD R9, R8, R8")
+			a.loadRow(form, row, 8, 2)
 			a.ldrQ(weights, 0, 0)
 			a.ldrQ(weights+1, 0, 16)
 			for h := range heads {
@@ -352,7 +369,7 @@ func (a arm) sumRows() {
 			}
 			a.p("ADD R6, R8, R8")
 		}
-		a.p("ADD $32, R7, R7")
+		a.p("ADD $32, R7, R7\nADD $%d, R9, R9", 8*form.bytes)
 	})
 	a.ret()
 }
