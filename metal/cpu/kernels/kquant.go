@@ -127,8 +127,9 @@ func unpackIQ2(codes, row unsafe.Pointer) {
 }
 
 // gridWords are the points of the grid, a byte per coordinate; signWords have all
-// bits of the negative coordinates. gridCodes have two bits per coordinate, for
-// either half of a point.
+// bits of the negative coordinates. gridCodes have two bits for the level of
+// a coordinate: coordinates k and 4+k of a point side by side, those of k < 2 in the
+// first table, of an odd k in the upper half of a byte.
 var (
 	gridWords [256]uint64
 	signWords [128]uint64
@@ -142,7 +143,8 @@ func init() {
 	for i := range gridWords {
 		for j, v := range quant.GridPoint(uint8(i)) {
 			gridWords[i] |= uint64(v) << (8 * j)
-			gridCodes[j/4][i] |= level[v] << (2 * (j % 4))
+			k := j % 4
+			gridCodes[k/2][i] |= level[v] << (4*(k%2) + 2*(j/4))
 		}
 	}
 	for s := range signWords {

@@ -89,7 +89,7 @@ var avx2Set = Set{
 	expandIQ2:  expandIQ2AVX2,
 }
 
-// init adds what is made in a loop, and what needs VBMI, which all but the first
+// init adds what is made in a loop, and what needs VBMI and VBMI2, which all but the first
 // processors with VNNI have.
 func init() {
 	for n := 1; n <= DirectTokens; n++ {
@@ -99,7 +99,7 @@ func init() {
 		avx2Set.gemmIQ2[n] = func(w unsafe.Pointer, t *Tile, supers int) { gemmIQ2AVX2(w, t, supers, n) }
 	}
 	avx512Set.gemmIQ2 = avx2Set.gemmIQ2
-	if cpu.X86.HasAVX512VBMI {
+	if cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512VBMI2 {
 		avx512Set.gemmIQ2 = [...]gemmFunc{nil, gemmIQ2x1AVX512, gemmIQ2x2AVX512, gemmIQ2x3AVX512, gemmIQ2x4AVX512}
 		avx512Set.expandIQ2 = expandIQ2AVX512
 	}

@@ -75,7 +75,7 @@ func dotprod() *asm {
 	b := &asm{suffix: "DotProd"}
 	a := arm{b}
 	for _, p := range []int8Panel{panelQ8, panelK, panelI8} {
-		a.gemmInt8(p)
+		a.gemmInt8(p, false)
 	}
 	for _, f := range floats {
 		a.gemmFloat(f.name, f.bytes)
@@ -105,8 +105,9 @@ func (a arm) pairs(body func(n int)) {
 	a.p("%s:", done)
 }
 
-// gemmInt8 takes 16 rows of the panel and two input rows at a time.
-func (a arm) gemmInt8(p int8Panel) {
+// gemmInt8 takes 16 rows of the panel and two input rows at a time. mixed says that
+// there are products of unsigned codes with signed ones.
+func (a arm) gemmInt8(p int8Panel, mixed bool) {
 	a.fn(p.name, "multiplies an int8 panel.", "w unsafe.Pointer", "t *Tile", "blocks int", "tokens int")
 	const (
 		acc, sum = 0, 8 // four vectors of each input row
@@ -116,7 +117,9 @@ func (a arm) gemmInt8(p int8Panel) {
 		scale    = 25 // to 28
 		one, tmp = 29, 30
 	)
-	a.word(0x4f04e400|flip, "movi.16b v%d, #0x80", flip)
+	if !mixed {
+		a.word(0x4f04e400|flip, "movi.16b v%d, #0x80", flip)
+	}
 	for half := range 2 {
 		a.pairs(func(n int) {
 			a.load("w", "R0")
@@ -131,16 +134,29 @@ func (a arm) gemmInt8(p int8Panel) {
 				for t := range n {
 					a.ldrQ(acts+2*t, 3+t, actCodes)
 					a.ldrQ(acts+2*t+1, 3+t, actCodes+16)
+					if mixed {
+						a.ldrS(one, 3+t, 4) // -128 times the sum of codes
+					}
 					for r := range 4 {
-						a.zero(acc + 4*t + r)
+						if mixed {
+							a.dup(acc+4*t+r, one)
+						} else {
+							a.zero(acc + 4*t + r)
+						}
 					}
 				}
 				for g := range 8 {
 					for r := range 4 {
 						a.ldrQ(codes+r, 0, p.header+g*group+64*half+16*r)
-						a.eor(codes+r, codes+r, flip)
+						if !mixed {
+							a.eor(codes+r, codes+r, flip)
+						}
 						for t := range n {
-							a.sdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							if mixed {
+								a.usdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							} else {
+								a.sdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							}
 						}
 					}
 				}

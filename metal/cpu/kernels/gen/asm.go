@@ -74,6 +74,19 @@ func (a *asm) loopWhile(reg string, n int, body func()) {
 	a.p("SUBQ $%d, %s\nCMPQ %s, $%d\nJGE %s\n%s:", n, reg, reg, n, l, e)
 }
 
+// aheadBytes is how far what reads a panel once asks for it in advance. A core
+// needs some 50 lines on their way to read as fast as it can, more than its own
+// prefetching and the loads that fit its window have, and neither goes past a page.
+const aheadBytes = 4096
+
+// ahead asks for what is aheadBytes after the next n bytes at SI, so that it is in
+// the second-level cache in time. The end of a panel asks for the next one.
+func (a *asm) ahead(n int) {
+	for i := 0; i < n; i += 64 {
+		a.p("PREFETCHT1 %d(SI)", aheadBytes+i)
+	}
+}
+
 // constant broadcasts a 32-bit pattern. It destroys AX.
 func (a *asm) constant(bits uint32, v vec, reg int) {
 	a.p("MOVL $0x%08x, AX", bits)

@@ -46,6 +46,9 @@ var (
 	panelI8 = int8Panel{"gemmI8", 4 * panelRows, true, false}
 )
 
+// few reports whether a product with T rows comes with weights that are in no cache.
+func (p int8Panel) few(T int) bool { return p == panelQ8 && T <= directTokens }
+
 // scales loads the scales of 2*lanes rows from row on.
 func (p int8Panel) scales(a *asm, v vec, row, reg int) {
 	for r := range 2 {
@@ -100,6 +103,9 @@ func gemmInt8AVX512(a *asm, p int8Panel, T int) {
 		return 2 + 2*c + r
 	}
 	a.loop("CX", func() {
+		if p.few(T) {
+			a.ahead(p.header + codeBytes)
+		}
 		for t := range T {
 			a.p("VPBROADCASTD %s, Z%d\nVMOVDQA64 Z%d, Z%d", in(t, actSum), acc(t, 0), acc(t, 0), acc(t, 1))
 		}
@@ -154,6 +160,9 @@ func gemmInt8AVX2(a *asm, p int8Panel, T int) {
 				a.p(ymm.zero(4 + i))
 			}
 			a.loop("CX", func() {
+				if half == 0 && p.few(T) {
+					a.ahead(p.header + codeBytes)
+				}
 				for i := range 2 * n {
 					a.p(ymm.zero(i))
 				}
@@ -215,6 +224,9 @@ func gemmFloat(a *asm, v vec, f floatType, T int) {
 		}
 		wide := 2 * tileTokens // registers after the sums
 		a.loop("CX", func() {
+			if part == 0 && T <= directTokens {
+				a.ahead(4 * panelRows * f.bytes)
+			}
 			for k := range 4 {
 				at := (k*panelRows + part) * f.bytes
 				a.p(f.load(v, fmt.Sprintf("%d(SI)", at), wide))

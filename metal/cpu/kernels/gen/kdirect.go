@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Products with packed K-quants as they are, and their expansion to panelK.
 // AVX-512: 16 rows of the panel at a time, so that registers last for four input
@@ -35,6 +38,8 @@ type kSink interface {
 	scaled(a *asm, h, scale int)
 	// end takes the scale of the block and what to subtract of either half, or none.
 	end(a *asm, r int, scaled bool, scale int, offsets [2]int)
+	// free is the first register below zAcc that is free.
+	free() int
 }
 
 const none = -1
@@ -43,7 +48,7 @@ const none = -1
 type kFormat struct {
 	name        string
 	head, block int
-	setup       func(a *asm)
+	setup       func(a *asm, s kSink)
 	body        func(a *asm, r, odd int, s kSink)
 	minima      bool
 	unroll      int // blocks in one round
@@ -55,7 +60,7 @@ var kFormats = []kFormat{
 	{"IQ2", 192, 256, setupIQ2, bodyIQ2, false, 2},
 }
 
-func setupQ4K(a *asm) { a.constant(0x0f0f0f0f, zmm, zKeep) }
+func setupQ4K(a *asm, _ kSink) { a.constant(0x0f0f0f0f, zmm, zKeep) }
 
 func bodyQ4K(a *asm, r, _ int, s kSink) {
 	s.begin(a, false, none)
@@ -73,7 +78,7 @@ func bodyQ4K(a *asm, r, _ int, s kSink) {
 	s.end(a, r, false, scale, [2]int{offset, offset})
 }
 
-func setupQ2K(a *asm) {
+func setupQ2K(a *asm, _ kSink) {
 	a.constant(0x03030303, zmm, zKeep)
 	a.constant(15, zmm, zKeep+1)
 }
@@ -101,89 +106,136 @@ func bodyQ2K(a *asm, r, _ int, s kSink) {
 	s.end(a, r, true, zScale+r, [2]int{both, both + 1})
 }
 
-// IQ2_XXS finds the two bits of a coordinate in a table of 256 bytes for either
-// half of a grid point, puts the sign beside them, and has the code in a table of
-// eight. Needs AVX-512 VBMI.
+// IQ2_XXS finds the levels of a grid point in two tables of 256 bytes, puts the signs
+// of two coordinates beside their levels, and has the code of either in a table of
+// 64. Needs AVX-512 VBMI and VBMI2.
 const (
 	zGrid  = 20 // to 23: quarters 0 and 2 of either table
-	zPoint = 24 // to 27: where the four columns of a point are
+	zPoint = 24 // to 25: where the columns of a point are
+	zPair  = 26 // to 27: two points of each row
 	zSign  = 28 // signs of the block
 	zMask  = 29 // of the bits that come from the point
 	zZero  = 30
-	zHalf  = 31
+	zSteps = 31 // the scales that four bits stand for
 )
 
-func setupIQ2(a *asm) {
+func setupIQ2(a *asm, s kSink) {
 	for i := range 4 {
-		a.p("VMOVDQU64 ·gridCodes+%d(SB), Z%d\nVMOVDQU64 iq2Points<>+%d(SB), Z%d", 128*i, zGrid+i, 64*i, zPoint+i)
+		a.p("VMOVDQU64 ·gridCodes+%d(SB), Z%d", 128*i, zGrid+i)
 	}
-	a.constant(0x03030303, zmm, zMask)
-	a.constant(0x3f000000, zmm, zHalf)
+	for i := range 2 {
+		a.p("VMOVDQU64 iq2Points<>+%d(SB), Z%d", 64*i, zPoint+i)
+	}
+	a.p("VMOVDQU64 iq2Steps<>(SB), Z%d\nMOVQ $0xaaaaaaaaaaaaaaaa, AX\nKMOVQ AX, K3", zSteps)
+	a.constant(0x0f0f0f0f, zmm, zMask)
 	a.p(zmm.zero(zZero))
+	for i, table := range iq2Tables {
+		if reg := zAcc - 1 - i; reg >= s.free() {
+			a.p("VMOVDQU64 %s, Z%d", table, reg)
+		}
+	}
+}
+
+// iq2Tables are needed besides zGrid, most often the first. They are in registers if
+// there are any left: a table in memory may lie across two cache lines.
+var iq2Tables = []string{"iq2First<>(SB)", "iq2Second<>(SB)", "·gridCodes+64(SB)", "·gridCodes+192(SB)", "·gridCodes+320(SB)", "·gridCodes+448(SB)"}
+
+// iq2Table is the operand of a table.
+func iq2Table(i int, s kSink) string {
+	if reg := zAcc - 1 - i; reg >= s.free() {
+		return zmm.r(reg)
+	}
+	return iq2Tables[i]
 }
 
 // tablesIQ2 defines the constants: offsets of VPMULTISHIFTQB, of which a qword has
-// two rows, and codes by sign and coordinate.
+// two rows; codes by levels and signs of two coordinates, for the first and the
+// second; and scales.
 func tablesIQ2(a *asm) {
-	for point := range 4 {
+	for point := range 2 {
 		for i := range 16 {
 			var d uint32
 			for k := range 4 {
-				d |= uint32(32*(i%2)+8*point+2*k) << (8 * k)
+				d |= uint32(32*(i%2)+16*(k/2)+8*point+4*(k%2)) << (8 * k)
 			}
 			a.p("DATA iq2Points<>+%d(SB)/4, $0x%08x", 64*point+4*i, d)
 		}
 	}
-	a.p("GLOBL iq2Points<>(SB), RODATA|NOPTR, $256")
-	levels := [8]int{8, 25, 43, 0, -8, -25, -43, 0}
-	var codes [16]uint32
-	for i := range 64 {
-		codes[i/4] |= uint32(uint8(levels[i%8]+0x80)) << (8 * (i % 4))
+	a.p("GLOBL iq2Points<>(SB), RODATA|NOPTR, $128")
+	levels := [4]int{8, 25, 43, 0}
+	for second := range 2 {
+		var codes [16]uint32
+		for i := range 64 {
+			code := levels[i>>(2*second)&3]
+			if i>>(4+second)&1 == 1 {
+				code = -code
+			}
+			codes[i/4] |= uint32(uint8(code+0x80)) << (8 * (i % 4))
+		}
+		a.table([]string{"iq2First", "iq2Second"}[second], codes)
 	}
-	a.table("iq2Codes", codes)
+	var steps [16]uint32
+	for i := range steps {
+		steps[i] = math.Float32bits(0.5 + float32(i))
+	}
+	a.table("iq2Steps", steps)
+	a.p("DATA quarterOne<>(SB)/4, $0x3e800000\nGLOBL quarterOne<>(SB), RODATA|NOPTR, $4")
 }
 
 func bodyIQ2(a *asm, r, odd int, s kSink) {
-	lo, hi, signs := zMin, zMin+1, zSign
+	low, high, signs := zMin, zMin+1, zSign // columns 0 and 1 of either half of a point, and 2 and 3
 	s.begin(a, true, none)
-	a.p("VMOVDQU64 %d(SI), Z%d\nVPMOVB2M Z%d, K1\nKNOTQ K1, K2\nVMOVDQA64 Z%d, Z%d", 64*r, lo, lo, lo, hi)
-	for i, reg := range []int{lo, hi} {
+	a.p("VMOVDQU64 %d(SI), Z%d\nVPMOVB2M Z%d, K1\nKNOTQ K1, K2\nVMOVDQA64 Z%d, Z%d", 64*r, low, low, low, high)
+	for i, reg := range []int{low, high} {
 		for half := range 2 {
-			a.p("VPERMI2B ·gridCodes+%d(SB), Z%d, K%d, Z%d", 256*i+128*half+64, zGrid+2*i+half, 2-half, reg)
+			a.p("VPERMI2B %s, Z%d, K%d, Z%d", iq2Table(2+2*i+half, s), zGrid+2*i+half, 2-half, reg)
 		}
 	}
+	a.p("VPRORD $16, Z%d, Z%d\nVPBLENDMW Z%d, Z%d, K3, Z%d\nVPSHRDD $16, Z%d, Z%d, Z%d", high, high, high, low, zPair, high, low, zPair+1)
 	a.p("VMOVDQU64 %d(SI), Z%d", 4*panelRows+64*r, signs)
-	for g := range 8 {
-		code, sign := zPart+g%2, zPart+2+g%2
-		a.p("VPMULTISHIFTQB Z%d, Z%d, Z%d\nVPRORD $%d, Z%d, Z%d", lo+g%2, zPoint+g/2, code, (g-2)&31, signs, sign)
-		a.p("VPTERNLOGD $0xe4, Z%d, Z%d, Z%d\nVPERMB iq2Codes<>(SB), Z%d, Z%d", zMask, sign, code, code, code)
-		s.codes(a, r, g, code)
+	for p := range 4 {
+		both, first, sign := zPart+p%2, zPart+2, zPart+3
+		a.p("VPMULTISHIFTQB Z%d, Z%d, Z%d", zPair+p/2, zPoint+p%2, both)
+		switch p {
+		case 2: // they are where the tables have them
+			sign = signs
+		case 3:
+			a.p("VPSRLD $2, Z%d, Z%d", signs, sign)
+		default:
+			a.p("VPSLLD $%d, Z%d, Z%d", 4-2*p, signs, sign)
+		}
+		a.p("VPTERNLOGD $0xe4, Z%d, Z%d, Z%d\nVPERMB %s, Z%d, Z%d", zMask, sign, both, iq2Table(0, s), both, first)
+		s.codes(a, r, 2*p, first)
+		a.p("VPERMB %s, Z%d, Z%d", iq2Table(1, s), both, both)
+		s.codes(a, r, 2*p+1, both)
 	}
-	a.p("VPMOVZXBD %d(DI), Z%d", 64+16*r, lo)
+	scale := zMin
+	a.p("VPMOVZXBD %d(DI), Z%d", 64+16*r, scale)
 	if odd == 1 {
-		a.p("VPSRLD $4, Z%d, Z%d", lo, lo)
-	} else {
-		a.p("VPSLLD $28, Z%d, Z%d\nVPSRLD $28, Z%d, Z%d", lo, lo, lo, lo)
+		a.p("VPSRLD $4, Z%d, Z%d", scale, scale)
 	}
-	a.p("VCVTDQ2PS Z%d, Z%d\nVADDPS Z%d, Z%d, Z%d\nVMULPS Z%d, Z%d, Z%d", lo, lo, zHalf, lo, lo, zScale+r, lo, lo)
-	a.p("VMULPS Z%d, Z%d, Z%d\nVMULPS Z%d, Z%d, Z%d", zHalf, lo, lo, zHalf, lo, lo)
-	s.end(a, r, false, lo, [2]int{none, none})
+	a.p("VPERMPS Z%d, Z%d, Z%d\nVMULPS Z%d, Z%d, Z%d", zSteps, scale, scale, zScale+r, scale, scale)
+	s.end(a, r, false, scale, [2]int{none, none})
 }
 
 // forBlocks runs s over all blocks. CX counts superblocks of 256 columns; step
 // moves what goes along with a block.
 func (f kFormat) forBlocks(a *asm, s kSink, step string) {
-	f.setup(a)
+	f.setup(a, s)
 	a.loop("CX", func() {
+		a.ahead(f.head)
 		a.p("MOVQ SI, DI\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		for r := range 2 {
 			a.p("VCVTPH2PS %d(DI), Z%d", 32*r, zScale+r)
 			if f.minima {
 				a.p("VCVTPH2PS %d(DI), Z%d", 64+32*r, zMin+r)
+			} else { // a scale is multiplied with a quarter
+				a.p("VMULPS.BCST quarterOne<>(SB), Z%d, Z%d", zScale+r, zScale+r)
 			}
 		}
 		a.loop("AX", func() {
 			for odd := range f.unroll {
+				a.ahead(f.block)
 				for r := range 2 {
 					f.body(a, r, odd, s)
 				}
@@ -201,29 +253,45 @@ func directAVX512(a *asm) {
 	tablesIQ2(a)
 	for _, f := range kFormats {
 		for T := 1; T <= directTokens; T++ {
-			a.fn(fmt.Sprintf("gemm%sx%d", f.name, T), fmt.Sprintf("multiplies a packed K-quant with %d rows.", T),
-				"w unsafe.Pointer", "t *Tile", "supers int")
-			a.arg("w", "SI")
-			a.arg("supers", "CX")
-			a.tileIn(T)
-			for i := range 2 * T {
-				a.p(zmm.zero(zSum + i))
-			}
-			f.forBlocks(a, direct{T}, fmt.Sprintf("ADDQ $%d, BX", actBlock))
-			for t := range T {
-				a.p("MOVQ %d(DX), AX\nVMOVUPS Z%d, (AX)\nVMOVUPS Z%d, 64(AX)", outPtrs+8*t, zSum+2*t, zSum+2*t+1)
-			}
-			a.end()
+			directK(a, f, T)
 		}
 	}
 }
 
-// direct multiplies with T rows.
-type direct struct{ T int }
+// directK multiplies a panel with T rows.
+func directK(a *asm, f kFormat, T int) {
+	a.fn(fmt.Sprintf("gemm%sx%d", f.name, T), fmt.Sprintf("multiplies a packed K-quant with %d rows.", T),
+		"w unsafe.Pointer", "t *Tile", "supers int")
+	a.arg("w", "SI")
+	a.arg("supers", "CX")
+	a.tileIn(T)
+	for i := range 2 * T {
+		a.p(zmm.zero(zSum + i))
+	}
+	f.forBlocks(a, &direct{T: T}, fmt.Sprintf("ADDQ $%d, BX", actBlock))
+	for t := range T {
+		a.p("MOVQ %d(DX), AX\nVMOVUPS Z%d, (AX)\nVMOVUPS Z%d, 64(AX)", outPtrs+8*t, zSum+2*t, zSum+2*t+1)
+	}
+	a.end()
+}
 
-func (d direct) begin(a *asm, signed bool, _ int) {
-	for t := range d.T {
-		if signed {
+// direct multiplies with T rows.
+type direct struct {
+	T      int
+	chains int // of the sums that the products of a block are added to, in turn
+}
+
+func (d *direct) free() int { return zSum + 2*d.T }
+
+// begin makes two chains of a block's eight products, each of which takes five cycles,
+// if there are registers left.
+func (d *direct) begin(a *asm, signed bool, scale int) {
+	d.chains = 1
+	if scale == none && d.T <= directTokens/2 {
+		d.chains = 2
+	}
+	for t := range d.T * d.chains {
+		if signed && t < d.T {
 			a.p("VPBROADCASTD %s, Z%d", in(t, actSum), zAcc+t)
 		} else {
 			a.p(zmm.zero(zAcc + t))
@@ -231,14 +299,23 @@ func (d direct) begin(a *asm, signed bool, _ int) {
 	}
 }
 
-func (d direct) codes(a *asm, _, g, reg int) {
+func (d *direct) codes(a *asm, _, g, reg int) {
 	for t := range d.T {
-		a.p("VPDPBUSD.BCST %s, Z%d, Z%d", in(t, actCodes+4*g), reg, zAcc+t)
+		a.p("VPDPBUSD.BCST %s, Z%d, Z%d", in(t, actCodes+4*g), reg, zAcc+g%d.chains*d.T+t)
+	}
+}
+
+// join adds the chains up.
+func (d *direct) join(a *asm) {
+	if d.chains == 2 {
+		for t := range d.T {
+			a.p("VPADDD Z%d, Z%d, Z%d", zAcc+d.T+t, zAcc+t, zAcc+t)
+		}
 	}
 }
 
 // scaled adds the halves as float32, which is exact: 45*127*32 < 2^24.
-func (d direct) scaled(a *asm, h, scale int) {
+func (d *direct) scaled(a *asm, h, scale int) {
 	a.p("VCVTDQ2PS Z%d, Z%d", scale, scale)
 	for t := range d.T {
 		a.p("VCVTDQ2PS Z%d, Z%d", zAcc+t, zAcc+t)
@@ -250,7 +327,8 @@ func (d direct) scaled(a *asm, h, scale int) {
 	}
 }
 
-func (d direct) end(a *asm, r int, scaled bool, scale int, offsets [2]int) {
+func (d *direct) end(a *asm, r int, scaled bool, scale int, offsets [2]int) {
+	d.join(a)
 	for t := range d.T {
 		acc, sum := zAcc+t, zSum+2*t+r
 		if !scaled {
@@ -291,6 +369,8 @@ const (
 	zWords = 2 // the scale of a half, twice in a dword
 	zNeg   = 3
 )
+
+func (*expand) free() int { return zNeg + 1 }
 
 func (e *expand) begin(a *asm, signed bool, scale int) {
 	e.flipped, e.words = signed, scale != none

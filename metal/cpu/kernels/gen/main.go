@@ -19,7 +19,7 @@ func main() {
 	for _, set := range []struct {
 		file  string
 		build func() *asm
-	}{{"avx512_amd64", avx512}, {"avx2_amd64", avx2}, {"dotprod_arm64", dotprod}} {
+	}{{"avx512_amd64", avx512}, {"avx2_amd64", avx2}, {"dotprod_arm64", dotprod}, {"i8mm_arm64", i8mm}} {
 		a := set.build()
 		src, err := format.Source([]byte(header + "package kernels\n\nimport \"unsafe\"\n" + a.decls.String()))
 		check(err)
