@@ -1,0 +1,131 @@
+package cpu
+
+import (
+	"ds4/metal"
+	"ds4/metal/cpu/kernels"
+	"ds4/metal/quant"
+)
+
+// A core reads memory at its own limit, which another core that waits does not lift.
+// So a worker that has nothing to do in a dispatch, because that has one group or
+// because its last groups are others', asks for what it will read in the next large
+// product, and finds it in its cache.
+
+const (
+	// aheadMost is how much of a product one worker asks for, a part of its
+	// second-level cache.
+	aheadMost = 768 << 10
+	// aheadStep is how much it asks for before it looks whether the dispatch is done.
+	aheadStep = 1 << 10
+	// aheadDispatches is how far the next large product may be.
+	aheadDispatches = 8
+)
+
+const none = -1
+
+// reader says what a kernel reads.
+type reader struct {
+	// weights are the packed weights from those of a group on, in the order of the
+	// groups: of one matrix or of two that are read in turn.
+	weights func(g *Group) [2][]byte
+	// offsets is the binding that says which experts have work, or none.
+	offsets int
+}
+
+// ahead is the next dispatch after i whose weights can be read ahead.
+func (c *commandBuffer) ahead(i int) *dispatch {
+	var sorted *byte
+	for j := i; j < len(c.work) && j <= i+aheadDispatches; j++ {
+		d := &c.work[j]
+		binds := c.binds[d.bindsAt:d.bindsEnd]
+		if j > i && d.reader.weights != nil && d.groups.Count() > 1 {
+			if o := d.reader.offsets; o != none && sorted == &binds[o].data[0] {
+				return nil // not known yet
+			}
+			return d
+		}
+		if d.sorts {
+			sorted = &binds[groupOffsets].data[0]
+		}
+	}
+	return nil
+}
+
+// reading is what a worker has yet to read ahead.
+type reading struct {
+	of    *dispatch
+	parts [2][]byte
+}
+
+// aim sets what w reads ahead: its share of p.ahead, unless that is what it has
+// begun before.
+func (r *reading) aim(p *pool, w *worker) {
+	d := p.ahead
+	if d == nil || d == r.of {
+		return
+	}
+	*r = reading{of: d}
+	total := int64(d.groups.Count())
+	cut := min(int64(p.size), total)
+	if int64(w.index) >= cut {
+		return
+	}
+	g := &w.group
+	g.bind(p.buffer, d)
+	i, nx := int(total*int64(w.index)/cut), int(max(d.groups.X, 1))
+	g.X, g.Y, g.Z = i%nx, i/nx, 0
+	r.parts = d.reader.weights(g)
+	most := aheadMost
+	if r.parts[1] != nil {
+		most /= len(r.parts)
+	}
+	for k, part := range r.parts {
+		r.parts[k] = part[:min(len(part), most)]
+	}
+}
+
+// step reads the next of it, and reports whether there was any.
+func (r *reading) step(set *kernels.Set) bool {
+	part := r.parts[0]
+	if len(part) == 0 {
+		return false
+	}
+	n := min(len(part), aheadStep)
+	r.parts[0], r.parts[1] = r.parts[1], part[n:]
+	if len(r.parts[0]) == 0 {
+		r.parts[0], r.parts[1] = r.parts[1], nil
+	}
+	return set.Prefetch(part[:n])
+}
+
+// packedFrom are the panels of binding bind from panel i of matrix e on.
+func packedFrom(g *Group, bind int, typ, rows, cols uint32, e, i int) []byte {
+	b := g.binds[bind]
+	if !b.packed {
+		return nil
+	}
+	p, _ := kernels.PanelOf(quant.Type(typ))
+	at := (e*kernels.Panels(int(rows)) + i) * p.Bytes(int(cols))
+	return b.data[min(at, len(b.data)):]
+}
+
+func matmulWeights(g *Group) (w [2][]byte) {
+	a := argsOf[metal.MatmulArgs](g)
+	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, 0, g.X)
+	return w
+}
+
+func gateUpWeights(g *Group) (w [2][]byte) {
+	a := argsOf[metal.ExpertArgs](g)
+	e, _ := expertList(g, a, 2, 3)
+	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, e, g.X)
+	w[1] = packedFrom(g, 1, a.TypeUp, a.Rows, a.Cols, e, g.X)
+	return w
+}
+
+func downWeights(g *Group) (w [2][]byte) {
+	a := argsOf[metal.ExpertArgs](g)
+	e, _ := expertList(g, a, 1, 2)
+	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, e, g.X)
+	return w
+}

@@ -1,0 +1,102 @@
+package cpu
+
+import (
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"ds4/metal"
+	"ds4/metal/cpu/kernels"
+	"ds4/metal/quant"
+)
+
+// packedExperts is a stack of random packed matrices.
+func packedExperts(t *testing.T, d *Device, typ quant.Type, count, rows, cols int) metal.Buffer {
+	t.Helper()
+	data, _ := encoded(t, rand.New(rand.NewPCG(1, 2)), typ, count*rows, cols)
+	b, err := d.PackWeights(metal.Weights{Data: data, Type: uint32(typ), Rows: rows, Cols: cols, Count: count, Int8: true}, "experts")
+	if err != nil || b == nil {
+		t.Fatalf("packed: %v, %v", b, err)
+	}
+	t.Cleanup(b.Release)
+	return b
+}
+
+// record adds a dispatch that is not going to run.
+func record(t *testing.T, d *Device, c metal.CommandBuffer, kernel string, groups metal.Size, args []byte, bufs ...metal.Buffer) {
+	t.Helper()
+	p, err := d.Pipeline(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Dispatch(p, groups, args, bind(bufs...)...)
+}
+
+// TestReadAhead: the weights that are read ahead are those that the next large product
+// reads first, and none are before it is known which.
+func TestReadAhead(t *testing.T) {
+	const experts, used, rows, cols = 5, 3, 96, 256
+	d := newDevice(t, 2)
+	gate, up := packedExperts(t, d, quant.IQ2_XXS, experts, rows, cols), packedExperts(t, d, quant.Q4_K, experts, rows, cols)
+	down := packedExperts(t, d, quant.Q2_K, experts, rows, cols)
+	ids := deviceBuffer(t, d, []int32{4, 1, 2})
+	order, offsets := deviceBuffer(t, d, make([]int32, used)), deviceBuffer(t, d, make([]int32, experts+1))
+	other := deviceBuffer(t, d, make([]int32, experts+1))
+	x := deviceBuffer(t, d, make([]float32, used*max(rows, cols)))
+
+	route := metal.RouteArgs{Experts: experts, Used: used, Tokens: 1}
+	args := metal.ExpertArgs{Type: uint32(quant.IQ2_XXS), TypeUp: uint32(quant.Q4_K), Rows: rows, Cols: cols, Used: used, Experts: experts}
+	downArgs := args
+	downArgs.Type = uint32(quant.Q2_K)
+	small := metal.MatmulArgs{Type: uint32(quant.Q4_K), Rows: 32, Cols: cols}
+	grid := metal.Size{X: rows / kernels.PanelRows, Y: used}
+	cb, err := d.NewCommandBuffer("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cb.Release()
+	record(t, d, cb, metal.KernelGroup, metal.Size{X: 1}, metal.ArgBytes(&route), ids, order, offsets)
+	record(t, d, cb, metal.KernelMatmulInt8, metal.Size{X: 1}, metal.ArgBytes(&small), up, x, x)
+	record(t, d, cb, metal.KernelExpertGateUpInt8, grid, metal.ArgBytes(&args), gate, up, order, offsets, x, x, x)
+	record(t, d, cb, metal.KernelExpertDownInt8, grid, metal.ArgBytes(&downArgs), down, order, other, x, x)
+	c := cb.(*commandBuffer)
+
+	for i, want := range []int{none, 2, 3, none} {
+		got := none
+		if a := c.ahead(i); a != nil {
+			for j := range c.work {
+				if a == &c.work[j] {
+					got = j
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("after dispatch %d the next to read is %d, want %d", i, got, want)
+		}
+	}
+
+	if err := runKernel(t, d, metal.KernelGroup, metal.Size{X: 1}, metal.ArgBytes(&route), bind(ids, order, offsets)...); err != nil {
+		t.Fatal(err)
+	}
+	copy(other.Bytes(), offsets.Bytes())
+	for _, at := range []int{2, 3} {
+		for slot := range used {
+			g := &Group{X: 1, Y: slot, worker: d.pool.workers[0]}
+			g.bind(c, &c.work[at])
+			e := []int{1, 2, 4}[slot] // experts in ascending order
+			for k, part := range c.work[at].reader.weights(g) {
+				if at == 3 && k == 1 {
+					continue
+				}
+				typ := []uint32{args.Type, args.TypeUp}[k]
+				if at == 3 {
+					typ = downArgs.Type
+				}
+				m := newMatrix(g, k, typ, rows, cols, true, 1)
+				if want := m.panel(g, e, g.X); unsafe.SliceData(part) != unsafe.SliceData(want) {
+					t.Errorf("dispatch %d reads other weights in slot %d of matrix %d", at, slot, k)
+				}
+			}
+		}
+	}
+}
