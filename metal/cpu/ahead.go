@@ -25,9 +25,9 @@ const none = -1
 
 // reader says what a kernel reads.
 type reader struct {
-	// weights are the packed weights from those of a group on, in the order of the
-	// groups: of one matrix or of two that are read in turn.
-	weights func(g *Group) [2][]byte
+	// weights are the packed weights of g and the groups after it, n at most, as far as
+	// they lie together: of one matrix or of two that are read in turn.
+	weights func(g *Group, n int) [2][]byte
 	// offsets is the binding that says which experts have work, or none.
 	offsets int
 }
@@ -72,9 +72,10 @@ func (r *reading) aim(p *pool, w *worker) {
 	}
 	g := &w.group
 	g.bind(p.buffer, d)
-	i, nx := int(total*int64(w.index)/cut), int(max(d.groups.X, 1))
+	i, end := int(total*int64(w.index)/cut), int(total*int64(w.index+1)/cut)
+	nx := int(max(d.groups.X, 1))
 	g.X, g.Y, g.Z = i%nx, i/nx, 0
-	r.parts = d.reader.weights(g)
+	r.parts = d.reader.weights(g, end-i)
 	most := aheadMost
 	if r.parts[1] != nil {
 		most /= len(r.parts)
@@ -98,34 +99,36 @@ func (r *reading) step(set *kernels.Set) bool {
 	return set.Prefetch(part[:n])
 }
 
-// packedFrom are the panels of binding bind from panel i of matrix e on.
-func packedFrom(g *Group, bind int, typ, rows, cols uint32, e, i int) []byte {
+// packedPanels are n panels of binding bind, or those that are left, from the group's of
+// matrix e on.
+func packedPanels(g *Group, bind int, typ, rows, cols uint32, e, n int) []byte {
 	b := g.binds[bind]
 	if !b.packed {
 		return nil
 	}
 	p, _ := kernels.PanelOf(quant.Type(typ))
-	at := (e*kernels.Panels(int(rows)) + i) * p.Bytes(int(cols))
-	return b.data[min(at, len(b.data)):]
+	size, panels := p.Bytes(int(cols)), kernels.Panels(int(rows))
+	at := (e*panels + g.X) * size
+	return b.data[at : at+min(n, panels-g.X)*size]
 }
 
-func matmulWeights(g *Group) (w [2][]byte) {
+func matmulWeights(g *Group, n int) (w [2][]byte) {
 	a := argsOf[metal.MatmulArgs](g)
-	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, 0, g.X)
+	w[0] = packedPanels(g, 0, a.Type, a.Rows, a.Cols, 0, n)
 	return w
 }
 
-func gateUpWeights(g *Group) (w [2][]byte) {
+func gateUpWeights(g *Group, n int) (w [2][]byte) {
 	a := argsOf[metal.ExpertArgs](g)
 	e, _ := expertList(g, a, 2, 3)
-	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, e, g.X)
-	w[1] = packedFrom(g, 1, a.TypeUp, a.Rows, a.Cols, e, g.X)
+	w[0] = packedPanels(g, 0, a.Type, a.Rows, a.Cols, e, n)
+	w[1] = packedPanels(g, 1, a.TypeUp, a.Rows, a.Cols, e, n)
 	return w
 }
 
-func downWeights(g *Group) (w [2][]byte) {
+func downWeights(g *Group, n int) (w [2][]byte) {
 	a := argsOf[metal.ExpertArgs](g)
 	e, _ := expertList(g, a, 1, 2)
-	w[0] = packedFrom(g, 0, a.Type, a.Rows, a.Cols, e, g.X)
+	w[0] = packedPanels(g, 0, a.Type, a.Rows, a.Cols, e, n)
 	return w
 }
