@@ -37,7 +37,7 @@ func record(t *testing.T, d *Device, c metal.CommandBuffer, kernel string, group
 func TestReadAhead(t *testing.T) {
 	const experts, used, rows, cols = 5, 3, 96, 256
 	d := newDevice(t, 2)
-	gate, up := packedExperts(t, d, quant.IQ2_XXS, experts, rows, cols), packedExperts(t, d, quant.Q4_K, experts, rows, cols)
+	gate, up := packedExperts(t, d, quant.Q8_0, experts, rows, cols), packedExperts(t, d, quant.Q4_K, experts, rows, cols)
 	down := packedExperts(t, d, quant.Q2_K, experts, rows, cols)
 	ids := deviceBuffer(t, d, []int32{4, 1, 2})
 	order, offsets := deviceBuffer(t, d, make([]int32, used)), deviceBuffer(t, d, make([]int32, experts+1))
@@ -45,7 +45,7 @@ func TestReadAhead(t *testing.T) {
 	x := deviceBuffer(t, d, make([]float32, used*max(rows, cols)))
 
 	route := metal.RouteArgs{Experts: experts, Used: used, Tokens: 1}
-	args := metal.ExpertArgs{Type: uint32(quant.IQ2_XXS), TypeUp: uint32(quant.Q4_K), Rows: rows, Cols: cols, Used: used, Experts: experts}
+	args := metal.ExpertArgs{Type: uint32(quant.Q8_0), TypeUp: uint32(quant.Q4_K), Rows: rows, Cols: cols, Used: used, Experts: experts}
 	downArgs := args
 	downArgs.Type = uint32(quant.Q2_K)
 	small := metal.MatmulArgs{Type: uint32(quant.Q4_K), Rows: 32, Cols: cols}
