@@ -79,7 +79,7 @@ func (a *asm) loopWhile(reg string, n int, body func()) {
 // prefetching and the loads that fit its window have, and neither goes past a page.
 // What takes more than a few instructions per line asks again when the line is nearBytes
 // away, for its way to the first-level cache.
-const aheadBytes, nearBytes = 4096, 1536
+const aheadBytes, nearBytes = 6144, 1536
 
 // ahead asks for what is aheadBytes after the next n bytes at SI, so that it is in
 // the second-level cache in time. The end of a panel asks for the next one.
