@@ -36,21 +36,19 @@ const (
 	// KVArgs; kv [T][Width], weight[Width], table -> raw ring [Cap][Width]. grid n.
 	KernelKVStore = "kv_store"
 	// CompressArgs; kv [T][lanes*Width], gate, ape [Ratio][lanes*Width], frontier in,
-	// norm[Width], frequencies f64[2][Rot/2] -> rows [..][Width]. grid = windows closed.
+	// norm[Width], frequencies f64[2][Rot/2] -> rows [..][Width], F16 with FlagF16;
+	// or, with FlagFP4, panels of IndexPanelBytes each. grid = windows closed.
 	KernelCompress = "compress_rows"
 	// CompressArgs; kv, gate, ape, frontier in -> frontier out. grid 1.
 	KernelFrontier = "compress_frontier"
 	// IndexArgs with FlagFP4; queries [T][IndexHeads*Width] in place: Hadamard, FP4
 	// -> exact int8 blocks of them. grid T.
 	KernelIndexQuery = "index_query"
-	// IndexPackArgs; rows [..][Width] -> panels, of IndexPanelBytes each. grid = panels
-	// that have rows of [From, To).
-	KernelIndexPack = "index_pack"
 	// IndexArgs; queries, weights [T][IndexHeads], rows -> selected i32[T][TopK]. With
-	// FlagFP4, int8 blocks of the queries and panels of the rows.
+	// FlagFP4, int8 blocks of the queries, and the panels that KernelCompress makes.
 	// grid ceil(Tokens/IndexTokens).
 	KernelIndexSelect = "index_select"
-	// AttentionArgs; q, raw ring, compressed rows, selected, sinks, table -> out [T][Heads*Width].
+	// AttentionArgs; q, raw ring, compressed rows (F16 with FlagF16), selected, sinks, table -> out [T][Heads*Width].
 	// grid (n, ceil(Heads/AttentionHeads)).
 	KernelAttention = "attention"
 	// RouteArgs; logits [T][Experts], bias, tokens, hash routes -> ids i32[T][Used], weights f32[T][Used]. grid T.
@@ -77,13 +75,6 @@ const MatmulPanel = 32
 
 // IndexTokens is how many tokens one threadgroup of KernelIndexSelect does.
 const IndexTokens = 8
-
-// IndexPanel is how many rows of the indexer are in a panel: side by side, as int8
-// blocks whose scale is a power of two.
-const IndexPanel = 32
-
-// IndexPanelBytes is the size of a panel of rows of width values.
-func IndexPanelBytes(width int) int { return IndexPanel * width / Int8Block * (4 + Int8Block) }
 
 // AttentionHeads is how many heads one threadgroup of attention does.
 const AttentionHeads = 8
@@ -147,8 +138,8 @@ type QueryArgs struct {
 // Flags of simulated low precision.
 const (
 	FlagFP8 = 1 << iota // FP8 round trip of the un-rotated part
-	FlagF16             // F16 rounding of the whole row
-	FlagFP4             // Hadamard and FP4 round trip
+	FlagF16             // F16 rounding of the whole row; compressed rows are kept as F16
+	FlagFP4             // Hadamard and FP4 round trip; rows are kept in panels
 )
 
 // KVArgs are the arguments of KernelKVStore.
@@ -185,12 +176,6 @@ type IndexArgs struct {
 	Flags        uint32
 }
 
-// IndexPackArgs are the arguments of KernelIndexPack.
-type IndexPackArgs struct {
-	Width    uint32
-	From, To uint32 // rows
-}
-
 // AttentionArgs are the arguments of KernelAttention. Ratio 0 means raw rows
 // only; TopK 0 means all visible compressed rows.
 type AttentionArgs struct {
@@ -201,6 +186,7 @@ type AttentionArgs struct {
 	Ratio             uint32
 	TopK              uint32
 	Table             uint32
+	Flags             uint32
 }
 
 // RouteArgs are the arguments of KernelRoute and KernelGroup. Hash != 0 takes

@@ -30,25 +30,26 @@ func Main(args []string) {
 	os.Exit(0)
 }
 
-// watch reads the numbers of process groups that come, with a plus, and go, with
-// a minus, and kills those that are left when the harness is gone: it cannot say
-// goodbye when it is killed.
+// watch reads the numbers and marks of processes that come, with a plus, and go, with
+// a minus, and kills the families that are left when the harness is gone: it cannot
+// say goodbye when it is killed.
 func watch(in io.Reader) {
-	groups := map[int]bool{}
+	marks := map[int]string{}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
-		pid, err := strconv.Atoi(strings.TrimLeft(lines.Text(), "+-"))
+		number, mark, _ := strings.Cut(strings.TrimLeft(lines.Text(), "+-"), " ")
+		pid, err := strconv.Atoi(number)
 		if err != nil || pid <= 1 {
 			continue
 		}
 		if strings.HasPrefix(lines.Text(), "+") {
-			groups[pid] = true
+			marks[pid] = mark
 		} else {
-			delete(groups, pid)
+			delete(marks, pid)
 		}
 	}
-	for pid := range groups {
-		killGroup(pid)
+	for pid, mark := range marks {
+		endFamily(pid, mark, false)
 	}
 }
 
@@ -60,16 +61,16 @@ var keeper struct {
 	groups int
 }
 
-// guard has a process group killed if this program dies before the returned
+// guard has the family of a process killed if this program dies before the returned
 // function is called. Without a guard process there is only what the kernel does.
-func guard(pid int) (release func()) {
+func guard(pid int, mark string) (release func()) {
 	keeper.mu.Lock()
 	defer keeper.mu.Unlock()
 	if !hasMain.Load() || !startKeeper() {
 		return func() {}
 	}
 	keeper.groups++
-	fmt.Fprintf(keeper.in, "+%d\n", pid)
+	fmt.Fprintf(keeper.in, "+%d %s\n", pid, mark)
 	return func() {
 		keeper.mu.Lock()
 		defer keeper.mu.Unlock()

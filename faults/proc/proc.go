@@ -4,13 +4,18 @@
 // It promises that nothing is left behind: every process has a group of its own,
 // which ends with it and with Close, and when the harness dies, on Linux the kernel
 // kills the process, and a guard process the whole group, if the program calls
-// Main. Who leaves the group on purpose, as a daemon does, is not found. It knows two things about a server: it writes a line with
-// "listening on http://HOST:PORT" when it is ready, or is told where to listen,
-// and it answers HTTP there.
+// Main. Who leaves the group on purpose, as a daemon does, is found on Linux by a
+// variable in its environment, and without it by having become our child; only if
+// it has neither, and the harness itself is killed, it stays.
+//
+// It knows two things about a server: it writes a line with "listening on
+// http://HOST:PORT" when it is ready, or is told where to listen, and it answers
+// HTTP there.
 package proc
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -19,9 +24,16 @@ import (
 	"os/exec"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
+
+// markVar is the variable that descendants of a process are found by.
+const markVar = "DS4BENCH_PROCESS"
+
+// running counts the processes that have not ended.
+var running atomic.Int64
 
 // outputDelay is how long output is read after a process has ended, in case a
 // child of it holds the pipe.
@@ -84,7 +96,8 @@ func Start(cfg Config) (*Process, error) {
 	w := &lineWriter{log: cfg.Log}
 	p := &Process{group: cfg.Group, told: cfg.URL, ready: cfg.Ready, log: cfg.Log, logStart: cfg.Log.Len(), done: make(chan struct{})}
 	p.cmd = exec.Command(cfg.Path, cfg.Args...)
-	p.cmd.Env = append(os.Environ(), cfg.Env...)
+	mark := markVar + "=" + rand.Text()
+	p.cmd.Env = append(append(os.Environ(), cfg.Env...), mark)
 	p.cmd.Dir = cfg.Dir
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	p.cmd.WaitDelay = outputDelay
@@ -93,13 +106,16 @@ func Start(cfg Config) (*Process, error) {
 		cfg.Attr(p.cmd.SysProcAttr)
 	}
 	p.started = time.Now()
+	adoptOrphans()
+	running.Add(1)
 	if err := p.cmd.Start(); err != nil {
+		running.Add(-1)
 		return nil, fmt.Errorf("proc: start %s: %w", cfg.Path, err)
 	}
-	release := guard(p.PID())
+	release := guard(p.PID(), mark)
 	go func() {
-		_ = p.cmd.Wait()   // its news is in ProcessState
-		killGroup(p.PID()) // what it has left behind
+		_ = p.cmd.Wait() // its news is in ProcessState
+		endFamily(p.PID(), mark, running.Add(-1) == 0)
 		release()
 		w.flush()
 		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: time.Now()}

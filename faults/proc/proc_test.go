@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,6 +68,26 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
+	case "daemon", "bare daemon": // its child is in a session of its own, the bare one without our environment
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), helperVar+"=mute")
+		if mode == "bare daemon" {
+			c.Env = []string{helperVar + "=mute"}
+		}
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		fmt.Printf("grandchild %d\n", c.Process.Pid)
+		select {}
+	case "harness of daemon":
+		p, err := Start(config("daemon"))
+		if err != nil {
+			os.Exit(3)
+		}
+		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
+		fmt.Println(line.Text, err)
+		select {}
 	case "harness": // starts a process that has a child, says its number, and waits to be killed
 		p, err := Start(config("grandchild"))
 		if err != nil {
@@ -308,8 +329,17 @@ func zombie(pid int) bool {
 // A harness that is killed cannot clean up. What its servers have started must
 // end all the same.
 func TestNothingOutlivesTheHarness(t *testing.T) {
+	for _, mode := range []string{"harness", "harness of daemon"} {
+		t.Run(mode, func(t *testing.T) { outlivesTheHarness(t, mode) })
+	}
+}
+
+func outlivesTheHarness(t *testing.T, mode string) {
+	if mode != "harness" && runtime.GOOS != "linux" {
+		t.Skip("daemons are found in /proc")
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperVar+"=harness")
+	cmd.Env = append(os.Environ(), helperVar+"="+mode)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -334,6 +364,48 @@ func TestNothingOutlivesTheProcess(t *testing.T) {
 		t.Fatalf("exit %v, %v", exit, err)
 	}
 	gone(t, p.log.Tail(1))
+}
+
+// A daemon leaves the group of the server that started it, and ends with it all the
+// same, with our environment or without it.
+func TestDaemonsEnd(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("daemons are found in /proc")
+	}
+	for _, mode := range []string{"daemon", "bare daemon"} {
+		t.Run(mode, func(t *testing.T) {
+			p := start(t, mode)
+			line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Close()
+			pid, _ := strconv.Atoi(strings.Fields(line.Text)[1])
+			if err := syscall.Kill(pid, 0); err == nil {
+				t.Errorf("daemon %d is left behind (zombie: %t)", pid, zombie(pid))
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		})
+	}
+}
+
+// What another process has started stays.
+func TestOthersStay(t *testing.T) {
+	other := start(t, "daemon")
+	line, err := other.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "daemon")
+	if _, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild")); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if pid, _ := strconv.Atoi(strings.Fields(line.Text)[1]); !alive(pid) {
+		t.Errorf("daemon %d of another process was killed", pid)
+	}
+	other.Close()
+	gone(t, line.Text)
 }
 
 // A signal to a group reaches the server behind a script.

@@ -171,8 +171,9 @@ func (t *target) part(r *armed) (int64, error) {
 	return max(n, 0), err
 }
 
-// lie returns what success would look like, after so many bytes were done. What
-// copies reads on behind them, or it would copy the same for ever.
+// lie returns what success would look like, after so many bytes were done. The
+// position is behind them all, so that the next write leaves a hole, and what copies
+// reads on, or it would copy the same for ever.
 func (t *target) lie(done int64) (int64, error) {
 	if t.about.Op != OpWrite {
 		return 0, nil
@@ -183,7 +184,9 @@ func (t *target) lie(done int64) (int64, error) {
 		}
 	}
 	if t.call.copies() {
-		return t.about.Len, t.consume(t.about.Len - done)
+		if err := t.consume(t.about.Len - done); err != nil {
+			return 0, err
+		}
 	}
-	return t.about.Len, nil
+	return t.about.Len, t.pass()
 }

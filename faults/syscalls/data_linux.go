@@ -223,6 +223,31 @@ func (t *target) position(in int, offsetAt uint64) (int64, error) {
 	return unix.Seek(in, 0, unix.SEEK_CUR)
 }
 
+// pass moves the file that is written to the end of the call's bytes, wherever the
+// call keeps its position.
+func (t *target) pass() error {
+	end := t.about.Offset + t.about.Len
+	switch t.call.name {
+	case "pwrite64", "pwritev":
+		return nil
+	case "pwritev2":
+		if int64(t.args[argOffset]) >= 0 {
+			return nil
+		}
+	case "copy_file_range", "splice":
+		if at := t.args[argOutOffset]; at != 0 {
+			return t.setInt64(at, end)
+		}
+	}
+	out, err := t.file(t.arg(t.call.at.fd))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(out)
+	_, err = unix.Seek(out, end, unix.SEEK_SET)
+	return err
+}
+
 // consume moves the source of a copying call on by n bytes.
 func (t *target) consume(n int64) error {
 	fd, at := t.source()

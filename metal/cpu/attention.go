@@ -24,10 +24,12 @@ func headsOf(q []float32, h, heads, width int, spare []float32) []float32 {
 	return spare[:headTile*width]
 }
 
-// attendRows lists the rows that one query sees: raw ones by position, then
+// attendRows says which rows one query sees: raw ones by position, then
 // compressed ones.
 type attendRows struct {
-	raw, comp   []float32
+	raw         []float32
+	comp        []byte
+	form        kernels.Rows // of comp
 	width       int
 	first, nraw int // first raw position, number of raw rows
 	ringCap     int
@@ -35,29 +37,50 @@ type attendRows struct {
 	selected    []int32 // nil: all
 }
 
-// pointers lists the rows, and the last one again if their number is odd.
-func (r *attendRows) pointers(g *Group) (list []unsafe.Pointer, n int) {
-	n = r.nraw + r.ncomp
-	list = g.pointers(n + n%2)
+// even is n, or the next number: scores are made two rows at a time.
+func even(n int) int { return n + n%2 }
+
+// pointers lists raw and compressed rows. Of either the last one is there again
+// behind the list if their number is odd.
+func (r *attendRows) pointers(g *Group) (raw, comp []unsafe.Pointer) {
+	list := g.pointers(even(r.nraw) + even(r.ncomp))
+	raw, comp = list[:even(r.nraw)], list[even(r.nraw):]
 	slot := r.first % r.ringCap
 	for j := range r.nraw {
-		list[j] = unsafe.Pointer(&row(r.raw, slot, r.width)[0])
+		raw[j] = unsafe.Pointer(&row(r.raw, slot, r.width)[0])
 		if slot++; slot == r.ringCap {
 			slot = 0
 		}
 	}
+	size := r.form.Bytes(r.width)
 	for j := range r.ncomp {
 		i := j
 		if r.selected != nil {
 			i = int(r.selected[j])
 		}
-		list[r.nraw+j] = unsafe.Pointer(&row(r.comp, i, r.width)[0])
+		comp[j] = unsafe.Pointer(&row(r.comp, i, size)[0])
 	}
-	if n%2 != 0 {
+	repeatLast(raw, r.nraw)
+	repeatLast(comp, r.ncomp)
+	return raw, comp
+}
+
+func repeatLast(list []unsafe.Pointer, n int) {
+	if n < len(list) {
 		list[n] = list[n-1]
 	}
-	return list, n
 }
+
+// rowForm is the form of compressed rows.
+func rowForm(flags uint32) kernels.Rows {
+	if flags&metal.FlagF16 != 0 {
+		return kernels.RowsF16
+	}
+	return kernels.RowsF32
+}
+
+// ones divide nothing.
+var ones = [headTile]float32{1, 1, 1, 1, 1, 1, 1, 1}
 
 // attention: q, raw ring, compressed rows, selected, sinks, table -> out.
 func attention(g *Group) {
@@ -65,7 +88,7 @@ func attention(g *Group) {
 	heads, width := int(a.Heads), int(a.Width)
 	t, pos := int(a.Row)+g.X, int(a.Pos)+g.X
 	rows := attendRows{
-		raw: g.f32(1), comp: g.f32(2), width: width, ringCap: int(a.Cap),
+		raw: g.f32(1), comp: g.bytes(2), form: rowForm(a.Flags), width: width, ringCap: int(a.Cap),
 		first: max(0, pos-int(a.Window)+1),
 	}
 	rows.nraw = pos + 1 - rows.first
@@ -75,11 +98,12 @@ func attention(g *Group) {
 			rows.ncomp, rows.selected = k, row(g.i32(3), t, k)
 		}
 	}
-	list, n := rows.pointers(g)
+	raw, comp := rows.pointers(g)
+	n := rows.nraw + rows.ncomp
 	q, out := row(g.f32(0), t, heads*width), row(g.f32(6), t, heads*width)
 	table := tableRow(g.f32(5), t, a.Table, a.Rot)
-	mem := g.scratch(len(list)*headTile + 2*headTile*width)
-	scores, mem := mem[:len(list)*headTile], mem[len(list)*headTile:]
+	mem := g.scratch((n+2)*headTile + 2*headTile*width)
+	scores, mem := mem[:(n+2)*headTile], mem[(n+2)*headTile:]
 	spareQ, spareOut := mem[:headTile*width], mem[headTile*width:]
 	scale := float32(1 / math.Sqrt(float64(width)))
 	sinks, inv := &g.worker.heads[0], &g.worker.heads[1]
@@ -92,9 +116,18 @@ func attention(g *Group) {
 	if used < headTile {
 		o = spareOut
 	}
-	set.AttendScores(scores, headsOf(q, h, heads, width, spareQ), list, width, scale)
+	tile := headsOf(q, h, heads, width, spareQ)
+	compScores := scores[rows.nraw*headTile:]
+	set.AttendScores(scores, tile, kernels.RowsF32, raw, width, scale)
+	set.AttendScores(compScores, tile, rows.form, comp, width, scale)
 	set.AttendSoftmax(scores, sinks, inv, n)
-	set.AttendSum(o, scores, list[:n], inv, width)
+	clear(o)
+	first := inv
+	if rows.ncomp > 0 {
+		first = &ones
+	}
+	set.AttendSum(o, scores, kernels.RowsF32, raw[:rows.nraw], first, width)
+	set.AttendSum(o, compScores, rows.form, comp[:rows.ncomp], inv, width)
 	if used < headTile {
 		copy(out[h*width:], o[:used*width])
 	}

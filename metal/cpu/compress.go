@@ -1,6 +1,9 @@
 package cpu
 
-import "ds4/metal"
+import (
+	"ds4/metal"
+	"ds4/metal/cpu/kernels"
+)
 
 // The compressor pools windows of Ratio tokens into one row, each channel with a
 // softmax of its own over the window's gates. With ratio 4 windows overlap: a
@@ -51,7 +54,7 @@ func (s *compressSource) values(t int, buf []float32) (kv, gate []float32) {
 	return row(s.kv, i, s.wide), buf
 }
 
-// compressRows: kv, gate, ape, frontier, norm, frequencies -> rows.
+// compressRows: kv, gate, ape, frontier, norm, frequencies -> rows, or panels.
 func compressRows(g *Group) {
 	a := argsOf[metal.CompressArgs](g)
 	s := newCompressSource(g, a)
@@ -61,10 +64,10 @@ func compressRows(g *Group) {
 	if r == 4 {
 		entries = 2 * r
 	}
-	mem := g.scratch(2*entries*width + s.wide + int(a.Rot))
+	mem := g.scratch(2*entries*width + s.wide + int(a.Rot) + width)
 	kvs, gates := mem[:entries*width], mem[entries*width:2*entries*width]
 	mem = mem[2*entries*width:]
-	buf, table := mem[:s.wide], mem[s.wide:]
+	buf, table, z := mem[:s.wide], mem[s.wide:][:a.Rot], mem[s.wide+int(a.Rot):]
 
 	n := 0
 	take := func(t, lane int) {
@@ -87,18 +90,36 @@ func compressRows(g *Group) {
 			take(t, 0)
 		}
 	}
-	z := row(g.f32(6), window, width)
 	set := g.worker.set
 	set.Pool(z, kvs, gates, n)
 	set.Normalise(z, g.f32(4)[:width], a.Eps)
 	f := view[float64](g, 5)
 	ropeRow(table, f[a.Rot/2:a.Rot], window*r)
 	set.Rotate(z, table, false)
-	if a.Flags&metal.FlagFP4 != 0 {
+	putCompressed(g, window, z, a)
+}
+
+// putCompressed rounds a new row and stores it.
+func putCompressed(g *Group, i int, z []float32, a *metal.CompressArgs) {
+	set := g.worker.set
+	roundRow(set, z, len(z)-int(a.Rot), a.Flags&^metal.FlagF16)
+	switch {
+	case a.Flags&metal.FlagFP4 != 0:
 		set.Hadamard(z)
 		set.RoundFP4(z)
+		panel := row(g.bytes(6), i/metal.IndexPanel, metal.IndexPanelBytes(len(z)))
+		if !(set.InverseRMS(z, 0) > 0) { // not finite, which the fast way would hide
+			metal.PutIndexRow(panel, i%metal.IndexPanel, z)
+			return
+		}
+		blocks := g.panel(len(z) / kernels.Block * kernels.ActBytes)
+		set.QuantizeExact(blocks, z)
+		kernels.PackI8Row(panel, blocks, i%metal.IndexPanel)
+	case a.Flags&metal.FlagF16 != 0:
+		set.NarrowF16(row(view[uint16](g, 6), i, len(z)), z)
+	default:
+		copy(row(g.f32(6), i, len(z)), z)
 	}
-	roundRow(set, z, width-int(a.Rot), a.Flags)
 }
 
 // compressFrontier: kv, gate, ape, frontier in -> frontier out. Only slots that

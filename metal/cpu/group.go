@@ -29,7 +29,7 @@ func (g *Group) bind(c *commandBuffer, d *dispatch) {
 func argsOf[T any](g *Group) *T { return (*T)(g.args) }
 
 // view is binding i as a slice of a fixed-width type, to the end of its buffer.
-func view[T float32 | float64 | int32](g *Group, i int) []T {
+func view[T float32 | float64 | int32 | uint16](g *Group, i int) []T {
 	b := g.binds[i].data
 	if len(b) == 0 {
 		return nil

@@ -23,19 +23,6 @@ func indexQuery(g *Group) {
 	g.worker.set.QuantizeExact(row(g.bytes(1), g.X, n/kernels.Block*kernels.ActBytes), q)
 }
 
-// indexPack: rows -> panels.
-func indexPack(g *Group) {
-	a := argsOf[metal.IndexPackArgs](g)
-	width, from, to := int(a.Width), int(a.From), int(a.To)
-	i := from/metal.IndexPanel + g.X
-	panel := row(g.bytes(1), i, metal.IndexPanelBytes(width))
-	blocks := g.panel(width / kernels.Block * kernels.ActBytes)
-	for r := max(from, i*metal.IndexPanel); r < min(to, (i+1)*metal.IndexPanel); r++ {
-		g.worker.set.QuantizeExact(blocks, row(g.f32(0), r, width))
-		kernels.PackI8Row(panel, blocks, r%metal.IndexPanel)
-	}
-}
-
 // indexSelect: queries, weights, rows -> selected: the TopK best compressed rows
 // in ascending order. Queries that see no more than TopK rows select nothing:
 // attention then takes them all.
@@ -135,7 +122,7 @@ func indexScores(g *Group, a *metal.IndexArgs, t, tokens, rows int, scores []flo
 			m := min(together, tokens-i)
 			q := g.f32(0)[(t+i)*heads*width:][:m*heads*width]
 			for h := 0; h < m*heads; h += headTile {
-				g.worker.set.AttendScores(parts, headsOf(q, h, m*heads, width, spare), list[from:to], width, 1)
+				g.worker.set.AttendScores(parts, headsOf(q, h, m*heads, width, spare), kernels.RowsF32, list[from:to], width, 1)
 				for j := range m {
 					indexWeights(weights, g.f32(1)[(t+i+j)*heads:][:heads], h-j*heads, a)
 					g.worker.set.IndexSum(scores[(i+j)*n:][from:to], parts, weights)

@@ -18,7 +18,6 @@ var registry = map[string]kernelFunc{
 	metal.KernelCompress:         compressRows,
 	metal.KernelFrontier:         compressFrontier,
 	metal.KernelIndexQuery:       indexQuery,
-	metal.KernelIndexPack:        indexPack,
 	metal.KernelIndexSelect:      indexSelect,
 	metal.KernelAttention:        attention,
 	metal.KernelRoute:            route,

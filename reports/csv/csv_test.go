@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"ds4/reports"
@@ -14,7 +13,7 @@ import (
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"results", "speed"} {
 		var buf bytes.Buffer
-		if err := Write(&buf, read(t, name+".jsonl").Results()); err != nil {
+		if err := Write(&buf, reportstest.Read(t, name+".jsonl").Results()); err != nil {
 			t.Fatal(err)
 		}
 		reportstest.Golden(t, name+".csv", buf.Bytes())
@@ -44,29 +43,7 @@ func TestAwkwardTextSurvives(t *testing.T) {
 }
 
 func TestWriteErrorsSurface(t *testing.T) {
-	if err := Write(&full{}, read(t, "results.jsonl").Results()); !errors.Is(err, errFull) {
+	if err := Write(&reportstest.Full{}, reportstest.Read(t, "results.jsonl").Results()); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("on a full disk: %v", err)
 	}
-}
-
-func read(t *testing.T, name string) *reports.File {
-	t.Helper()
-	f, err := reports.ReadFile(filepath.Join("..", "testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-var errFull = errors.New("no space left on device")
-
-// full is a writer that fails after n bytes.
-type full struct{ n int }
-
-func (f *full) Write(p []byte) (int, error) {
-	if len(p) > f.n {
-		return 0, errFull
-	}
-	f.n -= len(p)
-	return len(p), nil
 }

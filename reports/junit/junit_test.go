@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,7 +15,7 @@ import (
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"results", "speed"} {
 		var buf bytes.Buffer
-		if err := Write(&buf, read(t, name+".jsonl").Runs); err != nil {
+		if err := Write(&buf, reportstest.Read(t, name+".jsonl").Runs); err != nil {
 			t.Fatal(err)
 		}
 		reportstest.Golden(t, name+".xml", buf.Bytes())
@@ -27,7 +26,7 @@ func TestGolden(t *testing.T) {
 // their weight.
 func TestCounts(t *testing.T) {
 	var buf bytes.Buffer
-	if err := Write(&buf, read(t, "results.jsonl").Runs); err != nil {
+	if err := Write(&buf, reportstest.Read(t, "results.jsonl").Runs); err != nil {
 		t.Fatal(err)
 	}
 	var got suites
@@ -72,30 +71,8 @@ func TestHostileText(t *testing.T) {
 
 func TestWriteErrorsSurface(t *testing.T) {
 	for n := 0; n < 500; n += 100 {
-		if err := Write(&full{n}, read(t, "results.jsonl").Runs); !errors.Is(err, errFull) {
+		if err := Write(&reportstest.Full{N: n}, reportstest.Read(t, "results.jsonl").Runs); !errors.Is(err, reportstest.ErrFull) {
 			t.Errorf("on a full disk: %v", err)
 		}
 	}
-}
-
-func read(t *testing.T, name string) *reports.File {
-	t.Helper()
-	f, err := reports.ReadFile(filepath.Join("..", "testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-var errFull = errors.New("no space left on device")
-
-// full is a writer that fails after n bytes.
-type full struct{ n int }
-
-func (f *full) Write(p []byte) (int, error) {
-	if len(p) > f.n {
-		return 0, errFull
-	}
-	f.n -= len(p)
-	return len(p), nil
 }

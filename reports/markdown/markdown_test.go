@@ -79,8 +79,7 @@ func TestBounded(t *testing.T) {
 }
 
 func TestWriteErrorsSurface(t *testing.T) {
-	full := errors.New("no space left on device")
-	if err := Write(reportstest.Failing{Err: full}, nil, nil); !errors.Is(err, full) {
+	if err := Write(&reportstest.Full{}, nil, nil); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("on a full disk: %v", err)
 	}
 }

@@ -67,27 +67,15 @@ func TestSeriesAreBounded(t *testing.T) {
 }
 
 func TestWriteErrorsSurface(t *testing.T) {
-	full := errors.New("no space left on device")
-	if err := Write(reportstest.Failing{Err: full}, []reports.Log{{}}); !errors.Is(err, full) {
+	if err := Write(&reportstest.Full{}, []reports.Log{{}}); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("on a full disk: %v", err)
 	}
-}
-
-// twoSides is a run that measured two servers in turns.
-func twoSides() []reports.Log {
-	log := reports.Log{Run: reports.Run{Format: reports.Format, Command: "compare"}}
-	for i, side := range []string{reports.SideA, reports.SideB} {
-		speed := 100 * float64(i+1)
-		log.Results = append(log.Results, reports.Result{Scenario: "speed", Side: side, Repetition: 1, Verdict: reports.Pass,
-			Frontiers: []reports.Frontier{{FrontierTokens: 512, ContextTokens: 512, EvaluatedTokens: 512, PrefillTPS: speed, DecodeTPS: speed}}})
-	}
-	return []reports.Log{log}
 }
 
 // One gauge cannot be two servers.
 func TestSidesAreNotMixed(t *testing.T) {
 	var buf bytes.Buffer
-	if err := Write(&buf, twoSides()); err != nil {
+	if err := Write(&buf, reportstest.TwoSides()); err != nil {
 		t.Fatal(err)
 	}
 	if text := buf.String(); strings.Contains(text, "tokens_per_second") || !strings.Contains(text, `ds4bench_run_info{command="compare"`) {

@@ -68,6 +68,9 @@ func Compare(a, b Measurement, opt CompareOptions) (*reports.Comparison, error) 
 		}
 		c.Warnings = append(c.Warnings, ErrDifferentHosts.Error()+": "+why)
 	}
+	if x, y := a.Run.Server.KernelSet, b.Run.Server.KernelSet; x != y && x != "" && y != "" {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("different kernels: A ran %s, B %s", x, y))
+	}
 	if !opt.Paired {
 		c.Warnings = append(c.Warnings, "measured one after the other: what changed on the machine in between looks like a change of the server")
 	}

@@ -219,6 +219,24 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+func TestKernels(t *testing.T) {
+	run := func(set string) Measurement {
+		return Measurement{Run: reports.Run{Server: reports.Server{KernelSet: set}}, Results: measured("x_tps", quiet...)}
+	}
+	for _, c := range []struct {
+		a, b  string
+		warns bool
+	}{{"cpu/avx2", "cpu/avx512", true}, {"cpu/avx2", "cpu/avx2", false}, {"", "cpu/avx2", false}, {"cpu/avx2", "", false}} {
+		got, err := Compare(run(c.a), run(c.b), defaults)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(got.Warnings, "\n"); strings.Contains(text, "different kernels: A ran "+c.a) != c.warns {
+			t.Errorf("%q and %q: warnings %q", c.a, c.b, text)
+		}
+	}
+}
+
 func TestCompareIsBounded(t *testing.T) {
 	values := make([]float64, maxCompared+500)
 	for i := range values {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -14,7 +13,7 @@ import (
 )
 
 func TestResultsGolden(t *testing.T) {
-	f := read(t, "results.jsonl")
+	f := reportstest.Read(t, "results.jsonl")
 	for style, name := range map[Style]string{Text: "results.txt", Markdown: "results.md"} {
 		var buf bytes.Buffer
 		if err := Results(&buf, style, f.Results()); err != nil {
@@ -30,7 +29,7 @@ func TestResultsGolden(t *testing.T) {
 }
 
 func TestAbout(t *testing.T) {
-	full := read(t, "results.jsonl").Runs[0].Run
+	full := reportstest.Read(t, "results.jsonl").Runs[0].Run
 	tests := []struct {
 		run  reports.Run
 		want string
@@ -48,7 +47,7 @@ func TestAbout(t *testing.T) {
 }
 
 func TestSpeedGolden(t *testing.T) {
-	f := read(t, "speed.jsonl")
+	f := reportstest.Read(t, "speed.jsonl")
 	for style, name := range map[Style]string{Text: "speed.txt", Markdown: "speed.md"} {
 		var buf bytes.Buffer
 		if err := Speed(&buf, style, f.Results()); err != nil {
@@ -119,17 +118,17 @@ func TestComparisonGolden(t *testing.T) {
 		}
 		reportstest.Golden(t, name, buf.Bytes())
 	}
-	if err := Comparison(&full{100}, Text, c); !errors.Is(err, errFull) {
+	if err := Comparison(&reportstest.Full{N: 100}, Text, c); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("a comparison on a full disk: %v", err)
 	}
-	if err := ServeSpeed(&full{100}, Text, servedResults()); !errors.Is(err, errFull) {
+	if err := ServeSpeed(&reportstest.Full{N: 100}, Text, servedResults()); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("serve-speed on a full disk: %v", err)
 	}
 }
 
 // The ceiling has a column where it is known.
 func TestSpeedShowsTheCeiling(t *testing.T) {
-	results := read(t, "speed.jsonl").Results()
+	results := reportstest.Read(t, "speed.jsonl").Results()
 	for i := range results {
 		results[i].Machine = &reports.Machine{ReadBPS: 2e10}
 		f := results[i].Frontiers
@@ -147,7 +146,7 @@ func TestSpeedShowsTheCeiling(t *testing.T) {
 // Few samples: figures without an interval, and a warning that says so.
 func TestSpeedWithOneSample(t *testing.T) {
 	var buf bytes.Buffer
-	if err := Speed(&buf, Text, read(t, "speed.jsonl").Results()[:1]); err != nil {
+	if err := Speed(&buf, Text, reportstest.Read(t, "speed.jsonl").Results()[:1]); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(buf.String(), "prefill at 512, decode at 512, prefill at 2048, decode at 2048, prefill at 4096, decode at 4096: 1 samples, an interval of the median needs 6") {
@@ -213,20 +212,20 @@ func TestRaggedRowIsRefused(t *testing.T) {
 }
 
 func TestWriteErrorsSurface(t *testing.T) {
-	results, speed := read(t, "results.jsonl").Results(), read(t, "speed.jsonl").Results()
+	results, speed := reportstest.Read(t, "results.jsonl").Results(), reportstest.Read(t, "speed.jsonl").Results()
 	for n := range 40 {
-		w := &full{n * 50}
-		if err := Results(w, Text, results); err != nil && !errors.Is(err, errFull) {
+		w := &reportstest.Full{N: n * 50}
+		if err := Results(w, Text, results); err != nil && !errors.Is(err, reportstest.ErrFull) {
 			t.Errorf("after %d bytes: %v", n*50, err)
 		}
 	}
-	if err := Results(&full{}, Text, results); !errors.Is(err, errFull) {
+	if err := Results(&reportstest.Full{}, Text, results); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("results on a full disk: %v", err)
 	}
-	if err := Speed(&full{}, Markdown, speed); !errors.Is(err, errFull) {
+	if err := Speed(&reportstest.Full{}, Markdown, speed); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("speed on a full disk: %v", err)
 	}
-	if err := Details(&full{}, results); !errors.Is(err, errFull) {
+	if err := Details(&reportstest.Full{}, results); !errors.Is(err, reportstest.ErrFull) {
 		t.Errorf("details on a full disk: %v", err)
 	}
 }
@@ -239,26 +238,4 @@ func TestNumber(t *testing.T) {
 			t.Errorf("%v is shown as %q, want %q", v, got, want)
 		}
 	}
-}
-
-func read(t *testing.T, name string) *reports.File {
-	t.Helper()
-	f, err := reports.ReadFile(filepath.Join("..", "testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-var errFull = errors.New("no space left on device")
-
-// full is a writer that fails after n bytes.
-type full struct{ n int }
-
-func (f *full) Write(p []byte) (int, error) {
-	if len(p) > f.n {
-		return 0, errFull
-	}
-	f.n -= len(p)
-	return len(p), nil
 }

@@ -23,7 +23,15 @@ type Answer struct {
 	calls           *callParser // nil: tags are text
 	cache           []byte      // scratch
 	parts           []Part      // of the present token
+
+	pushed   int       // tokens
+	literals []int     // numbers of control tokens that were shown as text
+	controls []control // of the visible part, if the turn may call tools
+	fed      int       // bytes of cache text of the visible part, if the turn may call tools
 }
+
+// control is a control token that may be part of a block of calls.
+type control struct{ number, at int }
 
 // AnswerOptions say how a turn begins and what it may hold.
 type AnswerOptions struct {
@@ -67,6 +75,7 @@ func (a *Answer) Push(id int32) []Part {
 	a.parts = a.parts[:0]
 	first := !a.begun
 	a.begun = true
+	defer func() { a.pushed++ }()
 	switch {
 	case id == a.endThink && a.reasoning:
 		a.put(Part{Kind: PartReasoning, Text: a.utf8.Flush()})
@@ -74,15 +83,46 @@ func (a *Answer) Push(id int32) []Part {
 	case id == a.think && first:
 		a.reasoning = true
 	case id == a.tok.BOS() || id == a.tok.EOS():
-	case a.reasoning:
-		a.put(Part{Kind: PartReasoning, Text: a.utf8.Write(a.tok.Bytes(id))})
-	case a.calls != nil:
+	case a.calls != nil && !a.reasoning:
+		if a.tok.Control(id) {
+			a.controls = append(a.controls, control{a.pushed, a.fed})
+		}
 		a.cache = a.tok.CacheText(a.cache[:0], id)
+		a.fed += len(a.cache)
 		a.calls.Write(a.cache)
 	default:
-		a.put(Part{Kind: PartText, Text: a.utf8.Write(a.tok.Bytes(id))})
+		kind := PartText
+		if a.reasoning {
+			kind = PartReasoning
+		}
+		if a.tok.Control(id) {
+			a.literals = append(a.literals, a.pushed)
+		}
+		a.put(Part{Kind: kind, Text: a.utf8.Write(a.tok.Bytes(id))})
 	}
 	return a.parts
+}
+
+// Literals are the numbers of the tokens so far, from 0, that are control tokens and were
+// shown as text: inside the reasoning, in a turn without tools, before a block of calls,
+// or in one that is malformed. Who sends the turn back sends them as text. The first
+// known ones are left out; later calls add to the list and change nothing of it.
+func (a *Answer) Literals(known int) (list []int) {
+	list = append(list, a.literals[min(known, len(a.literals)):]...)
+	known = max(known-len(a.literals), 0)
+	for _, c := range a.controls[min(known, len(a.controls)):] {
+		if closed, good := a.calls.closed(); c.at >= a.calls.shown && (!closed || good) {
+			break
+		}
+		list = append(list, c.number)
+	}
+	return list
+}
+
+// Settled reports whether what was said so far is certain to stay what it is: not inside a
+// block of calls, nor in what may become one.
+func (a *Answer) Settled() bool {
+	return a.calls == nil || a.reasoning || a.calls.state == afterBlock || a.calls.state == inText && !a.calls.Syntax()
 }
 
 // Reasoning reports whether the turn is still inside its reasoning.

@@ -139,3 +139,46 @@ func TestAnswerOnAnyTokens(t *testing.T) {
 		}
 	})
 }
+
+// TestLiterals: which control tokens of a turn were shown as text, and are sent back as
+// text.
+func TestLiterals(t *testing.T) {
+	tok := openTiny(t)
+	call := block(invoke("f", ""))
+	for _, c := range []struct {
+		name, turn string
+		opt        chat.AnswerOptions
+		want       string // of the literal tokens
+	}{
+		{"plain", "a b", chat.AnswerOptions{}, ""},
+		{"no tools", "a" + call, chat.AnswerOptions{}, strings.Repeat(tokenizer.DSMLToken, 4)},
+		{"good", "a" + call, chat.AnswerOptions{Tools: true}, ""},
+		{"before a good one", dsmlTag + "x>" + call, chat.AnswerOptions{Tools: true}, tokenizer.DSMLToken},
+		{"malformed", block("what"), chat.AnswerOptions{Tools: true}, strings.Repeat(tokenizer.DSMLToken, 2)},
+		{"cut", call[:len(call)-4], chat.AnswerOptions{Tools: true}, ""},
+		{"cut in the opening", "a" + dsmlTag, chat.AnswerOptions{Tools: true}, ""},
+		{"reasoning", "a" + dsmlTag + tokenizer.UserToken + tokenizer.EndThinkToken + call, chat.AnswerOptions{Thinking: true, Tools: true},
+			tokenizer.DSMLToken + tokenizer.UserToken},
+		{"second end of reasoning", tokenizer.EndThinkToken + tokenizer.EndThinkToken, chat.AnswerOptions{Thinking: true}, tokenizer.EndThinkToken},
+	} {
+		a, ids := chat.NewAnswer(tok, c.opt), tok.EncodeWithControls(c.turn)
+		got := ""
+		known := 0
+		for i, id := range ids {
+			a.Push(id)
+			for _, n := range a.Literals(known) {
+				if n > i {
+					t.Fatalf("%s: token %d after %d", c.name, n, i+1)
+				}
+				got += string(tok.Bytes(ids[n]))
+				known++
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+		if open := a.Block().Open || strings.HasPrefix(c.name, "cut"); a.Settled() == open {
+			t.Errorf("%s: settled %v", c.name, a.Settled())
+		}
+	}
+}

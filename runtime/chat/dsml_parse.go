@@ -30,6 +30,7 @@ type callParser struct {
 	emit  func(Part)
 	state parseState
 	held  []byte // cache text that is not decided yet
+	shown int    // bytes of cache text that were passed on as text
 	block []byte // cache text of the block so far and of the blank space before it
 
 	calls      int // begun
@@ -48,10 +49,13 @@ func (p *callParser) Write(cache []byte) {
 	}
 }
 
-// Flush shows what was held back before a block that never began.
+// Flush shows what was held back before a block that never began. Of a tag that was cut
+// nothing is shown: no reader can do anything with it.
 func (p *callParser) Flush() {
 	if p.state == inText {
-		p.show(p.held)
+		if !p.Syntax() {
+			p.show(p.held)
+		}
 		p.held = nil
 		p.emit(Part{Kind: PartText, Text: p.utf8.Flush()})
 	}
@@ -125,6 +129,7 @@ func (p *callParser) stepText() bool {
 }
 
 func (p *callParser) show(cache []byte) {
+	p.shown += len(cache)
 	p.emit(Part{Kind: PartText, Text: p.utf8.Write(plain(cache))})
 }
 

@@ -127,6 +127,22 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// TestCutOpeningTag: of an answer that ends inside the tag that opens a block nothing of
+// the tag is shown, wherever the cut is.
+func TestCutOpeningTag(t *testing.T) {
+	tok := openTiny(t)
+	for _, text := range []string{"", "Let me look.", "x <"} {
+		ids := tok.EncodeWithControls(text + "\n\n" + dsmlTag + "tool_calls>")
+		for n := 1; n < len(ids); n++ {
+			tag := slices.Contains(ids[:n], ids[len(tok.EncodeWithControls(text+"\n\n"+dsmlTag))-1])
+			s := hear(t, tok, ids[:n])
+			if tag && (s.text != text || s.block.Open || len(s.calls) > 0) || !tag && strings.Contains(s.text, "DSML") {
+				t.Errorf("cut after %d of %q: text %q, block %+v", n, text, s.text, s.block)
+			}
+		}
+	}
+}
+
 // What keeps to the letter of the format but not to its rules, and what ends too early.
 func TestBadBlocks(t *testing.T) {
 	tok := openTiny(t)
@@ -145,7 +161,7 @@ func TestBadBlocks(t *testing.T) {
 		{"kind", block(invoke("f", param("a", "maybe", "x"))), true, false},
 		{"broken JSON", block(invoke("f", param("a", "false", "[1, 2"))), true, false},
 		{"too many calls", block(strings.Repeat(invoke("f", ""), chat.MaxCalls+1)), true, false},
-		{"cut in the text before", "a\n\n" + dsmlTag, false, false},
+		{"tag of another kind", "a\n\n" + dsmlTag + "result>", false, false},
 		{"cut behind the opening", dsmlTag + "tool_calls>", false, true},
 		{"cut in a value", whole[:len(whole)-len(dsmlEnd)-40], false, true},
 		{"cut before the end", strings.TrimSuffix(whole, ">"), false, true},

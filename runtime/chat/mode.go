@@ -29,6 +29,9 @@ func (m Mode) String() string {
 	return modeNames[m]
 }
 
+// ModeWords are the words that ParseMode knows, for messages.
+const ModeWords = "none, minimal, low, medium, high, xhigh or max"
+
 // ParseMode reads a thinking mode or one of the effort names that API clients
 // send: minimal, low, medium and xhigh mean high.
 func ParseMode(s string) (Mode, error) {
@@ -40,7 +43,7 @@ func ParseMode(s string) (Mode, error) {
 	case "max":
 		return Max, nil
 	}
-	return None, fmt.Errorf("chat: thinking mode %.32q (none, minimal, low, medium, high, xhigh, max): %w", s, ErrMode)
+	return None, fmt.Errorf("chat: thinking mode: want %s, got %.32q: %w", ModeWords, s, ErrMode)
 }
 
 // The text that asks for maximal effort is part of the model, not of this

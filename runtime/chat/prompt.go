@@ -28,6 +28,9 @@ type Prompt struct {
 	// of the first user turn. It is stable while a conversation grows, so the
 	// failure ladder uses the text before it as its key.
 	RangeEnd int
+	// KeepsReasoning says that later prompts of the conversation repeat what the next
+	// turn thinks, if the client sends it back. Otherwise they leave it out.
+	KeepsReasoning bool
 }
 
 // PlainPrompt is the begin-of-sentence token and text that the model continues,

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"ds4/runtime/tokenizer"
@@ -78,6 +79,7 @@ func Render(messages []Message, opt Options) (Prompt, error) {
 	}
 	b.system(messages, opt.Tools)
 	b.endRange()
+	b.prompt.KeepsReasoning = keepsReasoning(messages, opt)
 	b.turns(messages, opt, mode)
 	b.control(tokenizer.AssistantToken)
 	if mode == None {
@@ -90,7 +92,10 @@ func Render(messages []Message, opt Options) (Prompt, error) {
 
 // turns writes everything but the system text.
 func (b *builder) turns(messages []Message, opt Options, mode Mode) {
-	keepFrom := reasoningKept(messages, opt)
+	keepFrom := 0
+	if !b.prompt.KeepsReasoning {
+		keepFrom = lastUser(messages)
+	}
 	sawUser := false
 	var calls []ToolCall // of the last assistant turn
 	for i := 0; i < len(messages); i++ {
@@ -132,21 +137,20 @@ func resultsAndText(messages []Message) []Message {
 	return messages[:n]
 }
 
-// reasoningKept is the index of the first message whose reasoning is rendered.
-func reasoningKept(messages []Message, opt Options) int {
-	if len(opt.Tools) > 0 {
-		return 0
-	}
-	keep := 0
-	for i, m := range messages {
-		if m.Role == RoleTool || len(m.Calls) > 0 {
-			return 0
+// keepsReasoning reports whether all reasoning of a conversation is rendered: one with
+// tools keeps it, another one keeps that behind the last user turn.
+func keepsReasoning(messages []Message, opt Options) bool {
+	return len(opt.Tools) > 0 || slices.ContainsFunc(messages, func(m Message) bool { return m.Role == RoleTool || len(m.Calls) > 0 })
+}
+
+// lastUser is the index of the last user turn, 0 without one.
+func lastUser(messages []Message) int {
+	for i := len(messages) - 1; i > 0; i-- {
+		if messages[i].Role == RoleUser {
+			return i
 		}
-		if m.Role == RoleUser {
-			keep = i
-		}
 	}
-	return keep
+	return 0
 }
 
 // check validates what Render gets.

@@ -58,18 +58,26 @@ type app struct {
 	Streams
 }
 
-// usageError is an error about the command line; the usage text may follow it.
+// usageError is an error about the command line.
 type usageError struct {
 	err error
-	cmd *cobra.Command // whose usage to print; nil for none
+	cmd *cobra.Command // whose help says more; nil if the error says it all
 }
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// badUsage reports a mistake in the command line without the usage text.
+// badUsage reports a mistake in the command line that needs no more words.
 func badUsage(format string, args ...any) error {
 	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+// badInput marks an error about a file that was to be read.
+func badInput(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitUsage, err}
 }
 
 // exitError ends the program with a code of its own.
@@ -110,7 +118,7 @@ func (a *app) exitCode(err error) int {
 	if errors.As(err, &usage) {
 		fmt.Fprintln(a.Err, usage.err)
 		if usage.cmd != nil {
-			fmt.Fprint(a.Err, "\n"+usage.cmd.UsageString())
+			fmt.Fprintf(a.Err, "see %s --help\n", usage.cmd.CommandPath())
 		}
 		return exitUsage
 	}
@@ -118,20 +126,35 @@ func (a *app) exitCode(err error) int {
 	return exitFailure
 }
 
+const rootLong = `ds4 serves and runs DeepSeek-V4-architecture models, with a KV cache on disk that
+survives kill -9, damaged files and failing devices.
+
+Start here:
+  ds4 run -p "Who are you?"                  one answer of the model that is built in
+  ds4 serve --kv-disk-dir ~/.cache/ds4       an OpenAI- and Anthropic-compatible server
+  ds4 serve -m FILE.gguf --ctx 100000        the same with a model of yours
+  ds4 kv ls ~/.cache/ds4                     what the cache on disk holds
+
+A setting can be a flag, a variable (--kv-disk-dir is DS4_KV_DISK_DIR), or a line of
+the YAML file of --config; the first of these that has it wins. --print-config prints
+all of them with the places that they came from.
+
+Exit codes: 0 done, 1 failed, 2 the command line, a setting or an input file is
+wrong, or another server runs, 75 the device needs a new process
+(--device-failure-exit), 130 interrupted.`
+
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ds4",
 		Short:         "serve and run DeepSeek-V4-architecture models with a KV cache that survives",
+		Long:          rootLong,
 		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("unknown command: %s", args[0]), cmd}
-			}
-			return &usageError{errors.New("no command given"), cmd}
-		},
+		RunE:          a.noCommand,
+		// Edits between a misspelt command and the one that is suggested.
+		SuggestionsMinimumDistance: 2,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetVersionTemplate("ds4 {{.Version}}\n")
@@ -141,7 +164,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		usage := &usageError{err: config.FlagError(err)}
 		var value *config.ValueError
-		if !errors.As(usage.err, &value) { // a bad value is explained; an unknown name needs the list
+		if !errors.As(usage.err, &value) { // a bad value is explained; who misspells a name looks for it
 			usage.cmd = cmd
 		}
 		return usage
@@ -154,16 +177,23 @@ func (a *app) rootCommand() *cobra.Command {
 }
 
 // group makes a command that only has commands below it.
-func group(name, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: name, Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("unknown command: %s %s", name, args[0]), cmd}
-			}
-			return &usageError{errors.New("no command given"), cmd}
-		},
+func (a *app) group(name, short string) *cobra.Command {
+	return &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: a.noCommand, SuggestionsMinimumDistance: 2}
+}
+
+// noCommand is run where the command line should have named a command. Who names
+// none wants to know which there are.
+func (a *app) noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		fmt.Fprintf(a.Err, "no command given\n\n%s", cmd.UsageString())
+		return &exitError{code: exitUsage}
 	}
+	_, group, _ := strings.Cut(cmd.CommandPath()+" ", " ")
+	err := fmt.Errorf("unknown command: %s%s", group, args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w (did you mean %s?)", err, near[0])
+	}
+	return &usageError{err, cmd}
 }
 
 // settings is a command's set of settings with the file that may fill them.

@@ -43,7 +43,7 @@ func TestTokenizeGolden(t *testing.T) {
 }
 
 // TestModelFileErrors: whatever is wrong with a file, the message names the file
-// and the exit code is 1.
+// and the exit code is 2.
 func TestModelFileErrors(t *testing.T) {
 	whole := tiny.Bytes()
 	dir := t.TempDir()
@@ -62,7 +62,7 @@ func TestModelFileErrors(t *testing.T) {
 		for _, args := range [][]string{{"model", "info", "-m", path}, {"run", "-m", path, "-p", "x"}, {"serve", "-m", path}} {
 			var out, errs bytes.Buffer
 			std := Streams{In: bytes.NewReader(nil), Out: &out, Err: &errs, Environ: []string{"DS4_LOCK_FILE=" + dir + "/lock"}}
-			if code := Main(args, std); code != 1 || !bytes.Contains(errs.Bytes(), []byte(path)) || out.Len() > 0 {
+			if code := Main(args, std); code != 2 || !bytes.Contains(errs.Bytes(), []byte(path)) || out.Len() > 0 {
 				t.Errorf("%v: exit %d, %s", args, code, errs.String())
 			}
 		}

@@ -28,7 +28,7 @@ the folder is no cache folder.`
 
 // kvCommand inspects and mends a cache folder from outside.
 func (a *app) kvCommand() *cobra.Command {
-	cmd := group("kv", "look at a cache folder, check it, mend it, empty it, measure it")
+	cmd := a.group("kv", "look at a cache folder, check it, mend it, empty it, measure it")
 	cmd.Long = kvLong
 	cmd.AddCommand(a.kvListCommand(), a.kvVerifyCommand(), a.kvDumpCommand(), a.kvPurgeCommand(), a.kvRestoreCommand(), a.kvBenchCommand())
 	return cmd
@@ -46,6 +46,8 @@ type kvSettings struct {
 func (s *kvSettings) add() {
 	s.String(&s.dir, "kv-disk-dir", "", "", nil, "the cache folder, `DIR`")
 	s.AddAccess(&s.access)
+	s.Lookup("api-key").Usage = "the `KEY` that the server which has the folder wants; DS4_API_KEY or a file keep it out of the process list"
+	s.Lookup("api-key-file").Usage = "the first key in `FILE` is the one that this server wants"
 }
 
 func (s *kvSettings) addModel() {

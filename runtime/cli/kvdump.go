@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,9 @@ func (a *app) kvDumpCommand() *cobra.Command {
 				return kvError(err)
 			}
 			dump, err := kvstore.DumpFile(vfs.OS, name)
+			if errors.Is(err, fs.ErrNotExist) {
+				return badInput(err)
+			}
 			if err != nil {
 				return err
 			}
@@ -55,7 +60,7 @@ ID is an id as ls shows it, or a beginning of one that is not ambiguous; the
 segments and the quarantine of --kv-disk-dir are searched.
 
 Exit codes: 0 the file is intact, 1 it is damaged or cannot be read, 2 the
-command line is wrong or the folder is no cache folder.`
+command line is wrong, there is no such file, or the folder is no cache folder.`
 	cmd.Example = `  ds4 kv dump --kv-disk-dir ~/.cache/ds4 97b103e1
   ds4 kv dump --json FILE.kv | jq '.sections[] | select(.ok | not)'`
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -46,7 +46,7 @@ func serverOf(dir string, access *config.Access) (*kvServer, error) {
 	}
 	keys, err := access.Keys()
 	if err != nil {
-		return nil, err
+		return nil, badInput(err)
 	}
 	if len(keys) > 0 {
 		c = c.WithKey(keys[0])

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ds4/metal/cpu"
+	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
@@ -35,19 +37,20 @@ type weights struct {
 	id    string               // short name for clients
 }
 
-// loadModel opens and checks a model.
+// loadModel opens and checks a model. What is wrong with the file is an error of
+// the input.
 func loadModel(m *config.Model) (*weights, error) {
 	if err := checkBackend(m.Backend); err != nil {
 		return nil, err
 	}
 	file, err := openModelFile(m.Path)
 	if err != nil {
-		return nil, err
+		return nil, badInput(err)
 	}
 	w := &weights{file: file, id: modelID(m.Path)}
 	if w.model, err = model.Load(file); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return nil, badInput(fmt.Errorf("%s: %w", file.Name(), err))
 	}
 	w.tok, w.noTok = tokenizer.FromGGUF(file)
 	if m.WarmWeights {
@@ -103,13 +106,25 @@ func checkBackend(name string) error {
 	return nil
 }
 
+// newCPU starts the CPU device. A set of kernels that this machine does not have is
+// a wrong setting.
+func newCPU(threads int) (*cpu.Device, error) {
+	if _, err := kernels.Select(); err != nil {
+		return nil, &usageError{err: err}
+	}
+	return cpu.New(cpu.Options{Threads: threads})
+}
+
+// backendName says which kernels a device runs, as in cpu/avx512.
+func backendName(d *cpu.Device) string { return d.Name() + "/" + d.Kernels() }
+
 // checkChat reports whether conversations with the model are possible.
 func (w *weights) checkChat() error {
 	if w.tok == nil {
-		return w.noTok
+		return badInput(w.noTok)
 	}
 	if err := chat.CheckVocabulary(w.tok); err != nil {
-		return fmt.Errorf("%s: %w", w.file.Name(), err)
+		return badInput(fmt.Errorf("%s: %w", w.file.Name(), err))
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ds4/metal/cpu"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
 	"ds4/runtime/model"
@@ -58,7 +57,7 @@ func (a *app) logitsCommand() *cobra.Command {
 func readTokens(name string) ([]int32, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, badInput(err)
 	}
 	defer f.Close()
 	text, err := readText(f, name)
@@ -119,7 +118,7 @@ func (a *app) logits(ctx context.Context, m *config.Model, faults *config.Faults
 	if err != nil {
 		return err
 	}
-	cpuDev, err := cpu.New(cpu.Options{Threads: m.Threads})
+	cpuDev, err := newCPU(m.Threads)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) modelCommand() *cobra.Command {
-	cmd := group("model", "inspect model files, make some for measurements")
+	cmd := a.group("model", "inspect model files, make some for measurements")
 	cmd.AddCommand(a.modelInfoCommand(), a.modelSynthCommand())
 	return cmd
 }
@@ -72,6 +73,7 @@ type modelInfo struct {
 	Chat         string       `json:"chat"` // "yes", or why not
 	Fingerprint  string       `json:"tokenizer_fingerprint,omitempty"`
 	Identity     string       `json:"identity,omitempty"` // of cached state
+	Backend      string       `json:"backend"`            // driver and kernels that this machine runs it with
 	Numerics     string       `json:"numerics"`
 	Context      int          `json:"context"`
 	SessionBytes uint64       `json:"session_bytes"`
@@ -91,9 +93,14 @@ func describe(w *weights, m *config.Model) (*modelInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	set, err := kernels.Select()
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
 	c := w.model.Config
 	info := &modelInfo{
-		File: w.file.Name(), FileBytes: w.file.Size(), ID: w.id, Name: w.model.Name,
+		Backend: m.Backend + "/" + set.Name,
+		File:    w.file.Name(), FileBytes: w.file.Size(), ID: w.id, Name: w.model.Name,
 		Layers: c.Layers, Ratios: c.Ratios, Dim: c.Dim, Heads: c.Heads, HeadDim: c.HeadDim, Window: c.Window,
 		Experts: c.Experts, ExpertsUsed: c.ExpertsUsed, HashLayers: c.HashLayers, HC: c.HC, Vocab: c.Vocab,
 		TrainContext: c.TrainCtx, Chat: "yes",
@@ -150,6 +157,7 @@ func (i *modelInfo) print(w io.Writer) error {
 	row("vocabulary", "%d", i.Vocab)
 	row("trained context", "%d", i.TrainContext)
 	row("chat", "%s", i.Chat)
+	row("backend", "%s", i.Backend)
 	row("numerics", "%s", i.Numerics)
 	row("memory", "%s per session at --ctx %d, %s shared", formatBytes(i.SessionBytes), i.Context, formatBytes(i.ScratchBytes))
 	return t.Flush()

@@ -24,6 +24,11 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			return a.run(cmd.Context(), &s, prompt)
 		})
+	cmd.Long = `Answers one prompt. The answer goes to standard output; reasoning, progress of the
+prefill and figures go to standard error, or nowhere with --quiet.`
+	cmd.Example = `  ds4 run -p "What does strings.Cut do?"
+  ds4 run -q --temp 0 <question.txt >answer.txt
+  ds4 run -m FILE.gguf --think -p "Why is the sky blue?"`
 	cmd.Flags().StringVarP(&text, "prompt", "p", "", "the user's `TEXT`; - or nothing reads standard input")
 	cmd.Flags().BoolVarP(&s.quiet, "quiet", "q", false, "print the answer only")
 	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "print the log of the engine")
@@ -55,7 +60,10 @@ func (a *app) run(ctx context.Context, s *localSettings, prompt string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	d, err := a.newDialogue(ctx, s)
-	if err != nil {
+	switch {
+	case interrupted(ctx, err):
+		return &exitError{code: exitInterrupted}
+	case err != nil:
 		return err
 	}
 	err = d.ask(ctx, prompt)

@@ -41,8 +41,19 @@ func (a *app) serveCommand() *cobra.Command {
 	s.AddRecovery(&s.recovery)
 	s.AddFaults(&s.faults)
 	s.AddOriginal()
-	return a.command("serve [options]", "serve a model over HTTP", noArgs, &s.settings,
+	cmd := a.command("serve [options]", "serve a model over HTTP", noArgs, &s.settings,
 		func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), s) })
+	cmd.Long = `Serves a model over HTTP with the APIs of OpenAI and Anthropic, on this machine only
+unless --host says otherwise. GET / is a page to talk to it; /healthz and /metrics say
+how it is. Without --kv-disk-dir prefill does not survive the process.
+
+SIGINT or SIGTERM ends what runs, saves the conversations in memory within
+--shutdown-timeout, and ends the process with code 0; a second one ends it at once.`
+	cmd.Example = `  ds4 serve --kv-disk-dir ~/.cache/ds4
+  ds4 serve -m FILE.gguf --ctx 100000 --kv-disk-dir ~/.cache/ds4 --kv-disk-space-mb 65536
+  DS4_API_KEY=... ds4 serve --host 0.0.0.0
+  ds4 serve --ctx 65536 --print-config > ds4.yaml && ds4 serve --config ds4.yaml`
+	return cmd
 }
 
 var (
@@ -61,7 +72,7 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 
 	if s.model.Chdir != "" {
 		if err := os.Chdir(s.model.Chdir); err != nil {
-			return err
+			return badUsage("--chdir: %w", err)
 		}
 	}
 	logger := server.NewLogger(a.Err, nil)
@@ -70,7 +81,7 @@ func (a *app) serve(ctx context.Context, s *serveSettings) error {
 		err = s.openOnPurpose()
 	}
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return badInput(err)
 	}
 	lock, err := server.AcquireInstanceLock(server.InstanceLockPath(a.getenv))
 	if err != nil {
@@ -149,7 +160,7 @@ func (a *app) listenAndServe(ctx context.Context, s *serveSettings, st *stack, l
 			ID: st.id, Name: st.model.Name, ContextTokens: s.model.Context,
 			DefaultTokens: s.server.Tokens, MaxPrefix: st.maxPrefix,
 		},
-		Version: versionText(), CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
+		Version: versionText(), Backend: st.backend, CORS: s.server.CORS, NoUI: s.server.NoUI, Keys: s.keys,
 		ThinkingSampling: s.server.ThinkingSampling, Log: logger.Printf, Now: pointClock.Now,
 		Unsafe: server.UnsafeOf(s.faults.Has),
 	}

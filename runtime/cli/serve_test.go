@@ -30,3 +30,12 @@ func TestReplayCanBeSwitchedOff(t *testing.T) {
 		t.Errorf("switched off, calls are remembered with %v", got)
 	}
 }
+
+// TestCallsBytes: how many tool calls are remembered follows the budget of the cache.
+func TestCallsBytes(t *testing.T) {
+	for mb, want := range map[int]int64{16: 1, 256: 16, 1024: 64, 4096: 64, 8192: 128, 32 << 10: 512, 1 << 20: 512} {
+		if got := callsBytes(mb); got != want<<20 {
+			t.Errorf("a cache of %d MiB: %d, want %d MiB", mb, got, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"ds4/metal"
-	"ds4/metal/cpu"
 	"ds4/runtime/chat"
 	"ds4/runtime/config"
 	"ds4/runtime/engine"
@@ -32,9 +31,11 @@ type stackOptions struct {
 // order of the start, and close takes them apart in the opposite one.
 type stack struct {
 	*weights
-	dev   metal.Device
-	eng   *engine.Engine
-	store *kvstore.Store // nil without a disk cache
+	dev metal.Device
+	// backend is the driver with its set of kernels.
+	backend string
+	eng     *engine.Engine
+	store   *kvstore.Store // nil without a disk cache
 	// cacheProblem says why there is no store although one was asked for.
 	cacheProblem string
 	calls        *replay.Memory // of the tool calls that were sampled
@@ -71,7 +72,7 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 	if err := s.startEngine(ctx, a, o, log); err != nil {
 		return nil, err
 	}
-	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.dev.Name(), s.eng.Numerics())
+	log("model %s (%s, %s) backend=%s numerics=%s", s.id, s.file.Name(), formatBytes(uint64(s.file.Size())), s.backend, s.eng.Numerics())
 	log("%s", s.memory)
 	if s.memory.sessions < o.sessions {
 		log("only %d of %d sessions fit in memory", s.memory.sessions, o.sessions)
@@ -98,11 +99,11 @@ func (a *app) newStack(ctx context.Context, o stackOptions, log logFunc, errLine
 
 // startEngine makes the device, with the fault hooks around it, and the engine.
 func (s *stack) startEngine(ctx context.Context, a *app, o stackOptions, log logFunc) error {
-	dev, err := cpu.New(cpu.Options{Threads: o.model.Threads})
+	dev, err := newCPU(o.model.Threads)
 	if err != nil {
 		return err
 	}
-	s.dev = dev
+	s.dev, s.backend = dev, backendName(dev)
 	wrapped, err := armFaults(o.faults, a.Environ, dev, log)
 	if err != nil {
 		return err
@@ -136,15 +137,25 @@ func (s *stack) openStore(o stackOptions, log logFunc) {
 	s.store = store
 }
 
-// callsShare is which part of the disk cache's budget the file of tool calls may take.
-const callsShare = 8
+// Calls are worth remembering as long as what stands on them is on disk, and a token of
+// text takes a hundredth of what its rows take: so it depends on the budget of the disk
+// cache how much is remembered. The file takes twice that.
+const (
+	callsShare = 64 // of the budget, from the default on
+	callsMost  = 16 // of a smaller one
+)
+
+func callsBytes(spaceMB int) int64 {
+	budget := int64(spaceMB) << 20
+	return min(max(replay.DefaultBytes, budget/callsShare), budget/callsMost, replay.MostBytes)
+}
 
 // openCalls remembers tool calls, in a file if there is a disk cache.
 func (s *stack) openCalls(o stackOptions, log logFunc) {
 	opt := replay.Options{MaxIDs: o.toolMemory, Log: log, Now: pointClock.Now}
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
-		opt.MaxBytes = min(replay.DefaultBytes, int64(o.kv.SpaceMB)<<20/(2*callsShare))
+		opt.MaxBytes = callsBytes(o.kv.SpaceMB)
 		opt.Writable, opt.Resized = s.store.Owned, s.store.CountCalls
 		opt.Sync = kvstore.Sync(o.kv.Sync) != kvstore.SyncNone
 	}

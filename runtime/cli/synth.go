@@ -45,8 +45,7 @@ The vocabulary and the chat template are those of the embedded model.`
 	return cmd
 }
 
-// writeSynth writes the model, with the embedded model's tokenizer if its
-// vocabulary is as large.
+// writeSynth writes the model, with the embedded model's tokenizer.
 func writeSynth(spec synth.Spec, out string) (n int64, err error) {
 	w, err := synth.Writer(spec)
 	if err != nil {
@@ -80,9 +79,8 @@ func writeSynth(spec synth.Spec, out string) (n int64, err error) {
 }
 
 func copyTokenizer(w *gguf.Writer, donor *gguf.File, vocab int) error {
-	tokens, ok := donor.Value("tokenizer.ggml.tokens")
-	if !ok || tokens.Len() != vocab {
-		return nil
+	if tokens, ok := donor.Value("tokenizer.ggml.tokens"); !ok || tokens.Len() != vocab {
+		return fmt.Errorf("synth: vocabulary of %d, that of the embedded model is another one", vocab)
 	}
 	for _, key := range donor.Keys() {
 		if !strings.HasPrefix(key, "tokenizer.") {

@@ -33,12 +33,12 @@ func (a *app) tokenizeCommand() *cobra.Command {
 			}
 			file, err := openModelFile(m.Path)
 			if err != nil {
-				return err
+				return badInput(err)
 			}
 			defer file.Close()
 			tok, err := tokenizer.FromGGUF(file)
 			if err != nil {
-				return fmt.Errorf("%s: %w", file.Name(), err)
+				return badInput(fmt.Errorf("%s: %w", file.Name(), err))
 			}
 			encode := tok.Encode
 			if special {
@@ -61,7 +61,7 @@ func (a *app) operandText(args []string, file string) (string, error) {
 	case file != "" && file != "-":
 		f, err := os.Open(file)
 		if err != nil {
-			return "", err
+			return "", badInput(err)
 		}
 		defer f.Close()
 		return readText(f, file)
@@ -77,10 +77,10 @@ func (a *app) operandText(args []string, file string) (string, error) {
 func readText(r io.Reader, name string) (string, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxTextBytes+1))
 	if err != nil {
-		return "", fmt.Errorf("read %s: %w", name, err)
+		return "", badInput(fmt.Errorf("read %s: %w", name, err))
 	}
 	if len(data) > maxTextBytes {
-		return "", fmt.Errorf("read %s: more than %d bytes", name, maxTextBytes)
+		return "", badInput(fmt.Errorf("read %s: more than %d bytes", name, maxTextBytes))
 	}
 	return string(data), nil
 }

@@ -57,6 +57,7 @@ var UnsafeSwitches = []string{
 	"forget-calls",     // tool calls are rendered anew from what the client sends
 	"leak-goroutines",  // that of a request whose client has gone stays
 	"leak-files",       // restored segments stay open
+	"obey-cut-calls",   // a block of tool calls that was cut is handed out as if it were whole
 	"leak-memory",      // places in conversations to come back to are never dropped
 	"no-keepalive",     // a stream is silent while there is no text
 	"ignore-hangup",    // clients that have gone are answered to the end

@@ -65,7 +65,7 @@ func (s *Set) AddModel(m *Model) {
 	s.Int(&m.Threads, "threads", "t", 0, 0, maxThreads, "worker threads, `N`; 0 = one per core")
 	s.Int(&m.PrefillChunk, "prefill-chunk", "", defaultChunk, 1, maxChunk, "`N` prompt tokens are evaluated per step")
 	s.addNumerics(m)
-	backend := s.Enum(&m.Backend, "backend", "", "cpu", Backends, "device driver, `NAME`")
+	backend := s.Enum(&m.Backend, "backend", "", "cpu", Backends, "device driver, `NAME`: cpu is what this program has")
 	for _, name := range Backends {
 		s.Alias(name, backend, name, "the same as --backend "+name).hidden = true
 	}

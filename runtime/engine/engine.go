@@ -170,7 +170,7 @@ var kernelNames = []string{
 	metal.KernelEmbed, metal.KernelRopeTable, metal.KernelHyperMix, metal.KernelHyperHead,
 	metal.KernelHyperApply, metal.KernelRMSNorm, metal.KernelQuantize, metal.KernelMatmul,
 	metal.KernelMatmulInt8, metal.KernelQuery, metal.KernelKVStore, metal.KernelCompress,
-	metal.KernelFrontier, metal.KernelIndexQuery, metal.KernelIndexPack, metal.KernelIndexSelect, metal.KernelAttention,
+	metal.KernelFrontier, metal.KernelIndexQuery, metal.KernelIndexSelect, metal.KernelAttention,
 	metal.KernelRoute, metal.KernelGroup, metal.KernelExpertGateUp, metal.KernelExpertGateUpInt8,
 	metal.KernelExpertDown, metal.KernelExpertDownInt8, metal.KernelCombine, metal.KernelGather,
 }

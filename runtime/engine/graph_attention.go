@@ -150,34 +150,21 @@ func (c *encoder) selectRows(i, tokens int, batch []Sequence) {
 		Heads: uint32(m.IndexHeads), Width: uint32(m.IndexDim), Ratio: uint32(l.ratio),
 		TopK: uint32(m.IndexTopK), Flags: c.e.indexFlags(),
 	}
-	queries, table := s.indexQ, l.index
+	queries := s.indexQ
 	if a.Flags&metal.FlagFP4 != 0 {
-		queries, table = s.wideInt8, l.panels
+		queries = s.wideInt8
 		dispatch(c, metal.KernelIndexQuery, grid(tokens), a, s.indexQ, queries)
 	}
 	first := 0
 	for _, q := range batch {
 		pos, n := q.Session.Len(), len(q.Tokens)
 		if q.Session.selects(pos + n) {
-			if a.Flags&metal.FlagFP4 != 0 {
-				c.packIndex(l, q.Session, (pos+n)/l.ratio)
-			}
 			a.Row, a.Pos, a.Tokens = uint32(first), uint32(pos), uint32(n)
 			g := grid((n + metal.IndexTokens - 1) / metal.IndexTokens)
-			dispatch(c, metal.KernelIndexSelect, g, a, queries, s.indexW, q.Session.at(table), s.selected)
+			dispatch(c, metal.KernelIndexSelect, g, a, queries, s.indexW, q.Session.at(l.index), s.selected)
 		}
 		first += n
 	}
-}
-
-// packIndex records the packing of a session's index rows up to row to.
-func (c *encoder) packIndex(l *layerLayout, s *Session, to int) {
-	if s.indexed == to {
-		return
-	}
-	a := metal.IndexPackArgs{Width: uint32(c.e.model.IndexDim), From: uint32(s.indexed), To: uint32(to)}
-	panels := (to-1)/metal.IndexPanel - s.indexed/metal.IndexPanel + 1
-	dispatch(c, metal.KernelIndexPack, grid(panels), a, s.at(l.index), s.at(l.panels))
 }
 
 // attend records the attention over each session's rows.
@@ -188,6 +175,7 @@ func (c *encoder) attend(i int, batch []Sequence) {
 	a := metal.AttentionArgs{
 		Heads: uint32(m.Heads), Width: uint32(m.HeadDim), Rot: uint32(m.RotDim), Cap: uint32(l.ring),
 		Window: uint32(m.Window), Ratio: uint32(l.ratio), Table: ropeKind(l.ratio),
+		Flags: c.e.rowFlags(),
 	}
 	if y.Index != nil {
 		a.TopK = uint32(m.IndexTopK)

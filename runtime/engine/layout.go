@@ -17,20 +17,25 @@ type stateLayout struct {
 	rows    rowForms
 }
 
-// layerLayout places the state of one layer. Rows are float32.
+// layerLayout places the state of one layer. Raw rows are float32, of which there
+// are as many in a short context as in a long one. Compressed rows are F16 if the
+// numerics round them to that, and rows of the indexer are in panels if the
+// numerics round them to FP4; else both are float32.
 type layerLayout struct {
-	ratio    int
-	rowBytes int
-	packed   kvrow.Codec // of raw and compressed rows outside of the session
+	ratio  int
+	packed kvrow.Codec // of raw and compressed rows outside of the session
 
-	raw     uint64 // ring [ringRows][rowBytes]: position p at p mod ringRows
-	ring    int
-	comp    uint64 // [compRows][rowBytes]
-	index   uint64 // [compRows][indexRowBytes]
-	panels  uint64 // the same as integers, if the numerics round them to FP4
-	compMax int
+	raw        uint64 // ring [ring][rawBytes]: position p at p mod ring
+	rawBytes   int    // of a row
+	ring       int
+	comp       uint64 // [compMax][compBytes]
+	compBytes  int
+	halves     bool   // compressed rows are F16
+	index      uint64 // [compMax][IndexDim] float32, or panels
+	compMax    int
+	panelBytes int // of a panel of indexer rows, or 0
 
-	indexRowBytes int
+	indexRowBytes int // what a row of the indexer takes, or 0 without one
 	indexPacked   kvrow.Codec
 	// The frontier exists twice: a step that closes a window writes the other
 	// bank, so that a failed step leaves the committed one untouched.
@@ -40,25 +45,31 @@ type layerLayout struct {
 	parts         []frontierPart
 }
 
-const floatBytes = 4
+const (
+	floatBytes = 4
+	halfBytes  = 2
+)
 
 func newStateLayout(m *model.Model, opt Options) stateLayout {
 	l := stateLayout{kept: m.Window - 1, vocab: m.Vocab, context: opt.ContextTokens, rows: newRowForms(m, opt.Numerics)}
 	var a arena
 	for _, ratio := range m.Ratios {
-		y := layerLayout{ratio: ratio, rowBytes: m.HeadDim * floatBytes, ring: m.Window + opt.ChunkTokens, packed: l.rows.kv}
-		y.raw = a.take(y.ring * y.rowBytes).Offset
+		y := layerLayout{
+			ratio: ratio, rawBytes: m.HeadDim * floatBytes, compBytes: m.HeadDim * floatBytes,
+			ring: m.Window + opt.ChunkTokens, packed: l.rows.kv,
+		}
+		if opt.Numerics.KVF16 {
+			y.halves, y.compBytes = true, m.HeadDim*halfBytes
+		}
+		y.raw = a.take(y.ring * y.rawBytes).Offset
 		if ratio != 0 {
 			y.compMax = opt.ContextTokens/ratio + 1
-			y.comp = a.take(y.compMax * y.rowBytes).Offset
+			y.comp = a.take(y.compMax * y.compBytes).Offset
 			y.addFrontier(m.HeadDim)
 		}
 		if ratio == 4 {
-			y.indexRowBytes, y.indexPacked = m.IndexDim*floatBytes, l.rows.index
-			y.index = a.take(y.compMax * y.indexRowBytes).Offset
-			if opt.Numerics.IndexerFP4 {
-				y.panels = a.take((y.compMax + metal.IndexPanel - 1) / metal.IndexPanel * metal.IndexPanelBytes(m.IndexDim)).Offset
-			}
+			y.placeIndex(&a, m, opt.Numerics)
+			y.indexPacked = l.rows.index
 			y.indexFrontier = y.frontierBytes
 			y.addFrontier(m.IndexDim)
 		}
@@ -69,6 +80,18 @@ func newStateLayout(m *model.Model, opt Options) stateLayout {
 	}
 	l.bytes = a.n
 	return l
+}
+
+// placeIndex places the rows of the indexer.
+func (y *layerLayout) placeIndex(a *arena, m *model.Model, n model.Numerics) {
+	if !n.IndexerFP4 {
+		y.indexRowBytes = m.IndexDim * floatBytes
+		y.index = a.take(y.compMax * y.indexRowBytes).Offset
+		return
+	}
+	y.panelBytes = metal.IndexPanelBytes(m.IndexDim)
+	y.indexRowBytes = y.panelBytes / metal.IndexPanel
+	y.index = a.take((y.compMax + metal.IndexPanel - 1) / metal.IndexPanel * y.panelBytes).Offset
 }
 
 // hostBytes is what a session keeps outside its device buffer.

@@ -34,9 +34,9 @@ func (s *Session) BeginRestore(from, to int) (*Restore, error) {
 	r := &Restore{session: s, from: from, to: to}
 	for i := range s.engine.layout.layers {
 		l := &s.engine.layout.layers[i]
-		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*l.rowBytes))
+		r.raw = append(r.raw, make([]byte, (to-s.windowStart(to))*l.rawBytes))
 		if l.ratio != 0 {
-			s.adviseRows(l.comp, l.rowBytes, from/l.ratio, to/l.ratio)
+			s.adviseRows(l.comp, l.compBytes, from/l.ratio, to/l.ratio)
 			s.adviseRows(l.index, l.indexRowBytes, from/l.ratio, to/l.ratio)
 		}
 		for _, kind := range []segment.Kind{segment.Raw, segment.Compressed, segment.Indexer, segment.Frontier} {
@@ -80,9 +80,9 @@ func (r *Restore) Put(kind segment.Kind, layer, row int, b []byte) error {
 	if kind == segment.Frontier {
 		return r.putFrontier(layer, row, b)
 	}
-	packed, rowBytes := &l.packed, l.rowBytes
+	packed := &l.packed
 	if kind == segment.Indexer {
-		packed, rowBytes = &l.indexPacked, l.indexRowBytes
+		packed = &l.indexPacked
 	}
 	n, first, end := 0, 0, 0
 	if first, end = r.rows(kind, layer); end > first {
@@ -91,16 +91,16 @@ func (r *Restore) Put(kind segment.Kind, layer, row int, b []byte) error {
 	if r.done || row < first || n < 1 || row > end-n || n*packed.Bytes() != len(b) {
 		return fmt.Errorf("%w: %d bytes from row %d on, want rows [%d, %d)", ErrRestore, len(b), row, first, end)
 	}
-	var dst []byte
+	var err error
 	switch kind {
 	case segment.Raw:
-		dst = r.raw[layer][row*rowBytes : (row+n)*rowBytes]
+		err = packed.Unpack(floats(r.raw[layer][row*l.rawBytes:(row+n)*l.rawBytes]), b)
 	case segment.Compressed:
-		dst = s.rows(l.comp, rowBytes, row, row+n)
+		err = l.unpackComp(s.rows(l.comp, l.compBytes, row, row+n), b)
 	case segment.Indexer:
-		dst = s.rows(l.index, rowBytes, row, row+n)
+		err = s.unpackIndex(l, row, b)
 	}
-	if err := packed.Unpack(floats(dst), b); err != nil {
+	if err != nil {
 		return fmt.Errorf("%w: %w", segment.ErrCorrupt, err)
 	}
 	r.missing.Add(int64(-n))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"ds4/metal"
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/model"
 	"ds4/runtime/model/synth"
@@ -25,9 +26,9 @@ var numericsSets = []model.Numerics{
 // not bring back and a kernel reads shows in the logits.
 func poison(s *Session) {
 	s.Reset()
-	v := floats(s.state.Bytes())
-	for i := range v {
-		v[i] = float32(math.NaN())
+	b := s.state.Bytes()
+	for i := range b {
+		b[i] = 0xFF // a NaN in every form
 	}
 }
 
@@ -182,27 +183,39 @@ func TestExportRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		n     model.Numerics
-		table func(*layerLayout) (uint64, int) // table and row to spoil in
-		value float32
+		spoil func(s *Session, y *layerLayout)
 		want  string
 	}{
-		{"compressed", model.Production, func(y *layerLayout) (uint64, int) { return y.comp, 7 }, 1.03125, "layer 1: compressed rows from 5: kvrow"},
-		{"indexer", model.Production, func(y *layerLayout) (uint64, int) { return y.index, 6 }, 5, "layer 1: indexer rows from 5: kvrow"},
-		{"raw", model.Production, func(y *layerLayout) (uint64, int) { return y.raw, 28 }, nan, "layer 1: raw rows from 25: kvrow"},
-		{"reference", model.Reference, func(y *layerLayout) (uint64, int) { return y.comp, 7 }, nan, "layer 1: compressed rows from 5: kvrow"},
-		{"frontier", model.Production, func(y *layerLayout) (uint64, int) { return y.frontier[0], 0 }, nan, "layer 1: a frontier"},
+		{"compressed", model.Production, func(s *Session, y *layerLayout) { // 1.015625
+			copy(s.rows(y.comp, y.compBytes, 7, 8), []byte{0x10, 0x3C})
+		}, "layer 1: compressed rows from 5: kvrow"},
+		{"compressed NaN", model.Production, func(s *Session, y *layerLayout) {
+			copy(s.rows(y.comp, y.compBytes, 7, 8), []byte{0x00, 0x7E})
+		}, "layer 1: compressed rows from 5: kvrow"},
+		{"compressed float32", model.Reference, func(s *Session, y *layerLayout) {
+			floats(s.rows(y.comp, y.compBytes, 7, 8))[0] = nan
+		}, "layer 1: compressed rows from 5: kvrow"},
+		{"indexer", model.Production, func(s *Session, y *layerLayout) {
+			metal.PutIndexRow(s.panel(y, 6), 6, append([]float32{5}, make([]float32, 127)...))
+		}, "layer 1: indexer rows from 5: row 6: kvrow"},
+		{"indexer NaN", model.Production, func(s *Session, y *layerLayout) {
+			metal.PutIndexRow(s.panel(y, 6), 6, append([]float32{nan}, make([]float32, 127)...))
+		}, "layer 1: indexer rows from 5: row 6: kvrow"},
+		{"indexer float32", model.Reference, func(s *Session, y *layerLayout) {
+			floats(s.rows(y.index, y.indexRowBytes, 6, 7))[0] = nan
+		}, "layer 1: indexer rows from 5: kvrow"},
+		{"raw", model.Production, func(s *Session, y *layerLayout) {
+			floats(s.rows(y.raw, y.rawBytes, 28, 29))[0] = nan
+		}, "layer 1: raw rows from 25: kvrow"},
+		{"frontier", model.Production, func(s *Session, y *layerLayout) {
+			s.bank = [2]int{}
+			floats(s.state.Bytes()[y.frontier[0]:][:floatBytes])[0] = nan
+		}, "layer 1: a frontier"},
 	} {
 		e := newEngine(t, m, 1, Options{ContextTokens: 128, ChunkTokens: 64, Numerics: c.n})
 		s := newSession(t, e)
 		prefill(t, s, randomTokens(1, 40, m.Vocab), 40)
-		y := &e.layout.layers[1]
-		rowBytes := y.rowBytes
-		if c.name == "indexer" {
-			rowBytes = y.indexRowBytes
-		}
-		table, row := c.table(y)
-		s.bank = [2]int{}
-		floats(s.rows(table, rowBytes, row, row+1))[0] = c.value
+		c.spoil(s, &e.layout.layers[1])
 		_, err := s.Export(20)
 		if !errors.Is(err, ErrExport) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)

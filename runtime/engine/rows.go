@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"math"
 
+	"ds4/metal"
 	"ds4/metal/quant/kvrow"
 	"ds4/runtime/model"
 )
 
 // Rows leave a session packed, as what the kernels have rounded them to, and
-// become float32 again when they come back. Nothing of it is approximate: the
+// become what the kernels read when they come back. Nothing of it is approximate: the
 // codec refuses what does not fit.
 
 // rowForms says what the rows of a session are, by its numerics.
@@ -47,6 +48,61 @@ func codec(parts ...kvrow.Part) kvrow.Codec {
 
 // String names the forms for the identity of stored state.
 func (f rowForms) String() string { return "kv " + f.kv.String() + ", index " + f.index.String() }
+
+// packComp packs compressed rows.
+func (y *layerLayout) packComp(rows []byte) ([]byte, error) {
+	if !y.halves {
+		return pack(&y.packed, rows)
+	}
+	out := make([]byte, len(rows)/y.compBytes*y.packed.Bytes())
+	return out, y.packed.PackF16(out, rows)
+}
+
+// unpackComp is the inverse.
+func (y *layerLayout) unpackComp(dst, packed []byte) error {
+	if !y.halves {
+		return y.packed.Unpack(floats(dst), packed)
+	}
+	return y.packed.UnpackF16(dst, packed)
+}
+
+// packIndex packs rows [from, to) of an indexer.
+func (s *Session) packIndex(y *layerLayout, from, to int) ([]byte, error) {
+	if y.panelBytes == 0 {
+		return pack(&y.indexPacked, s.rows(y.index, y.indexRowBytes, from, to))
+	}
+	packed := y.indexPacked.Bytes()
+	out, row := make([]byte, (to-from)*packed), make([]float32, y.indexPacked.Values())
+	for i := from; i < to; i++ {
+		metal.IndexRow(row, s.panel(y, i), i%metal.IndexPanel)
+		if err := y.indexPacked.Pack(out[(i-from)*packed:][:packed], row); err != nil {
+			return nil, fmt.Errorf("row %d: %w", i, err)
+		}
+	}
+	return out, nil
+}
+
+// unpackIndex puts packed rows of an indexer in place, from row first on.
+func (s *Session) unpackIndex(y *layerLayout, first int, b []byte) error {
+	packed := y.indexPacked.Bytes()
+	if y.panelBytes == 0 {
+		return y.indexPacked.Unpack(floats(s.rows(y.index, y.indexRowBytes, first, first+len(b)/packed)), b)
+	}
+	row := make([]float32, y.indexPacked.Values())
+	for i := first; len(b) > 0; i, b = i+1, b[packed:] {
+		if err := y.indexPacked.Unpack(row, b[:packed]); err != nil {
+			return err
+		}
+		metal.PutIndexRow(s.panel(y, i), i%metal.IndexPanel, row)
+	}
+	return nil
+}
+
+// panel is the one that holds a row of the indexer.
+func (s *Session) panel(y *layerLayout, row int) []byte {
+	i := row / metal.IndexPanel
+	return s.rows(y.index, y.panelBytes, i, i+1)
+}
 
 // pack packs float32 rows.
 func pack(c *kvrow.Codec, rows []byte) ([]byte, error) {

@@ -23,9 +23,6 @@ type Session struct {
 	// bank is the frontier that holds the committed state, for layers of ratio 4
 	// and 128.
 	bank [2]int
-	// indexed is how many rows of the indexer have their place in a panel, which is
-	// done when they are first needed.
-	indexed int
 }
 
 // Sequence is one session's share of a batch: Tokens are appended to it.
@@ -80,7 +77,6 @@ func (s *Session) Reset() {
 	s.tokens = s.tokens[:0]
 	s.hasLogits = false
 	s.bank = [2]int{}
-	s.indexed = 0
 }
 
 func bankOf(ratio int) int {
@@ -105,9 +101,6 @@ func (s *Session) commit(tokens []int32) {
 	pos, end := len(s.tokens), len(s.tokens)+len(tokens)
 	for _, ratio := range [2]int{4, 128} {
 		_, s.bank[bankOf(ratio)] = s.banks(ratio, end/ratio-pos/ratio)
-	}
-	if s.selects(end) {
-		s.indexed = end / indexRatio
 	}
 	s.tokens = append(s.tokens, tokens...)
 	s.logits, s.next, s.hasLogits = s.next, s.logits, true

@@ -53,7 +53,6 @@ func (s *Session) Rewind(p *Point) error {
 		s.importFrontier(i, 0, n, p.frontier[i])
 	}
 	s.tokens = s.tokens[:n]
-	s.indexed = min(s.indexed, n/indexRatio)
 	s.hasLogits = p.logits != nil
 	copy(s.logits, p.logits)
 	return nil
@@ -66,7 +65,7 @@ func (s *Session) fits(p *Point) bool {
 		return false
 	}
 	for i := range layers {
-		if len(p.raw[i]) != (p.Len()-s.windowStart(p.Len()))*layers[i].rowBytes || len(p.frontier[i]) != layers[i].keptFrontier(p.Len()) {
+		if len(p.raw[i]) != (p.Len()-s.windowStart(p.Len()))*layers[i].rawBytes || len(p.frontier[i]) != layers[i].keptFrontier(p.Len()) {
 			return false
 		}
 	}
@@ -107,12 +106,12 @@ func (s *Session) exportLayer(x *Snapshot, i int) error {
 	var comp, index []byte
 	var err error
 	if l.ratio != 0 {
-		if comp, err = pack(&l.packed, s.rows(l.comp, l.rowBytes, x.From/l.ratio, x.To/l.ratio)); err != nil {
+		if comp, err = l.packComp(s.rows(l.comp, l.compBytes, x.From/l.ratio, x.To/l.ratio)); err != nil {
 			return fmt.Errorf("compressed rows from %d: %w", x.From/l.ratio, err)
 		}
 	}
 	if l.indexRowBytes != 0 {
-		if index, err = pack(&l.indexPacked, s.rows(l.index, l.indexRowBytes, x.From/l.ratio, x.To/l.ratio)); err != nil {
+		if index, err = s.packIndex(l, x.From/l.ratio, x.To/l.ratio); err != nil {
 			return fmt.Errorf("indexer rows from %d: %w", x.From/l.ratio, err)
 		}
 	}
@@ -142,7 +141,7 @@ func (s *Session) windowStart(n int) int { return max(0, n-s.engine.layout.kept)
 func (s *Session) putRaw(layer, n int, raw []byte) {
 	l := &s.engine.layout.layers[layer]
 	for p := s.windowStart(n); p < n; p++ {
-		raw = raw[copy(s.rows(l.raw, l.rowBytes, p%l.ring, p%l.ring+1), raw):]
+		raw = raw[copy(s.rows(l.raw, l.rawBytes, p%l.ring, p%l.ring+1), raw):]
 	}
 }
 
@@ -150,9 +149,9 @@ func (s *Session) putRaw(layer, n int, raw []byte) {
 func (s *Session) copyRaw(layer int) []byte {
 	l := &s.engine.layout.layers[layer]
 	first := s.windowStart(s.Len())
-	out := make([]byte, 0, (s.Len()-first)*l.rowBytes)
+	out := make([]byte, 0, (s.Len()-first)*l.rawBytes)
 	for p := first; p < s.Len(); p++ {
-		out = append(out, s.rows(l.raw, l.rowBytes, p%l.ring, p%l.ring+1)...)
+		out = append(out, s.rows(l.raw, l.rawBytes, p%l.ring, p%l.ring+1)...)
 	}
 	return out
 }

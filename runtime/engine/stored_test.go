@@ -2,12 +2,15 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"ds4/metal"
+	"ds4/metal/quant"
 	"ds4/runtime/kvstore"
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/model"
@@ -18,24 +21,40 @@ import (
 const segmentTokens = 2048 // of a full segment, by default
 
 // fillState makes a session look as if it had evaluated tokens, without the time
-// that it takes: every row holds random values that all row forms have.
+// that it takes: every row holds random values that all row forms have. The numerics
+// are those of production.
 func fillState(s *Session, tokens []int32) {
 	rng := rand.New(rand.NewPCG(1, 2))
+	value := func() uint32 { // +-0.5, 0.75, 1, 1.5
+		return 0x3F000000 + rng.Uint32N(4)<<22 | rng.Uint32N(2)<<31
+	}
 	fill := func(rows []byte) {
 		v := floats(rows)
-		for i := range v { // +-0.5, 0.75, 1, 1.5
-			v[i] = math.Float32frombits(0x3F000000 + rng.Uint32N(4)<<22 | rng.Uint32N(2)<<31)
+		for i := range v {
+			v[i] = math.Float32frombits(value())
 		}
 	}
+	m := s.engine.model
 	for i := range s.engine.layout.layers {
 		y := &s.engine.layout.layers[i]
-		fill(s.rows(y.raw, y.rowBytes, 0, y.ring))
-		if y.ratio != 0 {
-			fill(s.rows(y.comp, y.rowBytes, 0, len(tokens)/y.ratio))
-			fill(s.frontierBank(i, 0))
+		fill(s.rows(y.raw, y.rawBytes, 0, y.ring))
+		if y.ratio == 0 {
+			continue
 		}
-		if y.indexRowBytes != 0 {
-			fill(s.rows(y.index, y.indexRowBytes, 0, len(tokens)/y.ratio))
+		fill(s.frontierBank(i, 0))
+		rows := len(tokens) / y.ratio
+		comp := s.rows(y.comp, y.compBytes, 0, rows)
+		for j := 0; j < len(comp); j += halfBytes {
+			binary.LittleEndian.PutUint16(comp[j:], quant.F32ToF16(math.Float32frombits(value())))
+		}
+		if y.panelBytes != 0 {
+			row := make([]float32, m.IndexDim)
+			for j := range rows {
+				for k := range row {
+					row[k] = math.Float32frombits(value())
+				}
+				metal.PutIndexRow(s.panel(y, j), j%metal.IndexPanel, row)
+			}
 		}
 	}
 	s.tokens = tokens

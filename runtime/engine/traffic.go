@@ -73,7 +73,7 @@ func (e *Engine) DecodeRowBytes(pos int) uint64 {
 	n := 0
 	for i := range e.layout.layers {
 		l := &e.layout.layers[i]
-		n += min(pos+1, e.model.Window) * l.rowBytes
+		n += min(pos+1, e.model.Window) * l.rawBytes
 		if l.ratio == 0 {
 			continue
 		}
@@ -82,7 +82,7 @@ func (e *Engine) DecodeRowBytes(pos int) uint64 {
 			n += rows * l.indexRowBytes // all are looked at, the best are attended to
 			rows = top
 		}
-		n += rows * l.rowBytes
+		n += rows * l.compBytes
 	}
 	return uint64(n)
 }

@@ -31,7 +31,7 @@ func TestDecodeBytes(t *testing.T) {
 	}
 	var rows uint64
 	for i := range e.layout.layers {
-		rows += uint64(e.layout.layers[i].rowBytes)
+		rows += uint64(e.layout.layers[i].rawBytes)
 	}
 	if got := e.DecodeRowBytes(0); got != rows {
 		t.Errorf("the first token reads %d bytes of rows, its own are %d", got, rows)
@@ -47,9 +47,9 @@ func TestDecodeBytes(t *testing.T) {
 	var held uint64 // every row that a session at this length has
 	for i := range e.layout.layers {
 		l := &e.layout.layers[i]
-		held += uint64(m.Window * l.rowBytes)
+		held += uint64(m.Window * l.rawBytes)
 		if l.ratio != 0 {
-			held += uint64(8000 / l.ratio * (l.rowBytes + l.indexRowBytes))
+			held += uint64(8000 / l.ratio * (l.compBytes + l.indexRowBytes))
 		}
 	}
 	if last >= held {

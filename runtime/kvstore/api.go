@@ -45,6 +45,7 @@ type Options struct {
 	SaveTimeout     time.Duration // longest that one Save waits for the writer; default 10 s
 	LockGrace       time.Duration // how long Open waits for a folder that somebody has; default 50 ms
 	WarnEvery       time.Duration // a store that does not work says so this often; default 1 min
+	RetryAfter      time.Duration // first look whether a store that is off or read-only can be more; default 1 s, <0: never
 	Readers         int           // parallel reads of a restore; default 2 to 8, by CPUs
 	QuantBits       int           // for the log line of a hit only
 	Log             func(format string, args ...any)

@@ -29,7 +29,8 @@
 // Not promised: that something is found again (the budget, the disk or a doubt
 // may have dropped it), that hits are counted exactly, that SyncNone leaves anything
 // after a power cut but what is intact, or that a second process on the same
-// folder sees what the first writes. The second one is read-only.
+// folder sees what the first writes. The second one is read-only until the first
+// has ended. A folder that cannot be used, or not be written, is tried again.
 //
 // Lookup takes time in proportion to the prompt and to the number of segments that
 // could follow what matches, whatever their lengths and whoever chose them. A

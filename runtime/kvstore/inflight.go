@@ -114,7 +114,7 @@ func (s *Store) absolve(ids []string) {
 		}
 	}
 	s.mu.Unlock()
-	if len(recs) > 0 && s.journal != nil {
+	if len(recs) > 0 {
 		s.keep(false, func() { s.note(true, recs...) })
 	}
 }

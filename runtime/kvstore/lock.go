@@ -15,7 +15,7 @@ const (
 	maxLockBytes = 4096 // of somebody else's lock file that are read
 	// A tool that looks whether the folder is in use holds the lock for a moment,
 	// one that changes files for longer. A server that starts just then waits: it
-	// would be read-only as long as it lives.
+	// would be read-only for a while.
 	lockPoll = 10 * time.Millisecond
 )
 
@@ -71,13 +71,7 @@ func (s *Store) takeLock() (lock vfs.Locker, inUse string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	h := Holder{PID: s.pid, Start: s.opt.Now().UTC(), BootID: s.opt.BootID,
-		Identity: hex.EncodeToString(s.opt.Identity[:]), BudgetBytes: s.opt.BudgetBytes, Key: newKey()}
-	s.mu.Lock()
-	h.URL = s.holder.URL
-	s.holder = h
-	s.mu.Unlock()
-	setHolder(lock, h)
+	s.hold(lock)
 	return lock, "", nil
 }
 

@@ -76,17 +76,8 @@ func (s *Store) recoveryEnds(start time.Time, say bool) {
 // prepare creates the folders and takes the lock. An error means that not even
 // reading is possible.
 func (s *Store) prepare() error {
-	if err := ptOpen.Hit(failpoint.Scope{Source: "disk"}); err != nil {
+	if err := s.openFolder(); err != nil {
 		return err
-	}
-	dir := string(s.dir)
-	mkErr := s.fs.MkdirAll(dir)
-	fi, err := s.fs.Lstat(dir)
-	if err != nil {
-		return errors.Join(mkErr, err)
-	}
-	if mkErr != nil && !fi.IsDir() {
-		return mkErr
 	}
 	lock, readOnly, err := s.takeLock()
 	if err == nil && readOnly == "" {

@@ -12,6 +12,7 @@ import (
 	"ds4/faults/errfs"
 	"ds4/runtime/failpoint"
 	"ds4/runtime/kvstore"
+	"ds4/runtime/kvstore/blank"
 	"ds4/runtime/kvstore/journal"
 	"ds4/runtime/kvstore/segment"
 	"ds4/runtime/vfs"
@@ -292,19 +293,7 @@ func BenchmarkRestore(b *testing.B) {
 
 // plain returns a segment of zeros with a text of its own.
 func plain(l segment.Layout, parent string, from, to int) *kvstore.Segment {
-	s := &kvstore.Segment{Parent: parent, From: from, To: to, Text: fmt.Appendf(nil, "%d to %d", from, to),
-		Tokens: make([]int32, to-from)}
-	for _, y := range l.Layers {
-		closed := 0
-		if y.Ratio > 0 {
-			closed = to/y.Ratio - from/y.Ratio
-		}
-		s.Raw = append(s.Raw, make([]byte, min(to, l.Window)*y.RowBytes))
-		s.Comp = append(s.Comp, make([]byte, closed*y.RowBytes))
-		s.Index = append(s.Index, make([]byte, closed*y.IndexRowBytes))
-		s.Frontier = append(s.Frontier, make([]byte, y.FrontierBytes(to)))
-	}
-	return s
+	return blank.Segment(l, parent, from, to, fmt.Appendf(nil, "%d to %d", from, to))
 }
 
 type plainTarget struct {

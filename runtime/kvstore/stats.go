@@ -20,6 +20,7 @@ type counters struct {
 	missing         int
 	corrupt         int
 	convictions     int
+	regained        int
 	unlinkFailures  int
 	journalFailures int
 	bytesWritten    int64
@@ -61,6 +62,7 @@ type Stats struct {
 	RestoreFailed, RestoreAbandoned   int
 	Missing, Corrupt, Convicted       int
 	UnlinkFailed, JournalFailed       int
+	Regained                          int // times that a store that was off or read-only could be used again
 	HungReads                         int // restores that were abandoned and whose reads have not come back
 	BytesWritten, BytesRead           int64
 	TokensStored, TokensRestored      int64
@@ -70,6 +72,13 @@ type Stats struct {
 	Evictions                         map[string]int
 	Healthy, ReadOnly                 bool
 	HealthReason                      string
+}
+
+// Queued is how many segments wait for the writer or are being written.
+func (s *Store) Queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
 }
 
 // Stats returns the present numbers.
@@ -84,7 +93,7 @@ func (s *Store) Stats() Stats {
 		Lookups: c.lookups, Hits: c.hits, Stored: c.stored, StoreSkipped: c.skipped, StoreFailed: c.storeFailures,
 		RestoreFailed: c.restoreFailures, RestoreAbandoned: c.abandoned, Missing: c.missing, Corrupt: c.corrupt,
 		Convicted: c.convictions, UnlinkFailed: c.unlinkFailures, JournalFailed: c.journalFailures,
-		HungReads: int(s.stuck.Load()), BytesWritten: c.bytesWritten, BytesRead: c.bytesRead,
+		Regained: c.regained, HungReads: int(s.stuck.Load()), BytesWritten: c.bytesWritten, BytesRead: c.bytesRead,
 		TokensStored: c.tokensStored, TokensRestored: c.tokensRestored, WriteTime: c.writeTime, RestoreTime: c.readTime,
 		SaveStall: c.stall, Evictions: map[string]int{}, Healthy: healthy, ReadOnly: s.readOnly != "", HealthReason: reason,
 	}

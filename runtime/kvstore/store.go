@@ -23,6 +23,7 @@ const (
 	DefaultSaveTimeout    = 10 * time.Second
 	DefaultWarnEvery      = time.Minute
 	DefaultLockGrace      = 50 * time.Millisecond
+	DefaultRetryAfter     = time.Second
 
 	queueLength   = 2               // segments that wait for the writer
 	keeperLength  = 1024            // notes that wait for the keeper
@@ -157,6 +158,7 @@ func (o *Options) fill() error {
 	setDefault(&o.SaveTimeout, DefaultSaveTimeout)
 	setDefault(&o.LockGrace, DefaultLockGrace)
 	setDefault(&o.WarnEvery, DefaultWarnEvery)
+	setDefault(&o.RetryAfter, DefaultRetryAfter)
 	setDefault(&o.Readers, min(max(runtime.GOMAXPROCS(0), 2), 8))
 	if o.BudgetBytes < 0 || o.QuarantineBytes < 0 || o.MinTokens < 0 || o.Readers < 0 || o.ContextTokens < 0 {
 		return fmt.Errorf("%w: negative size", ErrOptions)
@@ -261,9 +263,13 @@ func (s *Store) keeper() {
 	defer close(s.keeperDone)
 	warn := time.NewTicker(s.opt.WarnEvery)
 	defer warn.Stop()
+	retries := newRetries(s.opt.RetryAfter)
+	defer retries.Stop()
 	s.describe() // somebody may have announced an address while recovery went on
 	for {
 		select {
+		case <-retries.C:
+			retries.next(s.regain())
 		case note := <-s.notes:
 			if note(); s.keeperEnds {
 				return

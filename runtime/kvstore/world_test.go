@@ -262,7 +262,7 @@ func newWorld(t tester, fsys vfs.FS, change ...func(*kvstore.Options)) *world {
 	w := &world{t: t, fs: fsys, now: time.Unix(1_700_000_000, 0), tick: time.Millisecond}
 	w.opt = kvstore.Options{FS: fsys, Dir: dir, Identity: [32]byte{1}, Layout: layout(), MinTokens: 1,
 		QuarantineBytes: 1 << 20, BudgetBytes: 64 << 20, BootID: "boot-1", Readers: 3,
-		Log: w.logf, Now: w.clock}
+		RetryAfter: -1, Log: w.logf, Now: w.clock}
 	for _, f := range change {
 		f(&w.opt)
 	}

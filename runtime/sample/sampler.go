@@ -3,6 +3,7 @@ package sample
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // NoToken is what Sample returns when not a single logit is finite: the backend
@@ -25,6 +26,14 @@ func (c candidate) before(d candidate) bool {
 	return c.logit > d.logit || c.logit == d.logit && c.id < d.id
 }
 
+// compare is that order for a sort.
+func (c candidate) compare(d candidate) int {
+	if c.before(d) {
+		return -1
+	}
+	return 1 // no two have the same id
+}
+
 // Sampler draws the tokens of one generation. It is not for concurrent use.
 type Sampler struct {
 	params  Params
@@ -32,6 +41,8 @@ type Sampler struct {
 	rng     rand.PCG
 	heap    []candidate // scratch
 	kept    []candidate // scratch
+	ids     [batch]int32
+	weights [batch]float64
 }
 
 // logSlack covers the rounding of logMinP: it only saves exponentials, the exact
@@ -69,7 +80,7 @@ func (s *Sampler) Sample(logits []float32) int32 {
 		mass = s.collect(logits, highest)
 	}
 	if s.params.TopP < 1 {
-		s.takeTopP(mass, len(logits))
+		s.takeTopP(mass)
 	}
 	return draw(s.kept, random)
 }
@@ -126,14 +137,21 @@ func (s *Sampler) collect(logits []float32, highest float32) (mass float64) {
 	if s.params.TopP == 1 {
 		floor = float64(highest) + float64(s.params.Temperature*s.logMinP)
 	}
-	for i, x := range logits {
-		if float64(x) < floor || !finite(x) {
-			continue
+	for first := 0; first < len(logits); first += batch {
+		n := 0
+		for i, x := range logits[first:min(first+batch, len(logits))] {
+			if float64(x) < floor || !finite(x) {
+				continue
+			}
+			s.ids[n], s.weights[n] = int32(first+i), s.scaled(x, highest)
+			n++
 		}
-		w := expNeg(s.scaled(x, highest))
-		mass += w
-		if w > 0 && w >= s.params.MinP {
-			s.kept = append(s.kept, candidate{x, int32(i), w})
+		expNegs(s.weights[:n])
+		for i, w := range s.weights[:n] {
+			mass += w
+			if w > 0 && w >= s.params.MinP {
+				s.kept = append(s.kept, candidate{logits[s.ids[i]], s.ids[i], w})
+			}
 		}
 	}
 	return mass
@@ -175,28 +193,47 @@ func (s *Sampler) collectTopK(logits []float32, highest float32, k int) (mass fl
 }
 
 // takeTopP keeps the fewest most likely candidates that weigh at least the top-p
-// share of mass, which is of at most n tokens; one in any case, all if rounding
-// keeps the sum below the share. Tokens under the average of what may be left out
-// are left out at once: together they weigh too little to be needed.
-func (s *Sampler) takeTopP(mass float64, n int) {
+// share of mass; one in any case, all if rounding keeps the sum below the share.
+func (s *Sampler) takeTopP(mass float64) {
 	want := float64(s.params.TopP * mass)
-	average := (mass - want) / float64(n)
-	s.heap = s.heap[:0]
-	for _, c := range s.kept {
-		if c.weight >= average {
-			s.heap = append(s.heap, c)
-		}
-	}
-	s.kept = s.kept[:0]
-	heapify(s.heap, moreLikely)
+	s.dropTail(want)
+	slices.SortFunc(s.kept, candidate.compare)
 	sum := 0.0
-	for h := s.heap; len(h) > 0; {
-		s.kept = append(s.kept, h[0])
-		if sum += h[0].weight; sum >= want {
+	for i, c := range s.kept {
+		if sum += c.weight; sum >= want {
+			s.kept = s.kept[:i+1]
 			return
 		}
-		h = pop(h, moreLikely)
 	}
+}
+
+// dropTail removes candidates without which the others weigh want for certain, so
+// that few have to be sorted. Buckets hold the weights between two powers of two of
+// a sixteenth, the heaviest first; what is far below counts as one.
+func (s *Sampler) dropTail(want float64) {
+	const buckets, shift = 1024, 52 - 4
+	const slack = 1 + 1e-9 // for the order of additions
+	bucket := func(w float64) int {
+		return int(min(math.Float64bits(1)>>shift-math.Float64bits(w)>>shift, buckets-1))
+	}
+	var sums [buckets]float64
+	for _, c := range s.kept {
+		sums[bucket(c.weight)] += c.weight
+	}
+	last, sum := 0, 0.0
+	for ; last < buckets-1; last++ {
+		if sum += sums[last]; sum >= want*slack {
+			break
+		}
+	}
+	n := 0
+	for _, c := range s.kept {
+		if bucket(c.weight) <= last {
+			s.kept[n] = c
+			n++
+		}
+	}
+	s.kept = s.kept[:n]
 }
 
 // draw picks a candidate with probability proportional to its weight.

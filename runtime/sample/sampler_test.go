@@ -270,24 +270,35 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// BenchmarkSample has the vocabulary of a large model; flat logits, of which many are
+// likely, and peaked ones, as models give them.
 func BenchmarkSample(b *testing.B) {
-	logits := randomLogits(3, 129280)
-	for _, c := range []struct {
-		name string
-		p    Params
-	}{
-		{"greedy", Params{}},
-		{"defaults", Defaults()},
-		{"top_p", Params{Temperature: 1, TopP: 0.9}},
-		{"top_k", Params{Temperature: 1, TopP: 1, TopK: 40}},
-		{"everything", Params{Temperature: 1, TopP: 1}},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			s := New(c.p)
-			b.ReportAllocs()
-			for b.Loop() {
-				s.Sample(logits)
-			}
-		})
+	const vocab = 129280
+	peaked, rng := make([]float32, vocab), rand.New(rand.NewPCG(4, 1))
+	for i := range peaked {
+		peaked[i] = float32(3 * rng.NormFloat64())
+	}
+	for _, l := range []struct {
+		name   string
+		logits []float32
+	}{{"flat", randomLogits(3, vocab)}, {"peaked", peaked}} {
+		for _, c := range []struct {
+			name string
+			p    Params
+		}{
+			{"greedy", Params{}},
+			{"defaults", Defaults()},
+			{"top_p", Params{Temperature: 1, TopP: 0.9}},
+			{"top_k", Params{Temperature: 1, TopP: 1, TopK: 40}},
+			{"everything", Params{Temperature: 1, TopP: 1}},
+		} {
+			b.Run(l.name+"/"+c.name, func(b *testing.B) {
+				s := New(c.p)
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Sample(l.logits)
+				}
+			})
+		}
 	}
 }

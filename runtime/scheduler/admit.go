@@ -7,16 +7,16 @@ import (
 	"ds4/runtime/kvstore"
 )
 
-// admit gives waiting requests the slots that are free.
-func (s *Scheduler) admit() {
+// admit gives waiting requests the slots that are free, and reports whether any got one.
+func (s *Scheduler) admit() (any bool) {
 	if s.breaker.open {
 		s.refuseQueue() // what came between the breaker and the gate
-		return
+		return false
 	}
 	for s.freeSlot() && !s.breaker.open {
 		j := s.queue.take(s.waitsForRoom())
 		if j == nil {
-			return
+			return any
 		}
 		if j.cancelled() {
 			s.cancel(j)
@@ -26,7 +26,9 @@ func (s *Scheduler) admit() {
 		s.newAnswer(j)
 		s.active = append(s.active, j)
 		s.begin(j)
+		any = true
 	}
+	return any
 }
 
 func (s *Scheduler) freeSlot() bool {

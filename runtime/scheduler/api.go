@@ -30,13 +30,16 @@ import (
 // Request is one generation. It must not be changed after Submit.
 type Request struct {
 	Kind      string // "chat" or "completion": the word in log lines; "" means chat
+	Responses bool   // it came through the Responses API: a flag in log lines
 	Prompt    chat.Prompt
 	MaxTokens int // output cap; 0 means Config.DefaultTokens. The context's room caps it too
-	Sampling  sample.Params
-	Stop      []string // ends the answer and never appears in its text; not looked for in reasoning
-	Thinking  bool     // the prompt ends inside <think>: output starts as reasoning
-	Tools     bool     // tools were offered: blocks of calls in the answer become events and end it
-	ToolUse   ToolUse
+	// PromptOnly asks for no output: the prompt is evaluated, and kept for later ones.
+	PromptOnly bool
+	Sampling   sample.Params
+	Stop       []string // ends the answer and never appears in its text; not looked for in reasoning
+	Thinking   bool     // the prompt ends inside <think>: output starts as reasoning
+	Tools      bool     // tools were offered: blocks of calls in the answer become events and end it
+	ToolUse    ToolUse
 	// Logprobs asks for the probabilities of visible tokens, and of the TopLogprobs most
 	// likely ones in the place of each.
 	Logprobs    bool
@@ -157,7 +160,8 @@ type Config struct {
 	RestoreMin time.Duration
 	// RoomMin is the least time that a short request waits for others to end rather
 	// than take the place of a longer conversation, default 2s; the limit grows with
-	// the time that evaluating the conversation again would take.
+	// the time that evaluating the conversation again would take. For one that has
+	// fewer than MinCacheTokens it does not wait longer than that.
 	RoomMin time.Duration
 	// Log writes one log line, without prefix and stamp. Like ErrLine it is called
 	// from any goroutine.

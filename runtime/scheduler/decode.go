@@ -15,6 +15,7 @@ func (s *Scheduler) decoded(j *job) {
 	sl := j.slot
 	sl.past.append([]int32{j.next}, s.tok.CacheText)
 	sl.past.sampledEnd = len(sl.past.tokens)
+	s.reword(j)
 	j.alone = false
 	s.uncured = 0
 	s.settle(s.ladder.succeed(j.rangeKey, stageDecode, j.cold()))
@@ -36,7 +37,8 @@ func (s *Scheduler) take(j *job, id int32) {
 		return
 	}
 	if j.answer.parts.Reasoning() {
-		j.slot.hidden = true
+		j.slot.thought = j.req.Prompt.KeepsReasoning
+		j.slot.hidden = !j.slot.thought
 	}
 	s.logprob(j, id)
 	events, stopped := j.answer.push(id)
@@ -58,6 +60,23 @@ func (s *Scheduler) take(j *job, id int32) {
 	j.next = id
 	if j.sampled%decodeLogTokens == 0 {
 		s.logDecoding(j)
+	}
+}
+
+// reword gives the control tokens of an answer that were shown as text the text that
+// they come back with.
+func (s *Scheduler) reword(j *job) {
+	list := j.answer.parts.Literals(j.reworded)
+	for i := range list {
+		list[i] += j.total()
+	}
+	// The last one that was sampled need not be evaluated yet.
+	for len(list) > 0 && list[len(list)-1] >= len(j.slot.past.tokens) {
+		list = list[:len(list)-1]
+	}
+	if len(list) > 0 {
+		j.slot.past.reword(list, s.tok)
+		j.reworded += len(list)
 	}
 }
 
@@ -86,6 +105,8 @@ func (s *Scheduler) finishAnswer(j *job, reason string) {
 func (s *Scheduler) checkBlock(j *job, reason string) string {
 	j.block = j.answer.parts.Block()
 	switch {
+	case j.block.Open && s.cfg.Unsafe.ObeyCutCalls:
+		return FinishToolCalls
 	case j.block.Open:
 		j.problem = ProblemUnterminated
 		return FinishError
@@ -103,6 +124,9 @@ func (s *Scheduler) complete(j *job, reason string) {
 	s.logFinish(j, reason, string(j.problem))
 	s.detach(j)
 	s.end(j, Event{Kind: EventDone, Result: j.result(reason)}, reason)
+	if j.unsaved && j.slot.idle() && !j.slot.hidden {
+		_ = s.save(s.ctx, j.slot, reasonContinued)
+	}
 }
 
 // detach takes a request off its slot, which stays as it is.
@@ -112,6 +136,10 @@ func (s *Scheduler) detach(j *job) {
 		s.active = slices.Delete(s.active, i, i+1)
 	}
 	if sl := j.slot; sl != nil && sl.job == j {
+		if j.phase == phaseDecode && len(sl.past.tokens) >= j.total() {
+			s.reword(j)
+			sl.hidden = sl.hidden || !j.answer.parts.Settled()
+		}
 		sl.job = nil
 		s.uses++
 		sl.used = s.uses

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -87,7 +88,7 @@ func (w *world) serve(opt rigOptions) *rig {
 	log := &logbook{t: w.t}
 	store, err := kvstore.Open(kvstore.Options{
 		FS: vfs.OS, Dir: w.dir, Identity: sha256.Sum256([]byte("test")), Layout: w.lay,
-		ContextTokens: testContext, MinTokens: 32, QuarantineBytes: 64 << 20, Sync: kvstore.SyncNone, Log: log.printf,
+		ContextTokens: cmp.Or(opt.context, testContext), MinTokens: 32, QuarantineBytes: 64 << 20, Sync: kvstore.SyncNone, Log: log.printf,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -45,6 +45,7 @@ func (e *ContextLengthError) Error() string {
 // Codes of a FailureError.
 const (
 	CodePrefillFailed     = "prefill_failed"     // try again
+	CodeDecodeFailed      = "decode_failed"      // the answer broke off: try again
 	CodeContextCleared    = "context_cleared"    // the limit is reached, the range starts afresh
 	CodeDeviceUnavailable = "device_unavailable" // the breaker is open: nothing was tried
 )
@@ -56,7 +57,7 @@ type FailureError struct {
 	Attempt   int    // consecutive failed attempts of the range, this one included; 0 if nothing was tried
 	Limit     int    // attempts after which the range is cleared
 	Range     string // first 12 hex digits of the range key, "" if nothing was tried
-	Message   string // "<backend> prefill failed: <cause>"
+	Message   string // "<backend> prefill failed: <cause>", or decode
 	// RetryAfter is when the device will be tried again, for device_unavailable.
 	RetryAfter time.Duration
 	Cause      error

@@ -112,16 +112,27 @@ func (s *Scheduler) jobFailed(j *job, st stage, err error) {
 	s.detach(j)
 	s.logFailure(j, message)
 	s.endFailed(j, &FailureError{
-		Code: codeOf(v), Retryable: !v.clear, Attempt: v.attempt, Limit: s.cfg.PrefillFailureLimit,
+		Code: codeOf(v, st), Retryable: !v.clear, Attempt: v.attempt, Limit: s.cfg.PrefillFailureLimit,
 		Range: j.shortRange(), Message: message, Cause: err,
 	})
 }
 
-func codeOf(v verdict) string {
-	if v.clear {
+func codeOf(v verdict, st stage) string {
+	switch {
+	case v.clear:
 		return CodeContextCleared
+	case st == stageDecode:
+		return CodeDecodeFailed
 	}
 	return CodePrefillFailed
+}
+
+// stage is the part of the work that a request of the worker is at.
+func (j *job) stage() stage {
+	if j.phase == phaseDecode {
+		return stageDecode
+	}
+	return stagePrefill
 }
 
 // failureText is the message for the client.
@@ -147,7 +158,11 @@ func (s *Scheduler) countUncured(err error) {
 
 func (s *Scheduler) logFailure(j *job, message string) {
 	if j.cancelled() {
-		s.logPrompt(j, "prefill failed after stream closed: "+message)
+		what := "prefill"
+		if j.stage() == stageDecode {
+			what = "decode"
+		}
+		s.logPrompt(j, what+" failed after stream closed: "+message)
 		return
 	}
 	s.logFinish(j, FinishError, message)
@@ -182,8 +197,8 @@ func (s *Scheduler) panicked(v any) {
 		}
 		s.detach(j)
 		s.endFailed(j, &FailureError{
-			Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
-			Range: j.shortRange(), Message: s.failureText(j, stagePrefill, err), Cause: err,
+			Code: codeOf(verdict{}, j.stage()), Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
+			Range: j.shortRange(), Message: s.failureText(j, j.stage(), err), Cause: err,
 		})
 	}
 }

@@ -193,7 +193,8 @@ func TestDecodeFailureEndsTheStream(t *testing.T) {
 	q := ask(chat.None, "What does strings.Cut do?")
 	a := r.run(q)
 	var f *FailureError
-	if !errors.As(a.err, &f) || a.text == "" || !strings.HasPrefix(f.Message, "cpu decode failed while extending checkpoint: Metal ") {
+	if !errors.As(a.err, &f) || a.text == "" || !strings.HasPrefix(f.Message, "cpu decode failed while extending checkpoint: Metal ") ||
+		f.Code != CodeDecodeFailed || !f.Retryable || f.Attempt != 1 {
 		t.Fatalf("got %+v", a)
 	}
 	if again, want := r.good(q), cold(t, q); again.text != want.text || again.result.CachedTokens != 0 {
@@ -253,10 +254,10 @@ func TestHang(t *testing.T) {
 }
 
 func TestPanicIsContained(t *testing.T) {
-	for _, phase := range []string{"prefill", "decode"} {
+	for phase, code := range map[string]string{"prefill": CodePrefillFailed, "decode": CodeDecodeFailed} {
 		r := newRig(t, rigOptions{faults: "at=wait,label=layer 1,panic=true,times=1,phase=" + phase})
 		q := ask(chat.None, "What does strings.Cut do?")
-		if f := r.bad(q); !errors.Is(f, errPanic) {
+		if f := r.bad(q); !errors.Is(f, errPanic) || f.Code != code {
 			t.Errorf("%s: got %+v", phase, f)
 		}
 		if a, want := r.good(q), cold(t, q); a.text != want.text {

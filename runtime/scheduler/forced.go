@@ -55,7 +55,7 @@ func (s *Scheduler) sample(j *job) int32 {
 // newAnswer starts the answer of a request, for the first time or once more.
 func (s *Scheduler) newAnswer(j *job) {
 	j.answer, j.sampler = newAnswer(s.tok, j.req), newSampler(j.req)
-	j.sampled, j.logprobs = 0, nil
+	j.sampled, j.logprobs, j.reworded, j.unsaved = 0, nil, 0, false
 	s.force(j, j.req.ToolUse.begin())
 }
 

@@ -56,6 +56,7 @@ type job struct {
 
 	sampler  *sample.Sampler
 	answer   *answer
+	reworded int            // control tokens of the answer that have their text in the slot's history
 	forced   []int32        // tokens that come next, whatever the logits
 	logprobs []TokenLogprob // of tokens whose text was not shown yet
 	block    chat.Block     // of tool calls, at the end
@@ -65,6 +66,7 @@ type job struct {
 	sampled  int
 	decode   time.Duration
 	sent     bool // the client has seen content
+	unsaved  bool // a full segment ended inside a block of tool calls
 	alone    bool // the next token, or the prompt, must not share a pass
 
 	lastChunk struct { // of the "decoding" log line
@@ -115,8 +117,11 @@ func (j *job) kind() string {
 
 func (j *job) flags() string {
 	flags := ""
+	if j.req.Responses {
+		flags = " RESPPROTO"
+	}
 	if j.req.Tools {
-		flags = " TOOLS"
+		flags += " TOOLS"
 	}
 	if j.req.Thinking {
 		flags += " THINKING"

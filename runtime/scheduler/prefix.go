@@ -1,6 +1,9 @@
 package scheduler
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // What may be reused. A stored sequence stands for a prefix of a prompt if it
 // holds the prompt's own tokens, or if it holds what was sampled earlier and the
@@ -33,6 +36,44 @@ func (h *history) append(tokens []int32, text func(dst []byte, id int32) []byte)
 		h.tokens = append(h.tokens, id)
 		h.ends = append(h.ends, len(h.text))
 	}
+}
+
+// A control token that was sampled where it means nothing is shown to the client as text,
+// and comes back as text: its text in a history is that, without the mark. So the next
+// prompt, which holds ordinary text in its place, repeats what was sampled.
+
+// vocabulary is what telling such tokens apart needs of the tokenizer.
+type vocabulary interface {
+	CacheText(dst []byte, id int32) []byte
+	Bytes(id int32) []byte
+	Control(id int32) bool
+}
+
+// appendLike adds stored tokens, each with the text that the prompt has in its place.
+func (h *history) appendLike(tokens []int32, prompt []byte, v vocabulary) {
+	h.append(tokens, func(dst []byte, id int32) []byte {
+		if at := len(dst); v.Control(id) && at < len(prompt) && bytes.HasPrefix(prompt[at:], v.Bytes(id)) {
+			return append(dst, v.Bytes(id)...)
+		}
+		return v.CacheText(dst, id)
+	})
+}
+
+// reword gives the tokens at some positions, in ascending order, the text of what they
+// were shown as.
+func (h *history) reword(positions []int, v vocabulary) {
+	from := min(positions[0], len(h.tokens))
+	tokens, sampledEnd := slices.Clone(h.tokens[from:]), h.sampledEnd
+	h.truncate(from)
+	for i, id := range tokens {
+		text := v.CacheText
+		if len(positions) > 0 && positions[0] == from+i {
+			positions = positions[1:]
+			text = func(dst []byte, id int32) []byte { return append(dst, v.Bytes(id)...) }
+		}
+		h.append([]int32{id}, text)
+	}
+	h.sampledEnd = sampledEnd
 }
 
 // truncate forgets everything from position n on.

@@ -60,7 +60,7 @@ type extension struct {
 func (x *extension) accept(tokens []int32) error {
 	h := x.past
 	h.tokens, h.ends, h.text = slices.Clip(h.tokens), slices.Clip(h.ends), slices.Clip(h.text)
-	h.append(tokens, x.s.tok.CacheText)
+	h.appendLike(tokens, x.prompt.text, x.s.tok)
 	if x.chain.Sampled && len(h.tokens) == x.chain.Tokens {
 		h.sampledEnd = x.chain.Tokens
 	}

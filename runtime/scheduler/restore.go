@@ -67,14 +67,16 @@ func (s *Scheduler) read(j *job, chain kvstore.Chain, unpin func(), join *extens
 	}()
 }
 
-// endRestores carries on with requests whose restore has ended.
-func (s *Scheduler) endRestores() {
+// endRestores carries on with requests whose restore has ended, and reports whether
+// there were any.
+func (s *Scheduler) endRestores() (any bool) {
 	for {
 		select {
 		case r := <-s.restores:
 			s.endRestore(r)
+			any = true
 		default:
-			return
+			return any
 		}
 	}
 }
@@ -103,7 +105,7 @@ func (s *Scheduler) endRestore(r restored) {
 		return
 	}
 	h := history{}
-	h.append(r.got.Tokens, s.tok.CacheText)
+	h.appendLike(r.got.Tokens, j.prompt.text, s.tok)
 	if r.got.Chain.Sampled {
 		h.sampledEnd = len(h.tokens)
 	}

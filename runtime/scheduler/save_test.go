@@ -97,6 +97,46 @@ func TestColdRetrySurvivesTheVerdict(t *testing.T) {
 	}
 }
 
+// TestLongSessionIsSavedLate: the store has lost more of a conversation than a segment
+// usually holds. The conversation is saved again as a whole at the next end of a
+// segment, and what follows is saved after it.
+func TestLongSessionIsSavedLate(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{context: 4 * testContext})
+	text := words(1, (maxSegments+3)*testSegment)
+	first := r.good(ask(chat.None, text))
+	if first.result.PromptTokens <= maxSegments*testSegment {
+		t.Fatalf("a prompt of %d tokens is not long", first.result.PromptTokens)
+	}
+	r.flush()
+	if _, err := r.store.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	stored := len(r.log.find("kv cache stored "))
+	talk := []string{text, first.text, words(2, testSegment), "", words(3, 2*testSegment)}
+	second := r.good(ask(chat.None, talk[:3]...))
+	if second.result.CachedTokens <= maxSegments*testSegment {
+		t.Fatalf("%d tokens were still in memory", second.result.CachedTokens)
+	}
+	r.flush()
+	r.log.want("kv cache stored ", stored+1)
+	talk[3] = second.text
+	third := r.good(ask(chat.None, talk...))
+	heir := w.killed()
+	r.flush()
+	r.down()
+	for _, e := range r.store.List() {
+		if e.From > 0 && e.To-e.From > testSegment+maxSegments {
+			t.Errorf("[%d, %d) was written again", e.From, e.To)
+		}
+	}
+	r = heir.serve(rigOptions{context: 4 * testContext})
+	again := r.good(ask(chat.None, talk...))
+	if again.text != third.text || again.result.CachedTokens <= maxSegments*testSegment {
+		t.Errorf("after kill -9 %d tokens were restored, answer %q, want %q", again.result.CachedTokens, again.text, third.text)
+	}
+}
+
 // killed is the folder that a server finds after the present one was killed.
 func (w *world) killed() *world {
 	w.t.Helper()

@@ -239,9 +239,11 @@ func (s *Scheduler) turn() (busy bool) {
 		}
 	}()
 	s.runCommand()
-	s.endRestores()
+	begun := s.endRestores()
 	s.dropCancelled()
-	s.admit()
+	if s.admit() || begun {
+		s.gauges() // the pass that follows may take long
+	}
 	if s.breaker.due(s.cfg.Now()) {
 		s.canary()
 		return true
@@ -293,13 +295,16 @@ func (s *Scheduler) gauges() {
 	})
 }
 
+// outcomeCancelled is how a request ends that nobody waits for any more: no failure.
+const outcomeCancelled = "cancelled"
+
 // cancel ends a request whose client has gone.
 func (s *Scheduler) cancel(j *job) {
 	if j.phase != phaseQueued {
-		s.logFinish(j, FinishError, "cancelled")
+		s.logFinish(j, outcomeCancelled, "")
 	}
 	s.count.add(func(st *Stats) { st.Cancelled++ })
-	s.end(j, Event{Kind: EventError, Err: context.Cause(j.ctx)}, "cancelled")
+	s.end(j, Event{Kind: EventError, Err: context.Cause(j.ctx)}, outcomeCancelled)
 }
 
 // end sends the last event of a request.

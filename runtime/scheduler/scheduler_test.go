@@ -120,6 +120,35 @@ func TestSharedPrefixKeepsBoth(t *testing.T) {
 	}
 }
 
+// TestLogFlags: log lines say how a request was asked.
+func TestLogFlags(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	q := ask(chat.High, "hello")
+	q.MaxTokens, q.Responses, q.Tools = 1, true, true
+	r.good(q)
+	r.log.want(`^chat ctx=0\.\.\d+:\d+ RESPPROTO TOOLS THINKING src=none prompt start$`, 1)
+	r.log.want(`^chat ctx=0\.\.\d+:\d+ gen=1 RESPPROTO TOOLS THINKING finish=length \d+\.\d+ s$`, 1)
+}
+
+// TestPromptOnly: nothing is sampled, and the next request finds the prompt evaluated.
+func TestPromptOnly(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	q := ask(chat.None, words(1, 100))
+	q.PromptOnly = true
+	a := r.good(q)
+	if a.text != "" || a.result.CompletionTokens != 0 || a.result.Finish != FinishLength || !a.result.Short {
+		t.Errorf("got %q %+v", a.text, a.result)
+	}
+	full := ask(chat.None, words(1, 100))
+	again := r.good(full)
+	if again.result.EvaluatedTokens > 2 || again.result.CompletionTokens == 0 {
+		t.Errorf("after the prompt: %+v", again.result)
+	}
+	if want := cold(t, full); again.text != want.text {
+		t.Errorf("got %q, cold %q", again.text, want.text)
+	}
+}
+
 func TestCancelIsNoFailure(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	q := ask(chat.None, words(1, 250))
@@ -135,7 +164,7 @@ func TestCancelIsNoFailure(t *testing.T) {
 	if a := collect(ch); !errors.Is(a.err, context.Canceled) {
 		t.Fatalf("got %+v", a)
 	}
-	r.log.wait("finish=error error=\"cancelled\"", 1)
+	r.log.wait(`gen=0 finish=cancelled \d+\.\d+ s$`, 1)
 	again := r.good(q)
 	if again.result.CachedTokens < 2*testChunk || again.result.Source != SourceMemoryToken {
 		t.Errorf("the chunks of the cancelled prefill are lost: %+v", again.result)

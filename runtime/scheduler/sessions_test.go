@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ds4/metal"
 	"ds4/runtime/chat"
 )
 
@@ -17,6 +18,40 @@ func (r *rig) until(what string, ok func([]Session) bool) {
 		}
 		r.signal()
 	}
+}
+
+// observed is a device that calls a function when a pass over it begins.
+type observed struct {
+	metal.Device
+	pass func()
+}
+
+func (d observed) SetScope(s metal.Scope) { metal.SetScope(d.Device, s) }
+
+func (d observed) NewCommandBuffer(label string) (metal.CommandBuffer, error) {
+	d.pass()
+	return d.Device.NewCommandBuffer(label)
+}
+
+// TestFirstChunkIsTold: a prompt is seen at work while its first chunk is evaluated,
+// which may take long.
+func TestFirstChunkIsTold(t *testing.T) {
+	var first *Stats
+	var r *rig
+	r = newRig(t, rigOptions{byHand: true, device: func(d metal.Device) metal.Device {
+		return observed{d, func() {
+			if r != nil && first == nil {
+				st := r.Stats()
+				first = &st
+			}
+		}}
+	}})
+	r.start(t.Context(), ask(chat.None, words(1, 40)))
+	r.turn()
+	if first == nil || first.ActiveRequests != 1 || len(first.Sessions) != 2 || first.Sessions[0].State != SessionPrefill || first.Sessions[0].PromptTokens <= 40 {
+		t.Errorf("during the first chunk: %+v", first)
+	}
+	r.turnUntil(func() bool { return len(r.active) == 0 })
 }
 
 // TestSessionsAreTold: who watches sees what each session holds and does.

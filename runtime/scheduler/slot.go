@@ -20,9 +20,12 @@ type slot struct {
 	used   uint64          // larger is more recent
 	// continued is how many requests went on from what the slot held.
 	continued int
-	// hidden says that reasoning follows the last point: a later prompt will not
-	// repeat it, so the point is the better place to save.
+	// hidden says that after the last point comes what no later prompt will repeat,
+	// reasoning or a call that was cut: the point is the better place to save.
 	hidden bool
+	// thought says that reasoning follows the last point that later prompts repeat if
+	// the client sends it back: both places are worth saving.
+	thought bool
 }
 
 // savedEnd is the end of a segment that the store has, or has in its queue.
@@ -74,7 +77,7 @@ func (sl *slot) forgetAfter(n int) {
 	sl.past.truncate(n)
 	sl.points = slices.DeleteFunc(sl.points, func(p *engine.Point) bool { return p.Len() > n })
 	sl.saved = slices.DeleteFunc(sl.saved, func(e savedEnd) bool { return e.at > n })
-	sl.hidden = false
+	sl.hidden, sl.thought = false, false
 }
 
 // wipe empties the session and forgets it.
@@ -88,7 +91,8 @@ func (sl *slot) wipe() {
 // clear forgets everything that is known of the session; the caller empties the
 // session itself. Tokens, points and bindings to the store go together.
 func (sl *slot) clear() {
-	sl.past, sl.points, sl.saved, sl.hidden, sl.continued = history{}, nil, nil, false, 0
+	sl.past, sl.points, sl.saved, sl.continued = history{}, nil, nil, 0
+	sl.hidden, sl.thought = false, false
 }
 
 // keep remembers the present position.

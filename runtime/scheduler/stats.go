@@ -32,7 +32,7 @@ type Stats struct {
 	LiveSessions   int // gauge: sessions with at least one position
 	Sessions       []Session
 
-	Requests  map[string]uint64 // by outcome: stop, length, error, cancelled, rejected, shutdown
+	Requests  map[string]uint64 // by outcome: stop, length, tool_calls, error, cancelled, rejected, shutdown
 	Reuse     map[string]uint64 // completed prefills by source, see the Source constants
 	Failures  map[string]uint64 // by class: device, resource, restore, internal
 	Cancelled uint64

@@ -170,7 +170,7 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	pos := sl.sess.Len()
 	sl.past.truncate(min(len(sl.past.tokens), pos-n)) // nothing, unless the recovery is off
 	sl.past.append(j.attempt.tokens[pos-n:pos], s.tok.CacheText)
-	sl.hidden = false
+	sl.hidden, sl.thought = false, false
 	s.proven(j)
 	done, all := pos-j.attempt.cached, j.total()-j.attempt.cached
 	s.logChunk(j, done, all, rate(n, took))
@@ -201,5 +201,9 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 		st.RestoredTokens += uint64(j.attempt.restored)
 	})
 	j.phase, j.alone = phaseDecode, false
+	if j.req.PromptOnly {
+		s.finishAnswer(j, FinishLength)
+		return
+	}
 	s.take(j, first)
 }

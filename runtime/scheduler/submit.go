@@ -79,8 +79,10 @@ func (s *Scheduler) newJob(ctx context.Context, r *Request) (*job, error) {
 	} else if len(j.prompt.tokens) == 0 {
 		return nil, fmt.Errorf("scheduler: %w: the prompt is empty", ErrRequest)
 	}
-	j.maxTokens = r.MaxTokens
-	if j.maxTokens <= 0 {
+	switch j.maxTokens = r.MaxTokens; {
+	case r.PromptOnly:
+		j.maxTokens = 0
+	case j.maxTokens <= 0:
 		j.maxTokens = s.cfg.DefaultTokens
 	}
 	return j, nil

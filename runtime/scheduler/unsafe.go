@@ -20,6 +20,7 @@ type Unsafe struct {
 	ColdOnly       bool // full segments of prompts that reused something are not stored
 	BlameAll       bool // who shares a failed pass is guilty of it
 	OldestSession  bool // the session unused for longest makes room, whatever it holds
+	ObeyCutCalls   bool // a block of tool calls that was cut is handed out as if it were whole
 	LeakGoroutines bool // that of a request whose client has gone stays
 	LeakMemory     bool // places to come back to are never dropped
 }
@@ -48,7 +49,8 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		DeleteOnOutage: set("delete-on-outage"), RestoreLive: set("restore-live"), NoRewind: set("no-rewind"),
 		NoShutdownSave: set("no-shutdown-save"), HideTrouble: set("hide-trouble"), StrictTokens: set("strict-tokens"),
 		LooseRewind: set("loose-rewind"), ColdOnly: set("cold-only"),
-		BlameAll: set("blame-all"), OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
+		ObeyCutCalls: set("obey-cut-calls"),
+		BlameAll:     set("blame-all"), OldestSession: set("oldest-session"), LeakGoroutines: set("leak-goroutines"), LeakMemory: set("leak-memory"),
 	}
 }
 
@@ -61,7 +63,7 @@ func (s *Scheduler) jobFailedOff(j *job, message string, err error) {
 	s.detach(j)
 	s.logFailure(j, message)
 	s.endFailed(j, &FailureError{
-		Code: CodePrefillFailed, Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
+		Code: codeOf(verdict{}, j.stage()), Retryable: true, Attempt: 1, Limit: s.cfg.PrefillFailureLimit,
 		Range: j.shortRange(), Message: message, Cause: err,
 	})
 }

@@ -43,7 +43,11 @@ func (s *Scheduler) waitsForRoom() func(*job) bool {
 		return nil
 	}
 	held := len(last.past.tokens)
-	patience := min(max(s.pace.estimate(held), s.cfg.RoomMin), maxRoomWait)
+	patience := s.pace.estimate(held)
+	if held >= s.cfg.MinCacheTokens { // what is shorter is soon evaluated again
+		patience = max(patience, s.cfg.RoomMin)
+	}
+	patience = min(patience, maxRoomWait)
 	return func(j *job) bool {
 		if j.cancelled() || roomFactor*len(j.prompt.tokens) > held || time.Since(j.submitted) >= patience {
 			return false

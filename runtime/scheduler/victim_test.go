@@ -138,17 +138,22 @@ func TestPartingSavesTheEnd(t *testing.T) {
 // those that wait.
 func TestLastSessionStays(t *testing.T) {
 	const patience = time.Hour
-	for name, c := range map[string]struct {
+	for name, test := range map[string]struct {
 		waited time.Duration // by the side request already
 		side   *Request
+		least  int // tokens of a conversation that is worth a file
 		runs   int // requests, with the other one
 	}{
-		"soon":           {-patience, endless(3, 4), 1},
-		"not soon":       {patience, endless(3, 4), 2},
-		"as long itself": {-patience, ask(chat.None, words(4, 300)), 2},
+		"soon":                  {-patience, endless(3, 4), 32, 1},
+		"not soon":              {patience, endless(3, 4), 32, 2},
+		"as long itself":        {-patience, ask(chat.None, words(4, 300)), 32, 2},
+		"soon enough":           {maxRoomWait - 5*time.Second, endless(3, 4), 32, 1},
+		"evaluated before that": {maxRoomWait - 5*time.Second, endless(3, 4), 1000, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, rigOptions{byHand: true, config: func(c *Config) { c.Sessions = 2 }})
+			r := newRig(t, rigOptions{byHand: true, config: func(c *Config) {
+				c.Sessions, c.MinCacheTokens, c.RoomMin = 2, test.least, maxRoomWait
+			}})
 			idle := func() bool { return len(r.active) == 0 && r.queue.len() == 0 }
 			again := func() *Result {
 				done := r.start(t.Context(), ask(chat.None, words(1, 300)))
@@ -159,11 +164,11 @@ func TestLastSessionStays(t *testing.T) {
 			again()
 			r.start(t.Context(), endless(2, 20))
 			r.turn()
-			r.start(t.Context(), c.side)
-			r.queue.items[0].submitted = time.Now().Add(-c.waited)
+			r.start(t.Context(), test.side)
+			r.queue.items[0].submitted = time.Now().Add(-test.waited)
 			r.turn()
-			r.jobs(c.runs)
-			if c.runs == 2 {
+			r.jobs(test.runs)
+			if test.runs == 2 {
 				r.turnUntil(idle)
 				return
 			}

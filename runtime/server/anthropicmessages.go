@@ -189,7 +189,7 @@ func readBlock(r *jsonReader, first json.Token, path string) (b block, err error
 		}
 	}
 	if b.kind == blockToolUse {
-		return b, checkCall(&chat.ToolCall{ID: b.id, Name: b.name}, path, path+".name")
+		return b, checkCall(&chat.ToolCall{ID: b.id, Name: b.name}, path+".id", path+".name")
 	}
 	return b, nil
 }

@@ -45,7 +45,7 @@ func (q *anthropicRequest) field(r *jsonReader, name string) (err error) {
 	case "tool_choice":
 		err = q.readChoice(r, name)
 	case "stop_sequences":
-		q.stop, err = readStop(r)
+		q.stop, err = readStop(r, name)
 	case "output_format": // an old place of output_config.format
 		err = onlyText(r, name)
 	case "output_config":
@@ -65,7 +65,7 @@ func (q *anthropicRequest) readOutputConfig(r *jsonReader, path string) error {
 	return r.optionalObject(path, func(name string) (err error) {
 		switch name {
 		case "effort":
-			q.effort, _, err = r.str(path + ".effort")
+			err = q.readEffort(r, path+".effort")
 		case "format":
 			err = onlyText(r, path+".format")
 		default:
@@ -132,6 +132,9 @@ func (q *anthropicRequest) readChoice(r *jsonReader, path string) error {
 	case "any":
 		q.toolChoice.Kind = chat.ChoiceRequired
 	case "tool":
+		if name == "" {
+			return missing(path + ".name")
+		}
 		q.toolChoice = chat.ToolChoice{Kind: chat.ChoiceNamed, Name: name}
 	default:
 		return badField(path+".type", "want auto, any, tool or none, got %.32q", word)

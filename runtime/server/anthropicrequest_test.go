@@ -159,7 +159,7 @@ func TestBadAnthropicRequests(t *testing.T) {
 		{"system", `{"system":1,` + hiTurn + `}`, "system: want a string or an array of text parts, got a number"},
 		{"thinking", `{"thinking":true,` + hiTurn + `}`, "thinking: want an object, got true"},
 		{"thinking type", `{"thinking":{"type":"always"},` + hiTurn + `}`, `thinking.type: want enabled, disabled or adaptive, got "always"`},
-		{"effort", `{"output_config":{"effort":"heroic"},` + hiTurn + `}`, "effort"},
+		{"effort", `{"output_config":{"effort":"heroic"},` + hiTurn + `}`, "output_config.effort: want none, minimal"},
 		{"schema", `{"output_config":{"format":{"type":"json_schema"}},` + hiTurn + `}`, `output_config.format: type "json_schema" is not supported`},
 		{"choice type", `{"tool_choice":{"type":"never"},` + hiTurn + `}`, `tool_choice.type: want auto, any, tool or none, got "never"`},
 		{"unknown tool", `{"tool_choice":{"type":"tool","name":"f"},` + hiTurn + `}`, `tool_choice: "f" is none of the request's tools`},
@@ -168,7 +168,7 @@ func TestBadAnthropicRequests(t *testing.T) {
 		{"tool", `{"tools":["f"],` + hiTurn + `}`, "tools[0]: want an object, got a string"},
 		{"nameless tool", `{"tools":[{"input_schema":{}}],` + hiTurn + `}`, "missing tools[0].name"},
 		{"schema", `{"tools":[{"name":"f","input_schema":[]}],` + hiTurn + `}`, "tools[0].input_schema: want an object, got an array"},
-		{"stops", `{"stop_sequences":[1],` + hiTurn + `}`, "want a string or an array of strings, got a number"},
+		{"stops", `{"stop_sequences":[1],` + hiTurn + `}`, "stop_sequences[0]: want a string, got a number"},
 		{"many blocks", turn("user", `[`+strings.Repeat(`{"type":"text","text":""},`, maxBlocks)+`{"type":"text","text":""}]`), "messages[0].content: more than 4096 blocks"},
 	}
 	for _, tt := range tests {

@@ -43,15 +43,16 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if len(s.keys) == 0 || openPaths[r.URL.Path] {
 		return nil
 	}
-	key := r.Header.Get("X-Api-Key")
+	key, bearer := r.Header.Get("X-Api-Key"), ""
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
-		key = strings.TrimSpace(token)
+		bearer = strings.TrimSpace(token)
 	}
-	if s.keys.holds(key) {
+	// Some clients send both, each from a setting of its own: one that is right is enough.
+	if left, right := s.keys.holds(key), s.keys.holds(bearer); left || right {
 		return nil
 	}
 	message := "incorrect API key"
-	if key == "" {
+	if key == "" && bearer == "" {
 		message = "this server wants an API key: send Authorization: Bearer KEY, or x-api-key: KEY"
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="ds4"`)

@@ -57,6 +57,15 @@ func TestKeys(t *testing.T) {
 			t.Errorf("an unknown path: %d", w.Code)
 		}
 	}
+	for _, keys := range [][2]string{{"first-key", "wrong"}, {"wrong", "first-key"}} {
+		r := httptest.NewRequest("GET", "/v1/models", nil)
+		r.Header.Set("X-Api-Key", keys[0])
+		r.Header.Set("Authorization", "Bearer "+keys[1])
+		w := httptest.NewRecorder()
+		if s.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
+			t.Errorf("both headers, with %q: %d", keys, w.Code)
+		}
+	}
 	if n := len(sched.requests); n != 3 {
 		t.Errorf("%d requests were submitted", n)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 
@@ -14,11 +15,10 @@ import (
 // Limits of one chat request. The body limit bounds them all; these give the
 // clearer error.
 const (
-	maxMessages    = 1 << 16
-	maxStops       = 16
-	maxStopBytes   = 1 << 10
-	maxModelBytes  = 256 // the name is echoed in every chunk
-	maxEffortBytes = 32
+	maxMessages   = 1 << 16
+	maxStops      = 16
+	maxStopBytes  = 1 << 10
+	maxModelBytes = 256 // the name is echoed in every chunk
 )
 
 // aliasChat is the model name by which clients of DeepSeek's own API ask for answers
@@ -46,6 +46,7 @@ type chatRequest struct {
 	thinking     *bool
 	think        *bool // another name of thinking, which wins if both are there
 	effort       string
+	effortPath   string // the field that it came in
 	tools        []chat.Tool
 	toolChoice   chat.ToolChoice
 	parallel     *bool // parallel_tool_calls
@@ -90,7 +91,7 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 	case "seed":
 		q.seed, err = r.integer(name)
 	case "stop":
-		q.stop, err = readStop(r)
+		q.stop, err = readStop(r, name)
 	case "stream":
 		q.stream, err = r.boolean(name)
 	case "stream_options":
@@ -104,7 +105,7 @@ func (q *chatRequest) field(r *jsonReader, name string) (err error) {
 	case "think":
 		q.think, err = r.boolean(name)
 	case "reasoning_effort":
-		q.effort, _, err = r.str(name)
+		err = q.readEffort(r, name)
 	case "tools":
 		q.tools, err = readTools(r)
 	case "tool_choice":
@@ -131,7 +132,7 @@ func (q *chatRequest) check() error {
 	case len(q.messages) == 0:
 		return badField("messages", "want at least one message")
 	case len(q.model) > maxModelBytes:
-		return badField("model", "longer than %d bytes", maxModelBytes)
+		return tooLong("model", len(q.model), maxModelBytes)
 	}
 	if n := q.topLogprobs; n != nil && (*n < 0 || *n > scheduler.MaxTopLogprobs) {
 		return badField("top_logprobs", "want 0 to %d, got %d", scheduler.MaxTopLogprobs, *n)
@@ -146,9 +147,6 @@ func (q *chatRequest) check() error {
 	}
 	if q.choices != nil && *q.choices != 1 {
 		return badField("n", "%d choices are not supported; leave it out or send 1", *q.choices)
-	}
-	if n := q.outputLimit(); n != nil && *n < 1 {
-		return badField("max_tokens", "want at least 1, got %d; leave it out for the server's default", *n)
 	}
 	if _, err := q.mode(); err != nil {
 		return err
@@ -193,12 +191,9 @@ func (q *chatRequest) outputLimit() *int64 {
 func (q *chatRequest) mode() (chat.Mode, error) {
 	mode, given := chat.High, q.effort != ""
 	if given {
-		if len(q.effort) > maxEffortBytes {
-			return 0, badField("reasoning_effort", "longer than %d bytes", maxEffortBytes)
-		}
 		var err error
 		if mode, err = chat.ParseMode(strings.ToLower(q.effort)); err != nil {
-			return 0, badField("reasoning_effort", "%v", err)
+			return 0, badField(q.effortPath, "want %s, got %.32q", chat.ModeWords, q.effort)
 		}
 	}
 	explicit := q.thinking
@@ -216,6 +211,14 @@ func (q *chatRequest) mode() (chat.Mode, error) {
 		return chat.None, nil
 	}
 	return mode, nil
+}
+
+// readEffort reads how much to think.
+func (q *chatRequest) readEffort(r *jsonReader, path string) (err error) {
+	if q.effort, _, err = r.str(path); q.effort != "" {
+		q.effortPath = path
+	}
+	return err
 }
 
 // params is what the client asked for, defaults filled in.
@@ -242,32 +245,32 @@ func (q *chatRequest) wantsUsage() bool { return q.includeUsage != nil && *q.inc
 
 // readStop reads a string or an array of strings. Empty ones say nothing and are
 // dropped.
-func readStop(r *jsonReader) ([]string, error) {
+func readStop(r *jsonReader, list string) ([]string, error) {
 	tok, err := r.next()
 	if err != nil || tok == nil {
 		return nil, err
 	}
 	var stops []string
-	add := func(tok json.Token) error {
+	add := func(tok json.Token, path, want string) error {
 		s, ok := tok.(string)
 		switch {
 		case !ok:
-			return badField("stop", "want a string or an array of strings, got %s", kind(tok))
+			return badField(path, "want %s, got %s", want, kind(tok))
 		case len(s) > maxStopBytes:
-			return badField("stop", "a string of %d bytes is longer than %d", len(s), maxStopBytes)
+			return tooLong(path, len(s), maxStopBytes)
 		case s == "":
 			return nil
 		case len(stops) == maxStops:
-			return badField("stop", "more than %d strings", maxStops)
+			return badField(list, "more than %d strings", maxStops)
 		}
 		stops = append(stops, s)
 		return nil
 	}
 	if tok != json.Delim('[') {
-		err = add(tok)
+		err = add(tok, list, "a string or an array of strings")
 		return stops, err
 	}
-	err = r.elements(func(_ int, tok json.Token) error { return add(tok) })
+	err = r.elements(func(i int, tok json.Token) error { return add(tok, fmt.Sprintf("%s[%d]", list, i), "a string") })
 	return stops, err
 }
 

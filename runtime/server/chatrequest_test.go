@@ -75,7 +75,7 @@ func TestBadRequests(t *testing.T) {
 		{"tool without name", `{"tools":[{"type":"function","function":{}}],` + hello + `}`, "missing tools[0].function.name"},
 		{"tool of another type", `{"tools":[{"type":"web_search"}],` + hello + `}`, `tools[0].type: tools of type "web_search" are not supported`},
 		{"tool name", `{"tools":[{"type":"function","function":{"name":"` + strings.Repeat("n", 257) + `"}}],` + hello + `}`,
-			"tools[0].function.name: longer than 256 bytes"},
+			"tools[0].function.name: 257 bytes, the limit is 256"},
 		{"tools of one name", `{"tools":[` + toolF + `,` + toolF + `],` + hello + `}`, `tools[1].function.name: "f" is the name of another tool, too`},
 		{"schema string", `{"tools":[{"type":"function","function":{"name":"f","parameters":"x"}}],` + hello + `}`,
 			"tools[0].function.parameters: want an object, got a string"},
@@ -94,8 +94,6 @@ func TestBadRequests(t *testing.T) {
 		{"many top logprobs", `{"logprobs":true,"top_logprobs":21,` + hello + `}`, "top_logprobs: want 0 to 20, got 21"},
 		{"negative top logprobs", `{"logprobs":true,"top_logprobs":-1,` + hello + `}`, "top_logprobs: want 0 to 20, got -1"},
 		{"logprobs number", `{"logprobs":2,` + hello + `}`, "logprobs: want true or false, got a number"},
-		{"zero tokens", `{"max_tokens":0,` + hello + `}`, "max_tokens: want at least 1, got 0"},
-		{"negative tokens", `{"max_completion_tokens":-1e300,` + hello + `}`, "max_tokens: want at least 1, got -9223372036854775808"},
 		{"tokens string", `{"max_tokens":"5",` + hello + `}`, "max_tokens: want a number, got a string"},
 		{"cold", `{"temperature":-0.1,` + hello + `}`, "temperature: want 0 to 100, got -0.1"},
 		{"infinitely hot", `{"temperature":1e999,` + hello + `}`, "temperature: want 0 to 100, got +Inf"},
@@ -105,11 +103,11 @@ func TestBadRequests(t *testing.T) {
 		{"stream options", `{"stream_options":[],` + hello + `}`, "stream_options: want an object, got an array"},
 		{"usage", `{"stream_options":{"include_usage":1},` + hello + `}`, "stream_options.include_usage: want true or false, got a number"},
 		{"stop number", `{"stop":1,` + hello + `}`, "stop: want a string or an array of strings, got a number"},
-		{"stop array", `{"stop":["a",[]],` + hello + `}`, "stop: want a string or an array of strings, got an array"},
+		{"stop array", `{"stop":["a",[]],` + hello + `}`, "stop[1]: want a string, got an array"},
 		{"many stops", `{"stop":["` + strings.Repeat(`a","`, 16) + `b"],` + hello + `}`, "stop: more than 16 strings"},
-		{"long stop", `{"stop":"` + strings.Repeat("a", 1025) + `",` + hello + `}`, "stop: a string of 1025 bytes is longer than 1024"},
-		{"long model", `{"model":"` + strings.Repeat("m", 257) + `",` + hello + `}`, "model: longer than 256 bytes"},
-		{"effort", `{"reasoning_effort":"heroic",` + hello + `}`, `reasoning_effort: chat: thinking mode "heroic"`},
+		{"long stop", `{"stop":"` + strings.Repeat("a", 1025) + `",` + hello + `}`, "stop: 1025 bytes, the limit is 1024"},
+		{"long model", `{"model":"` + strings.Repeat("m", 257) + `",` + hello + `}`, "model: 257 bytes, the limit is 256"},
+		{"effort", `{"reasoning_effort":"heroic",` + hello + `}`, `reasoning_effort: want none, minimal, low, medium, high, xhigh or max, got "heroic"`},
 		{"thinking word", `{"thinking":"on",` + hello + `}`, "thinking: want true, false or an object, got a string"},
 		{"thinking type", `{"thinking":{"type":"sometimes"},` + hello + `}`, `thinking.type: want enabled or disabled, got "sometimes"`},
 	}
@@ -304,6 +302,64 @@ func TestGeneration(t *testing.T) {
 				t.Errorf("thinking %v", req.Thinking)
 			}
 		})
+	}
+}
+
+// TestOutputLimit: the limit of output is clamped to what there is room for, in every
+// protocol; nothing at all is a limit, too.
+func TestOutputLimit(t *testing.T) {
+	s := newTestServer(t, &fakeScheduler{}, nil)
+	type parser func(body string) (*turn, error)
+	protocols := map[string]struct {
+		rest   string
+		fields []string
+		parse  parser
+	}{
+		"chat": {hello, []string{"max_tokens", "max_completion_tokens"}, func(body string) (*turn, error) {
+			q, err := parseChatRequest([]byte(body))
+			if err != nil {
+				return nil, err
+			}
+			return q.turn()
+		}},
+		"completions": {`"prompt":"hi"`, []string{"max_tokens"}, func(body string) (*turn, error) {
+			q, err := parseCompletionRequest([]byte(body))
+			if err != nil {
+				return nil, err
+			}
+			return q.turn()
+		}},
+		"responses": {`"input":"hi"`, []string{"max_output_tokens", "max_tokens"}, func(body string) (*turn, error) {
+			q, err := parseResponsesRequest([]byte(body))
+			if err != nil {
+				return nil, err
+			}
+			return q.turn()
+		}},
+		"messages": {hello, []string{"max_tokens"}, func(body string) (*turn, error) {
+			q, err := parseAnthropicRequest([]byte(body))
+			if err != nil {
+				return nil, err
+			}
+			return q.turn()
+		}},
+	}
+	for name, p := range protocols {
+		for _, field := range p.fields {
+			for value, want := range map[string]int{"0": 0, "-1e300": 0, "-1": 0, "0.9": 0, "1": 1, "1e300": testModel.ContextTokens} {
+				tn, err := p.parse(`{"` + field + `":` + value + `,` + p.rest + `}`)
+				if err != nil {
+					t.Errorf("%s: %s %s: %v", name, field, value, err)
+					continue
+				}
+				if req, err := s.generation(tn); err != nil || req.MaxTokens != want || req.PromptOnly != (want == 0) || req.Responses != (name == "responses") {
+					t.Errorf("%s: %s %s: %v, %+v", name, field, value, err, req)
+				}
+			}
+			if tn, err := p.parse(`{"` + field + `":null,` + p.rest + `}`); err != nil || tn.maxTokens != nil {
+				t.Errorf("%s: %s null: %v, %+v", name, field, err, tn)
+			}
+		}
 	}
 }
 

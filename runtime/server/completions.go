@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"ds4/runtime/chat"
@@ -104,9 +105,9 @@ func readPrompt(r *jsonReader, path string) (prompt *string, err error) {
 		s, ok := first.(string)
 		switch {
 		case !ok:
-			return badField(path, "want an array of one string, got one with %s", kind(first))
+			return badField(fmt.Sprintf("%s[%d]", path, i), "want a string, got %s", kind(first))
 		case i > 0:
-			return badField(path, "more than one prompt; send one request for each")
+			return badField(path, "want one string, got several; send a request for each")
 		}
 		prompt = &s
 		return nil

@@ -90,9 +90,19 @@ func badJSON(format string, args ...any) *apiError {
 
 // badField is about the value of one field, which path names.
 func badField(path, format string, args ...any) *apiError {
-	e := badRequest(path+": "+format, args...)
+	return aboutField(path, path+": "+format, args...)
+}
+
+// aboutField is badField with a message that names the field by itself.
+func aboutField(path, format string, args ...any) *apiError {
+	e := badRequest(format, args...)
 	e.Param = path
 	return e
+}
+
+// tooLong is about a text that has more bytes than it may have.
+func tooLong(path string, bytes, limit int) *apiError {
+	return badField(path, "%d bytes, the limit is %d", bytes, limit)
 }
 
 // onlyResults refuses a conversation that consists of results of tools alone: the calls
@@ -117,9 +127,7 @@ func onlyResults(messages []chat.Message, path string) error {
 }
 
 func missing(path string) *apiError {
-	e := badRequest("missing %s", path)
-	e.Param = path
-	return e
+	return aboutField(path, "missing %s", path)
 }
 
 // fromScheduler says how an error reaches the client; nil if the client is gone, so
@@ -144,7 +152,7 @@ func fromScheduler(err error) *apiError {
 	case errors.As(err, &failure):
 		return fromFailure(failure)
 	case errors.Is(err, scheduler.ErrRequest):
-		return badRequest("%v", err)
+		return badRequest("%s", plainRefusal(err))
 	case errors.Is(err, scheduler.ErrQueueFull):
 		return &apiError{
 			status: http.StatusTooManyRequests, retryAfter: retryQueueFull,
@@ -154,6 +162,13 @@ func fromScheduler(err error) *apiError {
 		return shuttingDown()
 	}
 	return &apiError{status: http.StatusInternalServerError, Type: typeServer, Message: err.Error()}
+}
+
+// plainRefusal is what a refusal of the scheduler says, without the names of the packages
+// and sentinels that it went through.
+func plainRefusal(err error) string {
+	text := strings.TrimPrefix(err.Error(), "scheduler: "+scheduler.ErrRequest.Error()+": ")
+	return strings.TrimSuffix(strings.TrimPrefix(text, "chat: "), ": "+chat.ErrVocabulary.Error())
 }
 
 func fromFailure(f *scheduler.FailureError) *apiError {

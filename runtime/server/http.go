@@ -83,6 +83,11 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 }
 
 func (s *Server) readWhole(w http.ResponseWriter, r *http.Request, limit int64, share *bodyShare) ([]byte, error) {
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		w.Header().Set("Connection", "close")
+		return nil, &apiError{status: http.StatusUnsupportedMediaType, Type: typeInvalid,
+			Message: fmt.Sprintf("a body with Content-Encoding %.32q is not read; send it as it is", e)}
+	}
 	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
 		return nil, bodyTooLarge(limit)
@@ -162,21 +167,6 @@ func notAllowed(methods map[string]handler, method string) *apiError {
 	return &apiError{
 		status: http.StatusMethodNotAllowed, Type: typeInvalid, allow: strings.Join(allow, ", "),
 		Message: fmt.Sprintf("method %.16s is not allowed here; use %s", method, strings.Join(allow, ", ")),
-	}
-}
-
-// browsers refuses requests that a web page of another origin makes through a user's
-// browser. Without it any page could spend the machine's time and empty the cache,
-// even though it could not read the answers.
-var browsers = http.NewCrossOriginProtection()
-
-func (s *Server) sameOrigin(r *http.Request) error {
-	if s.cfg.CORS || browsers.Check(r) == nil {
-		return nil
-	}
-	return &apiError{
-		status: http.StatusForbidden, Type: typeInvalid,
-		Message: "cross-origin request refused; start the server with --cors to allow web pages of other origins",
 	}
 }
 

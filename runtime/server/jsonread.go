@@ -190,6 +190,15 @@ func (r *jsonReader) str(path string) (s string, present bool, err error) {
 	return s, true, nil
 }
 
+// word reads a string; null says otherwise.
+func (r *jsonReader) word(path, otherwise string) (string, error) {
+	s, present, err := r.str(path)
+	if !present {
+		s = otherwise
+	}
+	return s, err
+}
+
 // boolean reads true or false; nil for null.
 func (r *jsonReader) boolean(path string) (*bool, error) {
 	tok, err := r.next()

@@ -64,7 +64,7 @@ func TestKVClearErrors(t *testing.T) {
 		s := newTestServer(t, sched, func(c *Config) { c.Store = testStore{} })
 		w := httptest.NewRecorder()
 		s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/kv/clear", nil))
-		if w.Code != tt.status || tt.err != nil && !strings.Contains(w.Body.String(), tt.err.Error()) {
+		if w.Code != tt.status || tt.err != nil && !strings.Contains(w.Body.String(), strings.TrimPrefix(tt.err.Error(), "kvstore: ")) {
 			t.Errorf("%v: %d %s", tt.err, w.Code, w.Body)
 		}
 	}

@@ -2,12 +2,15 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"math"
 	"net/http"
+	"reflect"
+	"strings"
 	"time"
 
 	"ds4/runtime/kvstore"
@@ -59,7 +62,7 @@ func (q *kvPurge) selection() (kvstore.Selection, error) {
 		sel.NotOf = (*[32]byte)(id)
 	}
 	if err := sel.Check(); err != nil {
-		return sel, badRequest("%v", err)
+		return sel, badRequest("%s", strings.TrimPrefix(err.Error(), kvstore.ErrSelection.Error()+": "))
 	}
 	return sel, nil
 }
@@ -124,7 +127,7 @@ func (s *Server) readAdmin(w http.ResponseWriter, r *http.Request, q any, holder
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields() // a filter with a typing error must not select more
 	if err := dec.Decode(q); err != nil {
-		return badJSON("%v", err)
+		return badAdmin(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return badJSON("something follows the object")
@@ -136,8 +139,22 @@ func (s *Server) readAdmin(w http.ResponseWriter, r *http.Request, q any, holder
 	return nil
 }
 
+// badAdmin says what encoding/json found wrong, without the names of Go's types.
+func badAdmin(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		want := map[reflect.Kind]string{reflect.Bool: "true or false", reflect.String: "a string", reflect.Float64: "a number"}[wrong.Type.Kind()]
+		return badField(wrong.Field, "want %s, got %.32s", cmp.Or(want, "a whole number"), wrong.Value)
+	case errors.As(err, &wrong):
+		return badJSON("want an object, got %.32s", wrong.Value)
+	}
+	return badJSON("%s", strings.TrimPrefix(jsonFault(err), "json: "))
+}
+
 // fromStore says how an error of the disk cache reaches the client.
 func fromStore(err error) error {
+	message := "kv cache: " + strings.TrimPrefix(err.Error(), "kvstore: ")
 	for _, x := range []struct {
 		of     error
 		status int
@@ -147,11 +164,11 @@ func fromStore(err error) error {
 		{kvstore.ErrNotFound, http.StatusNotFound},
 	} {
 		if errors.Is(err, x.of) {
-			return &apiError{status: x.status, Type: typeInvalid, Message: err.Error()}
+			return &apiError{status: x.status, Type: typeInvalid, Message: message}
 		}
 	}
 	if errors.Is(err, kvstore.ErrBusy) || errors.Is(err, kvstore.ErrUnavailable) {
-		return &apiError{status: http.StatusServiceUnavailable, retryAfter: retryKV, Type: typeServer, Message: err.Error()}
+		return &apiError{status: http.StatusServiceUnavailable, retryAfter: retryKV, Type: typeServer, Message: message}
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func TestKVRestoreRequest(t *testing.T) {
 		{kvstore.ErrNotFound, 404}, {kvstore.ErrNotReadmitted, 409}, {kvstore.ErrReadOnly, 409}, {kvstore.ErrBusy, 503},
 		{kvstore.ErrUnavailable, 503}, {fmt.Errorf("anything else"), 500},
 	} {
-		if code, answer := postKV(t, &askedStore{err: c.err}, "/v1/kv/restore", `{"name":"x"}`); code != c.want || !strings.Contains(answer, c.err.Error()) {
+		if code, answer := postKV(t, &askedStore{err: c.err}, "/v1/kv/restore", `{"name":"x"}`); code != c.want || !strings.Contains(answer, strings.TrimPrefix(c.err.Error(), "kvstore: ")) {
 			t.Errorf("%v: %d %s, want %d", c.err, code, answer, c.want)
 		}
 	}
@@ -105,6 +105,27 @@ func TestKVRestoreRequest(t *testing.T) {
 		s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{"all":true,"name":"x"}`)))
 		if w.Code != http.StatusConflict {
 			t.Errorf("%s without a cache: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// TestKVRefusals: what is refused is told in the words of the request.
+func TestKVRefusals(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"all":1}`:                      "all: want true or false, got number",
+		`{"older_than_seconds":"x"}`:     "older_than_seconds: want a number, got string",
+		`{"older_than_seconds":-1}`:      "older_than_seconds: -1 is no age in seconds",
+		`{"identity":7}`:                 "identity: want a string, got number",
+		`{"keep_bytes":1.5,"all":true}`:  "keep_bytes: want a whole number, got number 1.5",
+		`[]`:                             "invalid JSON request: want an object, got array",
+		`{"ids":[]}`:                     `invalid JSON request: unknown field \"ids\"`,
+		`{"all":tru`:                     "invalid JSON request: the document ends too early",
+		`{}`:                             `"message":"nothing is selected"`,
+		`{"all":true,"quarantine":true}`: `"message":"all cannot be narrowed"`,
+	} {
+		if code, answer := postKV(t, &askedStore{}, "/v1/kv/purge", body); code != http.StatusBadRequest || !strings.Contains(answer, want) ||
+			strings.Contains(answer, "kvstore") || strings.Contains(answer, "json:") {
+			t.Errorf("%s: %d %s, want %s", body, code, answer, want)
 		}
 	}
 }

@@ -116,7 +116,7 @@ func readPart(r *jsonReader, first json.Token, path string) (text string, err er
 	err = r.fields(func(name string) (err error) {
 		switch name {
 		case "type":
-			partType, _, err = r.str(path + ".type")
+			partType, err = r.word(path+".type", "text")
 		case "text":
 			text, present, err = r.str(path + ".text")
 		default:

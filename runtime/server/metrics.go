@@ -46,8 +46,8 @@ func newMetrics(s *Server) *metrics {
 		}, []string{"route"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: metricPrefix + "build_info", Help: "1, with the version and the loaded model as labels.",
-		ConstLabels: prometheus.Labels{"version": s.cfg.Version, "model": s.cfg.Model.ID},
+		Name: metricPrefix + "build_info", Help: "1, with the version, the loaded model and the backend with its kernels as labels.",
+		ConstLabels: buildLabels(&s.cfg),
 	})
 	info.Set(1)
 	connections := func(name, help string, value func(open, idle int) int) prometheus.Collector {
@@ -64,6 +64,15 @@ func newMetrics(s *Server) *metrics {
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.page = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}})
 	return m
+}
+
+// buildLabels describe the program.
+func buildLabels(cfg *Config) prometheus.Labels {
+	labels := prometheus.Labels{"version": cfg.Version, "model": cfg.Model.ID}
+	if cfg.Backend != "" {
+		labels["backend"] = cfg.Backend
+	}
+	return labels
 }
 
 // handle serves GET /metrics.

@@ -44,7 +44,7 @@ func TestMetrics(t *testing.T) {
 			RestoredTokens: 900, MaxStreak: 2, BreakerOpen: true, CanaryFailed: 8, PrefillAttempts: 11,
 		},
 	}
-	url := listen(t, newTestServer(t, sched, func(c *Config) { c.Store = testStore{} }))
+	url := listen(t, newTestServer(t, sched, func(c *Config) { c.Store, c.Backend = testStore{}, "cpu/avx2" }))
 	resp, err := http.Get(url + "/no/such/path")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestMetrics(t *testing.T) {
 	resp.Body.Close()
 	lines := scrape(t, url)
 	for _, want := range []string{
-		`ds4_build_info{model="ds4-tiny",version="test"} 1`,
+		`ds4_build_info{backend="cpu/avx2",model="ds4-tiny",version="test"} 1`,
 		`ds4_http_requests_total{code="404",route="unknown"} 1`,
 		"ds4_queue_depth 3", "ds4_active_requests 2", "ds4_live_sessions 4", "ds4_cancelled_total 5",
 		`ds4_requests_total{outcome="stop"} 7`, `ds4_requests_total{outcome="length"} 0`,

@@ -36,7 +36,7 @@ var schedulerStats = []stat[scheduler.Stats]{
 
 var schedulerMaps = []statMap[scheduler.Stats]{
 	counters("requests_total", "outcome", "Requests that ended, by outcome.", func(s scheduler.Stats) map[string]float64 {
-		return numbers(s.Requests, "stop", "length", "error", "cancelled", "rejected", "shutdown")
+		return numbers(s.Requests, "stop", "length", "tool_calls", "error", "cancelled", "rejected", "shutdown")
 	}),
 	counters("prefills_total", "source", "Prefills that completed, by where the prefix came from.", func(s scheduler.Stats) map[string]float64 {
 		return numbers(s.Reuse, scheduler.SourceCold, scheduler.SourceMemoryToken, scheduler.SourceMemoryText, scheduler.SourceDisk)
@@ -72,6 +72,7 @@ var storeStats = []stat[kvstore.Stats]{
 	counter("kv_read_bytes_total", "Bytes read by restores.", func(s kvstore.Stats) float64 { return float64(s.BytesRead) }),
 	counter("kv_stored_tokens_total", "Tokens covered by the segments written.", func(s kvstore.Stats) float64 { return float64(s.TokensStored) }),
 	counter("kv_corrupt_total", "Segments found damaged after the start.", func(s kvstore.Stats) float64 { return float64(s.Corrupt) }),
+	counter("kv_regained_total", "Times that a cache that was off or read-only could be used again.", func(s kvstore.Stats) float64 { return float64(s.Regained) }),
 	counter("kv_missing_total", "Segments whose file was gone.", func(s kvstore.Stats) float64 { return float64(s.Missing) }),
 	counter("kv_convicted_total", "Segments found guilty of a device failure.", func(s kvstore.Stats) float64 { return float64(s.Convicted) }),
 }

@@ -42,7 +42,7 @@ func init() {
 	maps.Copy(scripts, map[string]*fakeScheduler{
 		"calls": {submit: play(reasoning("h"), reasoning("m"), text("Look"), text("ing."),
 			begins(0, "get_weather"), adds(0, `{"city":`), adds(0, `"<Paris>"}`), ends(0),
-			begins(1, "patch"), adds(1, `{"input":"*** \"x\"\n"}`), ends(1), done(scheduler.FinishToolCalls))},
+			begins(1, "patch"), adds(1, `{"input":"`), adds(1, `*** \"x\"`), adds(1, `\n"}`), ends(1), done(scheduler.FinishToolCalls))},
 		"bad-block":      {submit: play(text("Hm."), malformed("\n\n<TAG>"))},
 		"bad-block-late": {submit: play(begins(0, "f"), adds(0, `{"a":[`), malformed("<TAG>"))},
 		"search":         {submit: play(begins(0, "tool_search"), adds(0, `{"query":"q"}`), ends(0), done(scheduler.FinishToolCalls))},

@@ -2,10 +2,16 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"ds4/runtime/scheduler"
 )
 
 // counted is what the protocols say about tokens, each in its own words.
@@ -66,5 +72,66 @@ func TestWholeUsage(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWholeShutdownOfProtocols: whatever runs or waits when the server is told to end, its
+// client hears so in the words of its protocol: a stream in its last event, who waits for
+// all of the answer in a 503 that says when to come back; and so does who comes later.
+func TestWholeShutdownOfProtocols(t *testing.T) {
+	const turns = `"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":900`
+	protocols := map[string]struct{ body, event, whole string }{
+		"/v1/chat/completions": {turns, "event: error\ndata: {\"error\":{\"message\":\"server shutting down\",\"type\":\"server_error\"}}\n\n", `{"error":{"message":"server shutting down","type":"server_error"}}`},
+		"/v1/completions": {`"prompt":"x","max_tokens":900`, "event: error\ndata: {\"error\":{\"message\":\"server shutting down\",\"type\":\"server_error\"}}\n\n",
+			`{"error":{"message":"server shutting down","type":"server_error"}}`},
+		"/v1/responses": {`"input":"x","max_output_tokens":900`, `"status":"failed","model":"ds4-tiny","error":{"code":"server_error","message":"server shutting down"}`,
+			`{"error":{"message":"server shutting down","type":"server_error"}}`},
+		"/v1/messages": {turns, "event: error\ndata: {\"type\":\"error\",\"error\":{\"message\":\"server shutting down\",\"type\":\"overloaded_error\"}}\n\n",
+			`{"type":"error","error":{"message":"server shutting down","type":"overloaded_error"}}`},
+	}
+	w := newWhole(t, "at=commit,label=^graph embed tokens$,phase=decode,delay=20ms,pass=true", nil)
+	send := func(path, body string) (status int, retry, answer string) {
+		resp, err := w.http.Post(w.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			return 0, "", err.Error()
+		}
+		defer resp.Body.Close()
+		all, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return 0, "", err.Error()
+		}
+		return resp.StatusCode, resp.Header.Get("Retry-After"), string(all)
+	}
+	refused := func(what string, status int, retry, answer, want string) {
+		if status != http.StatusServiceUnavailable || retry != "1" || strings.TrimSpace(answer) != want {
+			t.Errorf("%s: %d, retry after %q, %s", what, status, retry, answer)
+		}
+	}
+	var clients sync.WaitGroup
+	for path, p := range protocols {
+		clients.Go(func() {
+			status, _, answer := send(path, `{"stream":true,"ignore_eos":true,`+p.body+`}`)
+			if last := answer[max(0, strings.LastIndex(strings.TrimSpace(answer), "\n\n")):]; status != http.StatusOK ||
+				!strings.Contains(last, p.event) || strings.Contains(answer, "[DONE]") || strings.Contains(answer, "message_stop") {
+				t.Errorf("%s, streamed: %d %s", path, status, answer)
+			}
+		})
+		clients.Go(func() {
+			status, retry, answer := send(path, `{"ignore_eos":true,`+p.body+`}`)
+			refused(path, status, retry, answer, p.whole)
+		})
+	}
+	w.eventually("two that run and six that wait", func(s scheduler.Stats) bool {
+		return s.DecodeTokens > 2 && s.ActiveRequests == 2 && s.QueueDepth == 2*len(protocols)-2
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := w.sched.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	clients.Wait()
+	for path, p := range protocols {
+		status, retry, answer := send(path, `{"stream":true,`+p.body+`}`)
+		refused(path+" afterwards", status, retry, answer, p.whole)
 	}
 }

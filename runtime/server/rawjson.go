@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 )
 
 // raw consumes one value and returns its bytes as they were sent, nil for null.
@@ -45,9 +46,9 @@ func readStrings(r *jsonReader, path string, most int) ([]string, error) {
 		s, ok := first.(string)
 		switch {
 		case !ok:
-			return badField(path, "want an array of strings, got one with %s", kind(first))
+			return badField(fmt.Sprintf("%s[%d]", path, i), "want a string, got %s", kind(first))
 		case i == most:
-			return badField(path, "more than %d", most)
+			return badField(path, "more than %d strings", most)
 		}
 		list = append(list, s)
 		return nil

@@ -123,7 +123,8 @@ type responsesAnswer struct {
 	sequence int
 	open     *outputItem // the item that grows, nil if none does
 	tool     responsesTool
-	text     []byte // of that item
+	text     []byte    // of that item
+	input    freeInput // of that item, if it is a call with free-form input
 }
 
 func (a *responsesAnswer) emit(e responsesEvent) {
@@ -206,6 +207,7 @@ func (a *responsesAnswer) callStart(id, name string) {
 		it.ID, it.Name, it.Namespace, it.Arguments = a.newID("fc_"), a.tool.name, a.tool.namespace, &empty
 	case itemCustomCall:
 		it.ID, it.Name, it.Namespace, it.Input = a.newID("ctc_"), a.tool.name, a.tool.namespace, new(string)
+		a.input = freeInput{}
 	case itemToolSearchCall:
 		empty := json.RawMessage("{}")
 		it.ID, it.Execution, it.Arguments = a.newID("tsc_"), "client", &empty
@@ -213,13 +215,19 @@ func (a *responsesAnswer) callStart(id, name string) {
 	a.start(it)
 }
 
-// callArguments adds to the arguments of the call. Only those of functions are shown
-// as they come: the other kinds carry them in another form.
+// callArguments adds to the arguments of the call. Those of functions and free-form
+// input are shown as they come; a search for tools has no event for them.
 func (a *responsesAnswer) callArguments(fragment string) {
-	a.text = append(a.text, fragment...)
-	if a.tool.kind == itemFunctionCall {
+	switch a.tool.kind {
+	case itemFunctionCall:
 		a.about(responsesEvent{Type: "response.function_call_arguments.delta", Delta: &fragment})
+	case itemCustomCall:
+		if input := a.input.write(fragment); input != "" {
+			a.about(responsesEvent{Type: "response.custom_tool_call_input.delta", Delta: &input})
+		}
+		return
 	}
+	a.text = append(a.text, fragment...)
 }
 
 // stop closes the item that is open, with a status that says whether it is whole. A
@@ -248,9 +256,11 @@ func (a *responsesAnswer) stop(status string) {
 		it.Arguments = &arguments
 		a.about(responsesEvent{Type: "response.function_call_arguments.done", Arguments: &text})
 	case itemCustomCall:
-		input := customInput(text)
+		input, passed := a.input.whole()
 		it.Input = &input
-		a.about(responsesEvent{Type: "response.custom_tool_call_input.delta", Delta: &input})
+		if !passed {
+			a.about(responsesEvent{Type: "response.custom_tool_call_input.delta", Delta: &input})
+		}
 		a.about(responsesEvent{Type: "response.custom_tool_call_input.done", Input: &input})
 	case itemToolSearchCall:
 		if arguments := json.RawMessage(text); json.Valid(arguments) { // else it was cut
@@ -275,25 +285,6 @@ func (a *responsesAnswer) stopReasoning(it *outputItem, text string) {
 	it.Summary = &[]outputPart{part}
 	a.about(responsesEvent{Type: "response.reasoning_summary_text.done", SummaryIndex: new(int), Text: &text})
 	a.about(responsesEvent{Type: "response.reasoning_summary_part.done", SummaryIndex: new(int), Part: &part})
-}
-
-// customInput takes the free-form input out of the arguments that carry it. The model
-// may have named it otherwise, or not at all: then the client gets what there is.
-func customInput(arguments string) string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal([]byte(arguments), &fields) != nil {
-		return arguments
-	}
-	var input string
-	if raw, ok := fields[customArgument]; ok && json.Unmarshal(raw, &input) == nil {
-		return input
-	}
-	for _, raw := range fields {
-		if len(fields) == 1 && json.Unmarshal(raw, &input) == nil {
-			return input
-		}
-	}
-	return arguments
 }
 
 // finish ends a response that worked; short says that the limit of tokens cut it.

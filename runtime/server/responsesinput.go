@@ -232,7 +232,7 @@ func (c *conversation) call(it item, path string) error {
 		if it.name == "" {
 			return missing(path + ".name")
 		}
-		arguments, err := it.text(it.arguments, path+".arguments")
+		arguments, err := it.called(path + ".arguments")
 		if err != nil {
 			return err
 		}
@@ -246,12 +246,20 @@ func (c *conversation) call(it item, path string) error {
 	case itemToolSearchCall:
 		call.Name, call.Arguments = toolSearchName, string(it.arguments)
 	}
-	if err := checkCall(&call, path, path+".name"); err != nil {
+	if err := checkCall(&call, path+".call_id", path+".name"); err != nil {
 		return err
 	}
 	t := c.grow(func(*assistantItems) bool { return false })
 	t.calls = append(t.calls, call)
 	return nil
+}
+
+// called reads the arguments of a function call.
+func (it item) called(path string) (string, error) {
+	if it.arguments == nil {
+		return "", nil
+	}
+	return readArguments(newJSONReader(it.arguments), path)
 }
 
 // result adds what a call returned. Tools that a search found are part of it.

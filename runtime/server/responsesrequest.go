@@ -21,8 +21,12 @@ type responsesRequest struct {
 	refused      string // a field that names state which this server does not keep
 }
 
-// maxIncludes bounds the list of what a client wants besides.
-const maxIncludes = 64
+const (
+	maxIncludes = 64 // entries of the list of what a client wants besides
+	// What the answer repeats of the request.
+	maxChoiceBytes  = 4 << 10
+	maxSummaryBytes = 32
+)
 
 // includeSealed asks for the reasoning in a form that the client sends back.
 const includeSealed = "reasoning.encrypted_content"
@@ -95,9 +99,12 @@ func (q *responsesRequest) readReasoning(r *jsonReader, path string) error {
 	return r.optionalObject(path, func(name string) (err error) {
 		switch name {
 		case "effort":
-			q.effort, _, err = r.str(path + ".effort")
+			err = q.readEffort(r, path+".effort")
 		case "summary", "generate_summary":
 			q.summary, _, err = r.str(path + "." + name)
+			if err == nil && len(q.summary) > maxSummaryBytes {
+				err = tooLong(path+"."+name, len(q.summary), maxSummaryBytes)
+			}
 		default:
 			err = r.skip()
 		}
@@ -109,13 +116,11 @@ func (q *responsesRequest) readReasoning(r *jsonReader, path string) error {
 func (q *responsesRequest) checkState() error {
 	switch {
 	case q.refused != "":
-		return badField(q.refused, "%s is not supported; replay full input instead", q.refused)
+		return aboutField(q.refused, "%s is not supported; replay full input instead", q.refused)
 	case q.background != nil && *q.background:
 		return badField("background", "answers are given at once only; leave it out")
 	case q.input == nil:
 		return missing("input")
-	case q.maxOutput != nil && *q.maxOutput < 1:
-		return badField("max_output_tokens", "want at least 1, got %d; leave it out for the server's default", *q.maxOutput)
 	}
 	return nil
 }
@@ -124,8 +129,11 @@ func (q *responsesRequest) checkState() error {
 // needs to know them, since the model may know them by other names.
 func (q *responsesRequest) choose() error {
 	const path = "tool_choice"
-	if q.choice == nil {
+	switch {
+	case q.choice == nil:
 		return nil
+	case len(q.choice) > maxChoiceBytes:
+		return tooLong(path, len(q.choice), maxChoiceBytes)
 	}
 	var word string
 	if json.Unmarshal(q.choice, &word) == nil {
@@ -136,7 +144,7 @@ func (q *responsesRequest) choose() error {
 		case "required":
 			q.toolChoice.Kind = chat.ChoiceRequired
 		default:
-			return badField(path, "tool_choice=%.32s not supported", word)
+			return aboutField(path, "%s=%.32s not supported; want none, auto, required or an object that names a tool", path, word)
 		}
 		return nil
 	}
@@ -158,8 +166,13 @@ func (q *responsesRequest) choose() error {
 	if err != nil {
 		return err
 	}
-	if kind != "function" && kind != "custom" {
+	switch {
+	case kind == "":
+		return missing(path + ".type")
+	case kind != "function" && kind != "custom":
 		return badField(path+".type", "want function or custom, got %.32q", kind)
+	case name == "":
+		return missing(path + ".name")
 	}
 	q.toolChoice = chat.ToolChoice{Kind: chat.ChoiceNamed, Name: q.declared.spoken(namespace, name)}
 	return nil
@@ -216,7 +229,7 @@ func (q *responsesRequest) wantsSealed() bool { return slices.Contains(q.include
 func (q *responsesRequest) turn() (*turn, error) {
 	t, err := q.chatRequest.turn()
 	if err == nil {
-		t.param = "input"
+		t.param, t.responses = "input", true
 	}
 	return t, err
 }

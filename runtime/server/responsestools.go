@@ -127,6 +127,8 @@ func (t *responsesTools) each(raw json.RawMessage, path, namespace string, use f
 func (t *responsesTools) use(d toolDeclaration, namespace, path string, use func(responsesTool, chat.Tool)) error {
 	tool := responsesTool{namespace: namespace, name: d.name}
 	switch d.kind {
+	case "":
+		return missing(path + ".type")
 	case "function":
 		tool.kind = itemFunctionCall
 	case "custom":
@@ -146,6 +148,8 @@ func (t *responsesTools) use(d toolDeclaration, namespace, path string, use func
 			return badField(path, "a namespace in a namespace is not supported")
 		case d.name == "":
 			return missing(path + ".name")
+		case len(d.name) > chat.MaxNameBytes:
+			return tooLong(path+".name", len(d.name), chat.MaxNameBytes)
 		}
 		return t.each(d.tools, path+".tools", d.name, use)
 	default:

@@ -64,6 +64,7 @@ type Config struct {
 	Calls        CallMemory // nil: tool calls are not remembered
 	Model        ModelInfo
 	Version      string // of the program, for metrics
+	Backend      string // driver and kernels, for metrics; may be empty
 	CORS         bool   // let web pages of any origin use the server
 	NoUI         bool   // no page at GET /
 	// Keys are the API keys that are allowed in; without any, everybody is.

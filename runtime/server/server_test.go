@@ -199,6 +199,10 @@ func TestStopping(t *testing.T) {
 	s.stopping.Store(true)
 	for _, tt := range []struct{ method, path, want string }{
 		{http.MethodPost, "/v1/chat/completions", `"message":"server shutting down","type":"server_error"`},
+		{http.MethodPost, "/v1/completions", `"message":"server shutting down","type":"server_error"`},
+		{http.MethodPost, "/v1/responses", `"message":"server shutting down","type":"server_error"`},
+		{http.MethodPost, "/v1/messages", `{"type":"error","error":{"message":"server shutting down","type":"overloaded_error"}}`},
+		{http.MethodPost, "/v1/messages/count_tokens", `{"type":"error","error":{"message":"server shutting down","type":"overloaded_error"}}`},
 		{http.MethodGet, "/healthz", `"status":"stopping"`},
 	} {
 		w := httptest.NewRecorder()

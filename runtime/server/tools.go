@@ -27,7 +27,7 @@ func readTools(r *jsonReader) ([]chat.Tool, error) {
 		err := r.fields(func(name string) (err error) {
 			switch name {
 			case "type":
-				toolType, _, err = r.str(path + ".type")
+				toolType, err = r.word(path+".type", "function")
 			case "function":
 				t, err = readFunction(r, path+".function")
 			default:
@@ -88,9 +88,9 @@ func checkTool(t *chat.Tool, path string) error {
 	case t.Name == "":
 		return missing(path + ".name")
 	case len(t.Name) > chat.MaxNameBytes:
-		return badField(path+".name", "longer than %d bytes", chat.MaxNameBytes)
+		return tooLong(path+".name", len(t.Name), chat.MaxNameBytes)
 	case len(t.Parameters)+len(t.Description) > maxSchemaBytes:
-		return badField(path, "schema and description are longer than %d bytes", maxSchemaBytes)
+		return badField(path, "schema and description have %d bytes, the limit is %d", len(t.Parameters)+len(t.Description), maxSchemaBytes)
 	}
 	return nil
 }
@@ -118,20 +118,20 @@ func readCalls(r *jsonReader, path string) ([]chat.ToolCall, error) {
 		if err != nil {
 			return err
 		}
-		return checkCall(&c, path, path+".function.name")
+		return checkCall(&c, path+".id", path+".function.name")
 	})
 	return calls, err
 }
 
 // checkCall validates one call of a history, whichever API it came from.
-func checkCall(c *chat.ToolCall, path, namePath string) error {
+func checkCall(c *chat.ToolCall, idPath, namePath string) error {
 	switch {
 	case c.Name == "":
 		return missing(namePath)
 	case len(c.Name) > chat.MaxNameBytes:
-		return badField(namePath, "longer than %d bytes", chat.MaxNameBytes)
+		return tooLong(namePath, len(c.Name), chat.MaxNameBytes)
 	case len(c.ID) > maxIDBytes:
-		return badField(path+".id", "longer than %d bytes", maxIDBytes)
+		return tooLong(idPath, len(c.ID), maxIDBytes)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"ds4/runtime/chat"
 	"ds4/runtime/scheduler"
 )
 
@@ -36,7 +37,7 @@ var scripts = map[string]*fakeScheduler{
 	"too-long":      {submit: refuse(&scheduler.ContextLengthError{PromptTokens: 40000, ContextTokens: 32768})},
 	"queue-full":    {submit: refuse(scheduler.ErrQueueFull)},
 	"stopping":      {submit: refuse(scheduler.ErrShuttingDown), health: scheduler.Health{State: scheduler.HealthStopping}},
-	"bad":           {submit: refuse(fmt.Errorf("%w: empty prompt", scheduler.ErrRequest))},
+	"bad":           {submit: refuse(fmt.Errorf("scheduler: %w: %w", scheduler.ErrRequest, fmt.Errorf("chat: the model has no token X, which this prompt needs: %w", chat.ErrVocabulary)))},
 	"breaker": {
 		submit: refuse(&scheduler.FailureError{
 			Code: scheduler.CodeDeviceUnavailable, Retryable: true, Limit: 3,

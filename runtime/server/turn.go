@@ -17,17 +17,18 @@ import (
 // turn is one generation, whatever API asks for it: each protocol reads its own
 // requests into one, and writes the events of the run in its own form.
 type turn struct {
-	kind     string // "chat" or "completion", the word in log lines
-	param    string // the field of the request that holds the prompt, for errors
-	messages []chat.Message
-	tools    []chat.Tool
-	choice   chat.ToolChoice
-	oneCall  bool   // the answer ends behind its first call
-	idPrefix string // of the ids of calls: "call_" or "toolu_"
-	thinking chat.Mode
-	sampling sample.Params // what the client asked for, defaults filled in; Seed is not used
-	seed     *int64        // nil or 0: random
-	stop     []string
+	kind      string // "chat" or "completion", the word in log lines
+	responses bool   // asked through the Responses API
+	param     string // the field of the request that holds the prompt, for errors
+	messages  []chat.Message
+	tools     []chat.Tool
+	choice    chat.ToolChoice
+	oneCall   bool   // the answer ends behind its first call
+	idPrefix  string // of the ids of calls: "call_" or "toolu_"
+	thinking  chat.Mode
+	sampling  sample.Params // what the client asked for, defaults filled in; Seed is not used
+	seed      *int64        // nil or 0: random
+	stop      []string
 	// maxTokens caps what is sampled; nil: the server's default. The context's room
 	// caps it too.
 	maxTokens   *int64
@@ -105,9 +106,18 @@ func (s *Server) prompt(t *turn) (chat.Prompt, error) {
 	}
 	prompt, err := chat.Render(t.messages, opt)
 	if err != nil {
-		return chat.Prompt{}, badRequest("%s", strings.TrimPrefix(err.Error(), "chat: "))
+		return chat.Prompt{}, t.unrendered(err)
 	}
 	return prompt, nil
+}
+
+// unrendered says what of a request has no place in a prompt.
+func (t *turn) unrendered(err error) error {
+	path, kind := t.param, chat.ErrMessages
+	if errors.Is(err, chat.ErrTools) {
+		path, kind = "tools", chat.ErrTools
+	}
+	return badField(path, "%s", strings.TrimSuffix(strings.TrimPrefix(err.Error(), "chat: "), ": "+kind.Error()))
 }
 
 // offered is what the model sees of the tools.
@@ -141,6 +151,7 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 	}
 	req := &scheduler.Request{
 		Kind:      t.kind,
+		Responses: t.responses,
 		Prompt:    prompt,
 		Sampling:  t.sampling,
 		Stop:      t.stop,
@@ -157,7 +168,8 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 		req.Sampling.Seed = uint64(*t.seed)
 	}
 	if t.maxTokens != nil {
-		req.MaxTokens = int(min(*t.maxTokens, int64(s.cfg.Model.ContextTokens)))
+		req.MaxTokens = int(min(max(*t.maxTokens, 0), int64(s.cfg.Model.ContextTokens)))
+		req.PromptOnly = req.MaxTokens == 0
 	}
 	return req, nil
 }

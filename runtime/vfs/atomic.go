@@ -31,12 +31,20 @@ func IsTemp(base string) bool { return strings.Contains(base, TempMark) }
 // new contents survive a power cut. On error name is as it was, unless the last
 // step, syncing the folder, failed: then it is one of the two.
 func WriteFileAtomic(fsys FS, name string, data []byte, durable bool) error {
+	return WriteAtomic(fsys, name, durable, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteAtomic is WriteFileAtomic for contents that write gives piece by piece.
+func WriteAtomic(fsys FS, name string, durable bool, write func(io.Writer) error) error {
 	tmp := TempName(name)
 	f, err := fsys.Create(tmp)
 	if err != nil {
 		return fmt.Errorf("vfs: write %s: %w", name, err)
 	}
-	_, err = f.Write(data)
+	err = write(f)
 	if err == nil && durable {
 		err = f.Sync()
 	}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,13 +35,13 @@ const (
 	ExitPass         = 0
 	ExitFail         = 1 // an assertion did not hold
 	ExitUsage        = 2 // the command line or a file that it names is wrong
-	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that cannot be started, an interrupt
+	ExitInconclusive = 3 // nothing was proven: a fault that never fired, a server that ends at its very first start, an interrupt
 )
 
-// usageError is a mistake in the command line; how its command is used follows.
+// usageError is a mistake in the command line of cmd, whose help says more.
 type usageError struct {
-	err   error
-	usage string
+	err error
+	cmd *cobra.Command
 }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -121,13 +122,18 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 		SilenceUsage:  true,
 		// Edits between a misspelt command and the one that is suggested.
 		SuggestionsMinimumDistance: 2,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:                       noCommand,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
-		newSelftest(), newInject(), newExplore(), newDoctor(), newInit())
+		newSelftest(), newInject(), newExplore(args), newDoctor(), newInit())
+	for _, cmd := range root.Commands() {
+		// Flags come first: behind -- they would be those of the server.
+		name, operands, _ := strings.Cut(cmd.Use, " ")
+		cmd.Use, cmd.DisableFlagsInUseLine = strings.TrimSpace(name+" [flags] "+operands), true
+	}
 	return root
 }
 
@@ -142,9 +148,15 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return usagef(cmd, "unknown command %q", args[0])
 }
 
+// noCommand tells who names none which there are. Nothing was run, so it is no pass.
+func noCommand(cmd *cobra.Command, _ []string) error {
+	fmt.Fprintf(cmd.ErrOrStderr(), "no command given\n\n%s\n\n%s", cmd.Long, cmd.UsageString())
+	return &exitError{code: ExitUsage}
+}
+
 // usage marks an error as a mistake in the command line of cmd.
 func usage(cmd *cobra.Command, err error) error {
-	return &usageError{err, fmt.Sprintf("usage: %s\n%s --help explains the flags\n", cmd.UseLine(), cmd.CommandPath())}
+	return &usageError{err, cmd}
 }
 
 func usagef(cmd *cobra.Command, format string, args ...any) error {
@@ -159,6 +171,14 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// atMostOne is for commands that take one, or none.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef(cmd, "unexpected argument %q", args[1])
+	}
+	return nil
+}
+
 // report prints what a command returned and chooses the exit code.
 func report(stderr io.Writer, err error) int {
 	var wrong *usageError
@@ -167,7 +187,7 @@ func report(stderr io.Writer, err error) int {
 	case err == nil:
 		return ExitPass
 	case errors.As(err, &wrong):
-		fmt.Fprintf(stderr, "ds4bench: %v\n%s", wrong.err, wrong.usage)
+		fmt.Fprintf(stderr, "ds4bench: %v\nsee %s --help\n", wrong.err, wrong.cmd.CommandPath())
 		return ExitUsage
 	case errors.As(err, &exit):
 		if exit.err != nil {

@@ -1,12 +1,8 @@
 package cli
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -14,12 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/faults/explore"
-	"ds4/faults/syscalls"
 )
 
 // exploreFlags are those of ds4bench explore.
 type exploreFlags struct {
 	server   serverFlags
+	output   outputFlags
+	count    int // of runs
+	requests int // of each run
 	max      int
 	parallel int
 	random   int
@@ -33,6 +31,9 @@ type exploreFlags struct {
 	noReuse  bool
 	check    string
 	lying    bool
+
+	command    []string // behind --
+	invocation []string
 }
 
 // kvWord stands for the directory in command lines.
@@ -44,6 +45,7 @@ const (
 	maxStates        = 1_000_000
 	defaultExplorers = 2
 	maxRandomStates  = 10_000
+	defaultRandom    = 2
 	defaultQuestion  = 300 // tokens
 	maxQuestion      = 100_000
 	// damageWords are what a log says of a published file that is no good: after a
@@ -58,8 +60,8 @@ const (
 var exploredFlags = []string{"serve", "--host", "127.0.0.1", "--port", "0", "--ctx", "4096",
 	"--kv-disk-dir", kvWord, "--kv-segment-tokens", "128", "--kv-cache-min-tokens", "64"}
 
-func newExplore() *cobra.Command {
-	var f exploreFlags
+func newExplore(invocation []string) *cobra.Command {
+	f := exploreFlags{invocation: invocation}
 	cmd := &cobra.Command{
 		Use:   "explore [-- COMMAND [ARGUMENT ...]]",
 		Short: "Try every directory that a power cut may leave",
@@ -80,27 +82,37 @@ before, if its log speaks of damage (--forbid-log), if less is reused than the
 recorded server had said was stored (--stored-log), or, once it had ended in good
 order, than without the power cut.
 
+With --requests the recorded run is drawn from --seed: questions that begin alike,
+repeat or part, and ends and kills of the server between them. Every directory is
+asked all of them, and so is a server without a cache. --runs explores so many
+runs, each with the next seed.
+
 COMMAND starts the server; ` + kvWord + ` in it becomes the directory, ` + portWord + ` a free port. A
-server that is given no port must say where it listens, as ds4 does. Without one a ds4 serve is explored. With --check any program
-can be: COMMAND runs to its end once, and the check, a line for the shell, judges
-each directory by its exit code; both have it in the variable KV, too.
+server that is given no port must say where it listens, as ds4 does. Without a
+COMMAND a ds4 serve is explored. With --check any program can be: COMMAND runs to
+its end once, and the check, a line for the shell, judges each directory by its
+exit code; both have it in the variable KV, too.
 
 Exit codes: 0 every directory that was tried is good, 1 bad ones were found, 2
 wrong usage, 3 nothing could be tried.`,
 		Example: `  ds4bench explore
   ds4bench explore --max-states 5000 --timeout 1h
+  ds4bench explore --runs 20 --requests 6 --seed 100 --report html=explored.html
   ds4bench explore -- ./ds4 serve --port 0 --kv-disk-dir '$KV' --kv-segment-tokens 256
   ds4bench explore --check './verify "$KV"' -- ./save '$KV/file'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
-	f.server.addFlags(cmd)
-	cmd.Flags().IntVar(&f.max, "max-states", defaultStates, "at most so many directories are tried")
+	f.server.addPath(cmd)
+	f.output.addFlags(cmd)
+	cmd.Flags().IntVar(&f.count, "runs", 1, "how many runs are recorded and explored, each with the next seed")
+	cmd.Flags().IntVar(&f.requests, "requests", 1, "requests of a run; with several, what they are and what ends the server between them is drawn from the seed")
+	cmd.Flags().IntVar(&f.max, "max-states", defaultStates, "at most so many directories of each run are tried")
 	cmd.Flags().IntVarP(&f.parallel, "parallel", "j", defaultExplorers, "how many are tried at a time")
-	cmd.Flags().IntVar(&f.random, "random", 2, "directories at random for each moment")
-	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of the random ones")
+	cmd.Flags().IntVar(&f.random, "random", defaultRandom, "directories at random for each moment")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "of what is random: directories, and runs with --requests")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "for everything together (default: none); what was not tried by then is said")
 	cmd.Flags().StringVar(&f.keep, "keep", "", "`folder` for bad directories (default: a temporary one)")
-	cmd.Flags().IntVar(&f.tokens, "tokens", defaultQuestion, "length of the question, about")
+	cmd.Flags().IntVar(&f.tokens, "tokens", defaultQuestion, "length of a question, about")
 	cmd.Flags().StringVar(&f.forbid, "forbid-log", damageWords, "`pattern` of lines that a server must not log on a directory; empty for none")
 	cmd.Flags().StringVar(&f.stored, "stored-log", storedWords, "`pattern` of lines that promise that tokens are durable; its group is their number; empty for none")
 	cmd.Flags().StringVar(&f.ready, "ready", "", "`path` that a server with "+portWord+" answers once it is ready (default: /v1/models)")
@@ -110,174 +122,81 @@ wrong usage, 3 nothing could be tried.`,
 	return cmd
 }
 
-// validate checks the flags and makes what is explored.
-func (f *exploreFlags) validate(cmd *cobra.Command, command []string) (explorable, func(), error) {
-	nothing := func() {}
-	switch {
-	case f.max < 1 || f.max > maxStates:
-		return nil, nothing, usagef(cmd, "--max-states %d is not between 1 and %d", f.max, maxStates)
-	case f.parallel < 1 || f.parallel > maxParallel:
-		return nil, nothing, usagef(cmd, "--parallel %d is not between 1 and %d", f.parallel, maxParallel)
-	case f.random < 0 || f.random > maxRandomStates:
-		return nil, nothing, usagef(cmd, "--random %d is not between 0 and %d", f.random, maxRandomStates)
-	case f.tokens < 1 || f.tokens > maxQuestion:
-		return nil, nothing, usagef(cmd, "--tokens %d is not between 1 and %d", f.tokens, maxQuestion)
-	case f.timeout < 0:
-		return nil, nothing, usagef(cmd, "--timeout %v is negative", f.timeout)
-	case f.server.target != "":
-		return nil, nothing, usagef(cmd, "a server that runs already cannot be explored: it must be started on each directory")
-	case len(command) > 0 && f.server.path != "":
-		return nil, nothing, usagef(cmd, "--server and a command exclude each other")
+// validate checks the flags, and says how what is explored is made for the present
+// seed.
+func (f *exploreFlags) validate(cmd *cobra.Command) (each func() (explorable, error), srv server, err error) {
+	srv = server{cleanup: func() {}}
+	if err := f.bounds(cmd); err != nil {
+		return nil, srv, err
 	}
 	forbid, err := regexp.Compile(f.forbid)
 	if err != nil {
-		return nil, nothing, usagef(cmd, "--forbid-log: %w", err)
+		return nil, srv, usagef(cmd, "--forbid-log: %w", err)
 	}
 	stored, err := regexp.Compile(f.stored)
 	if err != nil || f.stored != "" && stored.NumSubexp() != 1 {
-		return nil, nothing, usagef(cmd, "--stored-log %q: want a pattern with one group", f.stored)
-	}
-	if f.ready != "" && !strings.HasPrefix(f.ready, "/") {
-		return nil, nothing, usagef(cmd, "--ready %q: want a path", f.ready)
+		return nil, srv, usagef(cmd, "--stored-log %q: want a pattern with one group", f.stored)
 	}
 	if f.check != "" {
-		if len(command) == 0 {
-			return nil, nothing, usagef(cmd, "--check needs a command to record")
-		}
-		return &program{command: command, check: f.check}, nothing, nil
+		return func() (explorable, error) { return &program{command: f.command, check: f.check}, nil }, srv, nil
 	}
-	s := &exploredServer{command: command, lying: f.lying, noReuse: f.noReuse, ready: f.ready}
-	if f.forbid != "" {
-		s.forbid = forbid
-	}
-	if f.stored != "" {
-		s.stored = stored
-	}
-	if s.question, err = question(f.tokens); err != nil {
-		return nil, nothing, infrastructure(err)
-	}
-	cleanup := nothing
+	command := f.command
 	if len(command) == 0 {
-		found, err := f.server.resolve(cmd.Context(), cmd)
-		if err != nil {
-			return nil, nothing, err
+		if srv, err = f.server.resolve(cmd.Context(), cmd); err != nil {
+			return nil, server{cleanup: func() {}}, err
 		}
-		s.command, cleanup = append([]string{found.path}, exploredFlags...), found.cleanup
+		command = append([]string{srv.path}, exploredFlags...)
 	} else if !strings.Contains(strings.Join(command, " "), kvWord) {
-		return nil, nothing, usagef(cmd, "the command does not name its directory: write %s (in quotes, for the shell)", kvWord)
+		return nil, srv, usagef(cmd, "the command does not name its directory: write %s (in quotes, for the shell)", kvWord)
 	}
-	return s, cleanup, nil
+	return func() (explorable, error) {
+		script, err := newScript(f.seed, f.requests, f.tokens)
+		if err != nil {
+			return nil, err
+		}
+		s := &exploredServer{command: command, script: script, lying: f.lying, noReuse: f.noReuse, ready: f.ready}
+		if f.forbid != "" {
+			s.forbid = forbid
+		}
+		if f.stored != "" && f.requests == 1 { // a line does not say which question it is about
+			s.stored = stored
+		}
+		return s, nil
+	}, srv, nil
 }
 
-func (f *exploreFlags) execute(cmd *cobra.Command, args []string) error {
-	before, command := splitDash(cmd, args)
-	if len(before) > 0 {
-		return usagef(cmd, "unexpected argument %q: the command comes after --", before[0])
-	}
-	what, cleanup, err := f.validate(cmd, command)
-	if err != nil {
-		return err
-	}
-	defer cleanup()
-	ctx := cmd.Context()
-	for _, a := range syscalls.Abilities() {
-		if err := syscalls.Probe(ctx, a); err != nil {
-			return infrastructure(err)
-		}
-	}
-	work, err := os.MkdirTemp("", "ds4bench-explore-")
-	if err != nil {
-		return infrastructure(err)
-	}
-	defer os.RemoveAll(work)
-	start := time.Now()
-	history, err := record(ctx, what, filepath.Join(work, "run"))
-	if err != nil {
-		return infrastructure(err)
-	}
-	w := cmd.OutOrStdout()
-	describe(w, history, time.Since(start))
-	set, err := history.States(ctx, explore.Options{Max: f.max, Random: f.random, Seed: f.seed, NoSync: f.lying})
-	if err != nil {
-		return infrastructure(err)
-	}
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout-time.Since(start))
-		defer cancel()
-	}
-	if f.keep == "" {
-		f.keep = filepath.Join(os.TempDir(), fmt.Sprintf("ds4bench-states-%d", os.Getpid()))
-	}
-	tried, err := f.try(ctx, cmd.ErrOrStderr(), what, set, work)
-	f.report(w, set, tried, time.Since(start))
+// bounds checks single flags.
+func (f *exploreFlags) bounds(cmd *cobra.Command) error {
 	switch {
-	case len(tried.Findings) > 0:
-		return &exitError{ExitFail, err}
-	case err != nil:
-		return infrastructure(err)
-	case cmd.Context().Err() != nil:
-		return infrastructure(errors.New("stopped early"))
-	case tried.States < 2:
-		return infrastructure(errors.New("no directory but the last one was tried"))
+	case f.count < 1 || f.count > maxRuns:
+		return usagef(cmd, "--runs %d is not between 1 and %d", f.count, maxRuns)
+	case f.requests < 1 || f.requests > maxRequests:
+		return usagef(cmd, "--requests %d is not between 1 and %d", f.requests, maxRequests)
+	case f.max < 1 || f.max > maxStates:
+		return usagef(cmd, "--max-states %d is not between 1 and %d", f.max, maxStates)
+	case f.parallel < 1 || f.parallel > maxParallel:
+		return usagef(cmd, "--parallel %d is not between 1 and %d", f.parallel, maxParallel)
+	case f.random < 0 || f.random > maxRandomStates:
+		return usagef(cmd, "--random %d is not between 0 and %d", f.random, maxRandomStates)
+	case f.tokens < 1 || f.tokens > maxQuestion:
+		return usagef(cmd, "--tokens %d is not between 1 and %d", f.tokens, maxQuestion)
+	case f.timeout < 0:
+		return usagef(cmd, "--timeout %v is negative", f.timeout)
+	case f.server.target != "":
+		return usagef(cmd, "a server that runs already cannot be explored: it must be started on each directory")
+	case len(f.command) > 0 && f.server.path != "":
+		return usagef(cmd, "--server and a command exclude each other")
+	}
+	if f.ready != "" && !strings.HasPrefix(f.ready, "/") {
+		return usagef(cmd, "--ready %q: want a path", f.ready)
+	}
+	switch {
+	case f.check != "" && len(f.command) == 0:
+		return usagef(cmd, "--check needs a command to record")
+	case f.check != "" && f.requests > 1:
+		return usagef(cmd, "--requests is about servers; what --check judges makes none")
 	}
 	return nil
-}
-
-// record runs a program once.
-func record(ctx context.Context, what explorable, dir string) (*explore.History, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	rec, err := explore.NewRecorder(dir)
-	if err != nil {
-		return nil, err
-	}
-	sup, err := syscalls.New(syscalls.Config{Dir: dir, Observe: rec.Observe, Log: func(string) {}})
-	if err != nil {
-		return nil, err
-	}
-	defer sup.Close()
-	if err := what.run(ctx, sup, dir, rec.Len); err != nil {
-		return nil, fmt.Errorf("the run to be recorded: %w", err)
-	}
-	history, err := rec.Finish()
-	if unseen := sup.Unseen(); err != nil && len(unseen) > 0 {
-		err = fmt.Errorf("%w (%s)", err, strings.Join(unseen, "; "))
-	}
-	return history, err
-}
-
-// try checks the directories: first what the run left in good order, which says
-// what the others are compared with.
-func (f *exploreFlags) try(ctx context.Context, log io.Writer, what explorable, set *explore.Set, work string) (explore.Tried, error) {
-	if err := os.MkdirAll(f.keep, 0o700); err != nil {
-		return explore.Tried{}, err
-	}
-	defer os.Remove(f.keep) // stays if something was kept
-	p := newProgress(log)
-	defer p.clear()
-	total := len(set.States)
-	each := func(base int) func(int, *explore.State, error) {
-		return func(done int, s *explore.State, err error) {
-			p.line(fmt.Sprintf("[%d/%d] after operation %d, %s", base+done, total, s.Point, s.After))
-			if err != nil {
-				p.say("bad     %s", s)
-			}
-		}
-	}
-	first := &explore.Set{States: set.States[:1]}
-	tried, err := explore.Check(ctx, first, 1, work, f.keep, what.judge, each(0))
-	if err != nil || len(tried.Findings) > 0 {
-		return tried, err
-	}
-	if err := what.settled(); err != nil && ctx.Err() == nil {
-		return tried, err
-	}
-	rest := &explore.Set{States: set.States[1:]}
-	more, err := explore.Check(ctx, rest, f.parallel, work, f.keep, what.judge, each(1))
-	more.States += tried.States
-	return more, err
 }
 
 // describe says what was recorded.

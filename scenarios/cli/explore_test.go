@@ -2,7 +2,9 @@ package cli
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"ds4/faults/explore"
@@ -15,6 +17,65 @@ func TestOwed(t *testing.T) {
 		if got := e.owed(&explore.State{Point: point}); got != want {
 			t.Errorf("after %d operations %d tokens are owed, want %d", point, got, want)
 		}
+	}
+}
+
+// A run follows from its seed, and uses all that the generator has.
+func TestExploredRuns(t *testing.T) {
+	seen := map[string]bool{}
+	for seed := range uint64(20) {
+		s, err := newScript(seed, 8, 50)
+		again, _ := newScript(seed, 8, 50)
+		if err != nil || s.String() != again.String() || !slices.Equal(s.questions, again.questions) {
+			t.Fatalf("seed %d: %v, %v, then %v", seed, err, s, again)
+		}
+		asked := map[int]bool{}
+		for i, st := range s.steps {
+			switch {
+			case st.end == syscall.SIGKILL:
+				seen["kill"] = true
+			case st.end != 0:
+				seen["restart"] = true
+			case asked[st.ask]:
+				seen["again"] = true
+			case st.ask >= len(s.questions):
+				t.Errorf("seed %d: step %d asks question %d of %d", seed, i, st.ask, len(s.questions))
+			}
+			if st.end == 0 {
+				asked[st.ask] = true
+			}
+		}
+		for i, q := range s.questions {
+			for _, other := range s.questions[:i] {
+				if n := len(other) / 4; strings.HasPrefix(q, other[:n]) {
+					seen["alike"] = true
+				}
+			}
+		}
+		if len(asked) != len(s.questions) {
+			t.Errorf("seed %d: %d of %d questions are asked", seed, len(asked), len(s.questions))
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("runs have only %v", seen)
+	}
+	if one, err := newScript(9, 1, 50); err != nil || one.String() != "ask 1" {
+		t.Errorf("a run of one request: %v, %v", one, err)
+	}
+}
+
+// Each question has its own share of what must be reused.
+func TestJudgeReuse(t *testing.T) {
+	e := exploredServer{script: exploredScript{questions: []string{"a", "b"}}}
+	whole, cut := &explore.State{Last: true}, &explore.State{Last: true, Lost: []string{"a name"}}
+	if err := e.judgeReuse([]int64{128, 64}, whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.judgeReuse([]int64{128, 64}, cut); err != nil {
+		t.Error(err)
+	}
+	if err := e.judgeReuse([]int64{128, 0}, cut); err == nil || !strings.Contains(err.Error(), "to question 2") {
+		t.Errorf("a lost question: %v", err)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"ds4/faults/proc"
 	"ds4/faults/syscalls"
 	"ds4/runtime/client"
-	"ds4/scenarios/corpus"
 )
 
 // explorable is a program that is explored.
@@ -30,8 +28,8 @@ type explorable interface {
 	// judge says what is wrong with a directory.
 	judge(ctx context.Context, dir string, s *explore.State) error
 	// settled says why nothing can be judged although the directory from which
-	// nothing was lost is good.
-	settled() error
+	// nothing was lost is good. It may use folders below work.
+	settled(ctx context.Context, work string) error
 }
 
 // Deadlines of explored programs.
@@ -43,16 +41,16 @@ const (
 
 // exploredServer is a server that answers a question.
 type exploredServer struct {
-	command  []string
-	question string
-	ready    string         // path that answers when the server is ready
-	forbid   *regexp.Regexp // nil: anything may be logged
-	stored   *regexp.Regexp // what the log says of tokens that are durable now; nil: nothing
-	lying    bool           // nothing was ever durable
-	noReuse  bool           // how much is reused is not judged
+	command []string
+	script  exploredScript
+	ready   string         // path that answers when the server is ready
+	forbid  *regexp.Regexp // nil: anything may be logged
+	stored  *regexp.Regexp // what the log says of tokens that are durable now; nil: nothing
+	lying   bool           // nothing was ever durable
+	noReuse bool           // how much is reused is not judged
 
-	cold     string       // the answer of the recorded run
-	due      atomic.Int64 // tokens that are reused if nothing is lost
+	cold     []string // the answers of the recorded run
+	due      []int64  // of each question the tokens that are reused if nothing is lost
 	promises []promise
 }
 
@@ -63,12 +61,6 @@ type promise struct {
 }
 
 const exploreMaxTokens = 8
-
-// question is a text of about so many tokens.
-func question(tokens int) (string, error) {
-	const seed, bytesPerToken = 11, 3
-	return corpus.Text("go-source", seed, tokens*bytesPerToken)
-}
 
 // start starts the server on a directory, under a supervisor if there is one. One
 // with a port in its command line is told where to listen, others say it.
@@ -106,8 +98,8 @@ func (e *exploredServer) start(ctx context.Context, sup *syscalls.Supervisor, di
 	return p, log, nil
 }
 
-// ask asks the question.
-func (e *exploredServer) ask(ctx context.Context, url string) (answer string, reused int64, err error) {
+// ask asks a question.
+func (e *exploredServer) ask(ctx context.Context, url string, number int) (answer string, reused int64, err error) {
 	actx, cancel := context.WithTimeout(ctx, exploreAnswer)
 	defer cancel()
 	c, err := client.New(url)
@@ -120,7 +112,7 @@ func (e *exploredServer) ask(ctx context.Context, url string) (answer string, re
 			model = list[0]
 		}
 	}
-	a, err := c.Chat(actx, client.Request{Model: model, Messages: []client.Message{{Role: "user", Content: e.question}}, MaxTokens: exploreMaxTokens})
+	a, err := c.Chat(actx, client.Request{Model: model, Messages: []client.Message{{Role: "user", Content: e.script.questions[number]}}, MaxTokens: exploreMaxTokens})
 	if err != nil {
 		return "", 0, err
 	}
@@ -133,6 +125,27 @@ func (e *exploredServer) told() bool {
 }
 
 func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir string, point func() int) error {
+	e.cold = make([]string, len(e.script.questions))
+	steps := e.script.steps
+	for len(steps) > 0 {
+		n := slices.IndexFunc(steps, func(s exploredStep) bool { return s.end != 0 })
+		end := syscall.SIGTERM
+		asked := steps
+		if n >= 0 {
+			asked, end, n = steps[:n], steps[n].end, n+1
+		} else {
+			n = len(steps)
+		}
+		if err := e.life(ctx, sup, dir, point, asked, end); err != nil {
+			return err
+		}
+		steps = steps[n:]
+	}
+	return nil
+}
+
+// life is one process of the recorded run: a start, questions, and an end.
+func (e *exploredServer) life(ctx context.Context, sup *syscalls.Supervisor, dir string, point func() int, steps []exploredStep, end syscall.Signal) error {
 	p, log, err := e.start(ctx, sup, dir)
 	if err != nil {
 		return err
@@ -143,10 +156,18 @@ func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir 
 		defer close(heard)
 		e.hear(p, log, point)
 	}()
-	if e.cold, _, err = e.ask(ctx, p.URL()); err != nil {
-		return err
+	for _, s := range steps {
+		answer, _, err := e.ask(ctx, p.URL(), s.ask)
+		switch {
+		case err != nil:
+			return err
+		case e.cold[s.ask] == "":
+			e.cold[s.ask] = answer
+		case e.cold[s.ask] != answer:
+			return &wrongRun{fmt.Errorf("question %d of the recorded run: wrong answer %q, the first time it was %q", s.ask+1, answer, e.cold[s.ask])}
+		}
 	}
-	if err := p.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(end); err != nil {
 		return err
 	}
 	sctx, cancel := context.WithTimeout(ctx, exploreStop)
@@ -156,7 +177,7 @@ func (e *exploredServer) run(ctx context.Context, sup *syscalls.Supervisor, dir 
 		return err
 	}
 	<-heard
-	if exit.Code != 0 && !(e.told() && exit.Signal == syscall.SIGTERM) {
+	if end == syscall.SIGTERM && exit.Code != 0 && !(e.told() && exit.Signal == syscall.SIGTERM) {
 		return fmt.Errorf("the server ended with %s after SIGTERM", exit)
 	}
 	return nil
@@ -210,14 +231,9 @@ func (e *exploredServer) judge(ctx context.Context, dir string, s *explore.State
 		return fmt.Errorf("the server does not start: %w", err)
 	}
 	defer p.Close()
-	answer, reused, err := e.ask(ctx, p.URL())
-	switch {
-	case err != nil:
-		return fmt.Errorf("no answer: %w", err)
-	case answer != e.cold:
-		return fmt.Errorf("wrong answer: %q, without a cache it is %q", answer, e.cold)
-	case e.lying:
-		return nil
+	reused, err := e.judgeAnswers(ctx, p.URL())
+	if err != nil || e.lying {
+		return err
 	}
 	if e.forbid != nil {
 		for _, line := range log.Since(0) {
@@ -226,23 +242,17 @@ func (e *exploredServer) judge(ctx context.Context, dir string, s *explore.State
 			}
 		}
 	}
-	switch {
-	case s.Last && len(s.Lost) == 0:
-		e.due.Store(reused)
-	case e.noReuse:
-	case s.Last && reused < e.due.Load():
-		return fmt.Errorf("%d tokens are reused; the server had ended in good order with %d in the cache", reused, e.due.Load())
-	case reused < min(e.owed(s), e.due.Load()):
-		return fmt.Errorf("%d tokens are reused; the server had said that %d are stored", reused, e.owed(s))
-	}
-	return nil
+	return e.judgeReuse(reused, s)
 }
 
-func (e *exploredServer) settled() error {
-	if e.due.Load() == 0 && !e.lying && !e.noReuse {
+func (e *exploredServer) settled(ctx context.Context, work string) error {
+	if !e.lying && !e.noReuse && !slices.ContainsFunc(e.due, func(n int64) bool { return n > 0 }) {
 		return errors.New("the server reuses nothing after a restart: losing it would not be noticed")
 	}
-	return nil
+	if len(e.script.questions) == 1 { // its answer was given on an empty directory
+		return nil
+	}
+	return e.compareControls(ctx, filepath.Join(work, "control"))
 }
 
 // program is any command, with another one that judges what it left.
@@ -285,4 +295,4 @@ func (g *program) judge(ctx context.Context, dir string, _ *explore.State) error
 	return nil
 }
 
-func (g *program) settled() error { return nil }
+func (g *program) settled(context.Context, string) error { return nil }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -12,10 +13,14 @@ import (
 
 	"ds4/faults/proc"
 	"ds4/reports"
+	"ds4/runtime/client"
 )
 
 // factsTimeout bounds each question to the binary: it reads headers, not weights.
 const factsTimeout = 20 * time.Second
+
+// targetTimeout bounds the question to a server that runs already, which may be busy.
+const targetTimeout = 5 * time.Second
 
 // maxFactBytes bounds what is read of an answer.
 const maxFactBytes = 1 << 20
@@ -27,6 +32,9 @@ func (s server) record(ctx context.Context, model string, args []string) reports
 	rec := reports.Server{Path: s.path, Target: s.target, Args: args}
 	if s.foreign != nil {
 		rec.Path, rec.Args = s.foreign.Command[0], append(slices.Clone(s.foreign.Command[1:]), args...)
+	}
+	if s.target != "" {
+		askTarget(ctx, s.target, &rec)
 	}
 	if s.path == "" {
 		return rec
@@ -45,6 +53,7 @@ func (s server) ask(ctx context.Context, args ...string) []byte {
 	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.path, args...)
+	cmd.Env = append(os.Environ(), s.env...)
 	var out limitedBuffer
 	cmd.Stdout = &out
 	cmd.WaitDelay = time.Second
@@ -77,11 +86,34 @@ func parseModel(text []byte, rec *reports.Server) {
 	var info struct {
 		ID       string `json:"id"`
 		Identity string `json:"identity"`
+		Backend  string `json:"backend"`
 	}
 	if json.Unmarshal(text, &info) != nil {
 		return
 	}
-	rec.Model, rec.Identity = info.ID, info.Identity
+	rec.Model, rec.Identity, rec.KernelSet = info.ID, info.Identity, info.Backend
+}
+
+// askTarget asks a server that runs already. One that is no ds4, or does not let us
+// look, tells nothing.
+func askTarget(ctx context.Context, target string, rec *reports.Server) {
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
+	defer cancel()
+	c, err := client.New(target)
+	if err != nil {
+		return
+	}
+	page, err := c.Metrics(ctx)
+	if err != nil {
+		return
+	}
+	for _, m := range page {
+		if m.Name == "ds4_build_info" {
+			rec.Version, rec.Model, rec.KernelSet = m.Labels["version"], m.Labels["model"], m.Labels["backend"]
+			_, commit, _ := strings.Cut(rec.Version, "+")
+			rec.Commit = strings.TrimSuffix(commit, "-dirty")
+		}
+	}
 }
 
 // The line in which a starting server names its model and the kernels it chose.

@@ -52,7 +52,7 @@ Nothing is overwritten: if one of the files exists, none is written.`,
 		Example: `  ds4bench init
   ds4bench init --ci github
   ds4bench init recovery/ --ci gitlab --server-command 'llama-server --port $PORT -m m.gguf --slot-save-path $KV'`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
 	cmd.Flags().StringVar(&f.command, "server-command", "", "`command` that starts a server other than ds4; $PORT and $KV in it are a free port and an empty directory")

@@ -48,7 +48,7 @@ Exit code 0 means that every broken server was caught.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}
 	f.pick.addFlags(cmd)
-	f.server.addFlags(cmd)
+	f.server.addPath(cmd)
 	cmd.Flags().StringSliceVar(&f.switches, "switch", nil, "only these `switches`")
 	cmd.Flags().IntVarP(&f.parallel, "parallel", "j", min(runtime.NumCPU(), defaultParallel), "how many broken servers are tested at a time")
 	cmd.Flags().StringVar(&f.format, "format", formatText, "of the table at the end: text, markdown, or json for a line per proof")

@@ -27,9 +27,17 @@ func (f *serverFlags) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of a server that already runs; nothing is started or killed then")
 }
 
+// addPath is addFlags for commands that must start the server themselves. --target is
+// known to them, so that they can say why not.
+func (f *serverFlags) addPath(cmd *cobra.Command) {
+	f.addFlags(cmd)
+	cmd.Flags().Lookup("target").Hidden = true
+}
+
 // server is a resolved server under test: a binary or a URL.
 type server struct {
 	path    string
+	env     []string // added to ours
 	target  string
 	foreign *scenarios.Foreign // another server than ds4
 	cleanup func()             // removes what was built

@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -45,8 +45,8 @@ func newServeSpeed(invocation []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve-speed [-- SERVER FLAG ...]",
 		Short: "Measure latency and goodput through HTTP, with several requests at a time",
-		Long: `Starts a server, or takes the one that --target names, and keeps so many streamed
-requests in flight: 1, 2, 4 and 8. Measured is what clients see: time to the first
+		Long: `Starts a server, or takes the one that --target names, and keeps a number of streamed
+requests in flight: 1, then 2, 4 and 8. Measured is what clients see: time to the first
 token (TTFT), time between tokens, time to the end, and goodput, the requests per
 second that met the objective of the --slo flags. Workloads:
 
@@ -108,6 +108,9 @@ func (f *serveSpeedFlags) execute(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "unexpected argument %q; flags for the server follow --", names[0])
 	}
 	style, err := tableStyle(cmd, f.output.format)
+	if err == nil {
+		err = f.output.check(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func (f *serveSpeedFlags) execute(cmd *cobra.Command, args []string) error {
 	return f.measure(ctx, cmd, srv, style, opt, serverArgs)
 }
 
-// measure starts the server if there is none yet, measures, and reports.
+// measure measures, and reports.
 func (f *serveSpeedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt load.Options, serverArgs []string) error {
 	if f.disk {
 		dir, err := os.MkdirTemp("", "ds4bench-kv-")
@@ -143,48 +146,27 @@ func (f *serveSpeedFlags) measure(ctx context.Context, cmd *cobra.Command, srv s
 		defer os.RemoveAll(dir)
 		serverArgs = append(slices.Clone(serverArgs), "--kv-disk-dir", dir)
 	}
-	p := newProgress(cmd.ErrOrStderr())
-	p.line("starting the server")
-	live, err := startServer(ctx, srv, f.model, opt.ContextTokens(), serverArgs)
-	if err != nil {
-		p.clear()
-		return infrastructure(err)
+	m := &measurement{
+		cmd: cmd, invocation: f.invocation, output: f.output, seed: f.seed,
+		model: f.model, contextTokens: opt.ContextTokens(), serverArgs: serverArgs,
+		table: func(w io.Writer, rs []reports.Result) error { return table.ServeSpeed(w, style, rs) },
+		total: f.samples * len(opt.Workloads) * len(opt.Concurrency), unit: "repetitions",
+		work: func(ctx context.Context, live *liveServer, out *results, p *progress) error {
+			opt := opt
+			opt.URL, opt.ServerPID, opt.OnResult = live.url, live.pid, out.add
+			opt.Progress = func(n int, w load.Workload, concurrency int) {
+				name := fmt.Sprintf("repetition %d/%d", n, f.samples)
+				if n == 0 {
+					name = "warm-up"
+				}
+				p.line(fmt.Sprintf("%s  %s, %d in flight", name, w, concurrency))
+			}
+			return load.Run(ctx, opt)
+		},
 	}
-	defer live.close()
-	opt.URL, opt.ServerPID = live.url, live.pid
-	rec := srv.record(ctx, f.model, live.args)
-	learn(&rec, live.log)
-	out, err := openResults(f.output.out, reports.Run{
-		Command: "serve-speed", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
-		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: rec,
-	})
+	rs, err := m.run(ctx, srv)
 	if err != nil {
 		return err
-	}
-	opt.OnResult = out.add
-	opt.Progress = func(n int, w load.Workload, concurrency int) {
-		name := fmt.Sprintf("repetition %d/%d", n, f.samples)
-		if n == 0 {
-			name = "warm-up"
-		}
-		p.line(fmt.Sprintf("%s  %s, %d in flight", name, w, concurrency))
-	}
-	runErr := load.Run(ctx, opt)
-	p.clear()
-	closeErr := out.close(f.output, ctx.Err() != nil)
-	if ctx.Err() != nil {
-		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
-	}
-	w := cmd.OutOrStdout()
-	rs := out.log.Results
-	if len(rs) > 0 {
-		if err := errors.Join(table.About(w, out.log.Run), table.ServeSpeed(w, style, rs), table.Details(w, rs)); err != nil {
-			return infrastructure(err)
-		}
-	}
-	fmt.Fprintf(w, "%d of %d repetitions; %s\n", len(rs), f.samples*len(opt.Workloads)*len(opt.Concurrency), out.place())
-	if err := errors.Join(runErr, closeErr); err != nil {
-		return infrastructure(err)
 	}
 	return verdictExit(rs)
 }

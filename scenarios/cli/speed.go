@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -96,47 +96,29 @@ func (f *speedFlags) execute(cmd *cobra.Command, args []string) error {
 	return f.measure(ctx, cmd, srv, style, opt, serverArgs)
 }
 
-// measure starts the server if there is none yet, measures, and reports.
+// measure measures, and reports.
 func (f *speedFlags) measure(ctx context.Context, cmd *cobra.Command, srv server, style table.Style, opt speed.Options, serverArgs []string) error {
-	p := newProgress(cmd.ErrOrStderr())
-	p.line("starting the server")
-	live, err := startServer(ctx, srv, f.model, opt.ContextTokens(), serverArgs)
-	if err != nil {
-		p.clear()
-		return infrastructure(err)
+	m := &measurement{
+		cmd: cmd, invocation: f.invocation, output: f.output, seed: f.seed,
+		model: f.model, contextTokens: opt.ContextTokens(), serverArgs: serverArgs,
+		table: func(w io.Writer, rs []reports.Result) error { return table.Speed(w, style, rs) },
+		total: f.samples, unit: "rounds",
+		work: func(ctx context.Context, live *liveServer, out *results, p *progress) error {
+			opt := opt
+			opt.Ceiling = f.ceiling && isLocal(live.url)
+			opt.URL, opt.ServerPID, opt.OnRound = live.url, live.pid, out.add
+			opt.Progress = func(round, frontier int) {
+				name := fmt.Sprintf("round %d/%d", round, f.samples)
+				if round == 0 {
+					name = "warm-up"
+				}
+				p.line(fmt.Sprintf("%s  %d tokens", name, frontier))
+			}
+			return speed.Run(ctx, opt)
+		},
 	}
-	defer live.close()
-	opt.Ceiling = f.ceiling && isLocal(live.url)
-	opt.URL, opt.ServerPID = live.url, live.pid
-	out, err := openResults(f.output.out, f.record(ctx, srv, live))
-	if err != nil {
-		return err
-	}
-	opt.OnRound = out.add
-	opt.Progress = func(round, frontier int) {
-		name := fmt.Sprintf("round %d/%d", round, f.samples)
-		if round == 0 {
-			name = "warm-up"
-		}
-		p.line(fmt.Sprintf("%s  %d tokens", name, frontier))
-	}
-	runErr := speed.Run(ctx, opt)
-	p.clear()
-	closeErr := out.close(f.output, ctx.Err() != nil)
-	if ctx.Err() != nil {
-		runErr = fmt.Errorf("stopped early: %w", context.Cause(ctx))
-	}
-	w := cmd.OutOrStdout()
-	if rs := out.log.Results; len(rs) > 0 {
-		if err := errors.Join(table.About(w, out.log.Run), table.Speed(w, style, rs), table.Details(w, rs)); err != nil {
-			return infrastructure(err)
-		}
-	}
-	fmt.Fprintf(w, "%d of %d rounds; %s\n", len(out.log.Results), f.samples, out.place())
-	if err := errors.Join(runErr, closeErr); err != nil {
-		return infrastructure(err)
-	}
-	return nil
+	_, err := m.run(ctx, srv)
+	return err
 }
 
 // isLocal says that a URL is of this machine.
@@ -147,15 +129,6 @@ func isLocal(base string) bool {
 	}
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func (f *speedFlags) record(ctx context.Context, srv server, live *liveServer) reports.Run {
-	rec := srv.record(ctx, f.model, live.args)
-	learn(&rec, live.log)
-	return reports.Run{
-		Command: "speed", Args: f.invocation, Start: time.Now().UTC().Truncate(time.Millisecond), Seed: f.seed,
-		Build: reports.ThisBuild(Version), Host: reports.ThisHost(), Server: rec,
-	}
 }
 
 // rerun is the command line that measures the same again.

@@ -103,10 +103,10 @@ func hasFlag(args []string, flag string) bool {
 
 // record describes the server for the results file.
 func (s *subject) record(ctx context.Context, contextTokens int) reports.Server {
+	srv := server{path: s.path, env: s.env, target: s.target}
 	if s.target != "" {
-		return reports.Server{Target: s.target}
+		return srv.record(ctx, "", nil)
 	}
-	srv := server{path: s.path}
 	if !s.ds4 {
 		return reports.Server{Path: s.path, Args: s.args}
 	}

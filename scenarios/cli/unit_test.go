@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -52,10 +54,10 @@ func TestReportPrintsOnce(t *testing.T) {
 		code      int
 		want, not string
 	}{
-		{usage(cmd, cause), ExitUsage, "usage: x", ""},
-		{badFile(cause), ExitUsage, "ds4bench: cause\n", "usage"},
-		{infrastructure(fmt.Errorf("more: %w", cause)), ExitInconclusive, "more: cause", "usage"},
-		{cause, ExitInconclusive, "cause", "usage"},
+		{usage(cmd, cause), ExitUsage, "cause\nsee x --help\n", ""},
+		{badFile(cause), ExitUsage, "ds4bench: cause\n", "--help"},
+		{infrastructure(fmt.Errorf("more: %w", cause)), ExitInconclusive, "more: cause", "--help"},
+		{cause, ExitInconclusive, "cause", "--help"},
 		{nil, ExitPass, "", "ds4bench"},
 	}
 	for _, tt := range tests {
@@ -271,13 +273,26 @@ func TestFacts(t *testing.T) {
 		}
 	}
 	var rec reports.Server
-	parseModel([]byte(`{"id":"ds4-tiny","identity":"00ff","layers":8}`), &rec)
-	if rec.Model != "ds4-tiny" || rec.Identity != "00ff" {
+	parseModel([]byte(`{"id":"ds4-tiny","identity":"00ff","backend":"cpu/avx2","layers":8}`), &rec)
+	if rec.Model != "ds4-tiny" || rec.Identity != "00ff" || rec.KernelSet != "cpu/avx2" {
 		t.Errorf("%+v", rec)
 	}
 	before := rec
 	if parseModel([]byte("no json"), &rec); !reflect.DeepEqual(rec, before) {
 		t.Errorf("%+v", rec)
+	}
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "ds4_build_info{backend=\"cpu/avx512\",model=\"tiny\",version=\"0.1.0+2f6c1d0e8a11-dirty\"} 1\n")
+	}))
+	defer page.Close()
+	for _, s := range []*subject{{target: page.URL}, {target: "http://127.0.0.1:1"}} {
+		want := reports.Server{Target: s.target}
+		if s.target == page.URL {
+			want.Version, want.Commit, want.Model, want.KernelSet = "0.1.0+2f6c1d0e8a11-dirty", "2f6c1d0e8a11", "tiny", "cpu/avx512"
+		}
+		if got := s.record(t.Context(), 0); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
 	}
 	m := modelLine.FindStringSubmatch("0101 00:00:00 ds4-server: model ds4-tiny (embedded, 27 MB) backend=cpu/avx2 numerics=production")
 	if len(m) != 3 || m[1] != "ds4-tiny" || m[2] != "cpu/avx2" {

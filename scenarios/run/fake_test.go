@@ -100,6 +100,10 @@ func (f *fake) serve() {
 		f.log("cannot open the model")
 		os.Exit(1)
 	}
+	if _, err := os.Stat(f.kv); err == nil && f.mode == "dead at the next start" {
+		f.log("cannot open the cache")
+		os.Exit(1)
+	}
 	for _, r := range f.rules {
 		f.log("fault armed rule=%q", r)
 	}

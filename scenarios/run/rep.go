@@ -42,6 +42,7 @@ type rep struct {
 
 	server    atomic.Pointer[proc.Supervisor] // nil when none was started, or the last one ended as told
 	logStart  int                             // where the output of the present server begins
+	ready     bool                            // some server of this repetition has answered
 	started   startInfo
 	signalled time.Time // when a signal was sent last
 	lastExit  *exitInfo

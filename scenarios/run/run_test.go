@@ -74,7 +74,8 @@ func TestVerdicts(t *testing.T) {
 		{"over budget", reports.Fail, "recovered", "the budget is 1048576"},
 		{"deaf", reports.Fail, "stuck", "the deadline of 20s passed"},
 		{"bad exit", reports.Fail, "recovered", "exit status 3 after SIGTERM"},
-		{"dead at start", reports.Fail, "stuck", "cannot open the model"},
+		{"dead at start", reports.Inconclusive, "inconclusive", "cannot open the model"},
+		{"dead at the next start", reports.Fail, "stuck", "cannot open the cache"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
 			t.Parallel()

@@ -113,6 +113,7 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	info.faults = append(slices.Clone(p.rules), st.Faults...)
 	info.calls = st.Syscalls
 	old := p.temps()
+	untouched := p.untouched(info)
 	began := time.Now()
 	p.logStart = p.log.Len()
 	if err := p.launch(info, st.Supervised); err != nil {
@@ -128,9 +129,13 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 	defer cancel()
 	_, err := p.server.Load().WaitReady(rctx)
 	ended(outcomeOf(err))
-	if err != nil {
+	switch {
+	case errors.Is(err, proc.ErrExited) && untouched:
+		return inconclusive("the server cannot be started, and nothing was done to it yet: %w", err)
+	case err != nil:
 		return stuck("%w", err)
 	}
+	p.ready = true
 	p.event(reports.EventReady, "")
 	p.addMetric("", "start_ms", reports.Milliseconds(time.Since(began)))
 	p.started = info
@@ -140,6 +145,17 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 		}
 	}
 	return nil
+}
+
+// untouched says that nothing has been done to a server that is about to start for
+// the first time: no fault, no limit, no file. If it ends at once, a wrong flag or a
+// missing library is the reason, and nothing was learned about it.
+func (p *rep) untouched(info startInfo) bool {
+	if p.ready || p.s.Lane != scenarios.LaneProcess || len(info.faults) > 0 || len(info.calls) > 0 {
+		return false
+	}
+	files, err := os.ReadDir(p.kv)
+	return err != nil && errors.Is(err, os.ErrNotExist) || err == nil && len(files) == 0
 }
 
 // launch starts a process under supervision.

@@ -3,6 +3,8 @@ package kernels
 import (
 	"math"
 	"unsafe"
+
+	"ds4/metal/quant"
 )
 
 // Heads is how many heads attention treats together. One row is key and value of
@@ -12,15 +14,34 @@ const Heads = 8
 // rowLanes is the number of lanes of a sum across a row.
 const rowLanes = 16
 
+// Rows is the form in which attention finds its rows.
+type Rows int
+
+// The forms. Widening a half is exact, so both give the same bits for values that
+// F16 has.
+const (
+	RowsF32 Rows = iota
+	RowsF16
+	rowForms = iota
+)
+
+// Bytes is the size of a row of width values.
+func (r Rows) Bytes(width int) int { return width * [rowForms]int{4, 2}[r] }
+
+type (
+	scoresFunc = func(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32)
+	sumFunc    = func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
+)
+
 // AttendScores writes scale * (q[h] . rows[j]) to dst[j*Heads+h], for Heads heads
 // of q, width values each, and an even number of rows.
-func (s *Set) AttendScores(dst, q []float32, rows []unsafe.Pointer, width int, scale float32) {
+func (s *Set) AttendScores(dst, q []float32, form Rows, rows []unsafe.Pointer, width int, scale float32) {
 	n := len(rows) &^ 1
 	if n == 0 {
 		return
 	}
 	_, _ = q[Heads*width-1], dst[n*Heads-1]
-	s.whole(width).attendScores(&q[0], &rows[0], &dst[0], n/2, width, scale)
+	s.whole(width).attendScores[form](&q[0], &rows[0], &dst[0], n/2, width, scale)
 }
 
 // AttendSoftmax turns the scores of n rows into weights that still have to be
@@ -33,14 +54,14 @@ func (s *Set) AttendSoftmax(sc []float32, sinks, inv *[Heads]float32, n int) {
 	s.attendSoftmax(&sc[0], &sinks[0], &inv[0], n)
 }
 
-// AttendSum writes inv[h] times the sum of rows weighted with p[j*Heads+h] to
-// out[h*width:], for all rows in their order.
-func (s *Set) AttendSum(out, p []float32, rows []unsafe.Pointer, inv *[Heads]float32, width int) {
+// AttendSum adds rows weighted with p[j*Heads+h] to out[h*width:], all of them in
+// their order, and multiplies the result with inv[h].
+func (s *Set) AttendSum(out, p []float32, form Rows, rows []unsafe.Pointer, inv *[Heads]float32, width int) {
 	if len(rows) == 0 {
 		return
 	}
 	_, _ = out[Heads*width-1], p[len(rows)*Heads-1]
-	s.whole(width).attendSum(&p[0], &rows[0], &out[0], &inv[0], len(rows), width)
+	s.whole(width).attendSum[form](&p[0], &rows[0], &out[0], &inv[0], len(rows), width)
 }
 
 // IndexSum adds to dst[j] the sum over heads of w[h] * max(sc[j*Heads+h], 0). The
@@ -89,11 +110,38 @@ func attendScores(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int
 	out := unsafe.Slice(s, 2*pairs*Heads)
 	heads := unsafe.Slice(q, Heads*width)
 	for j, p := range unsafe.Slice(rows, 2*pairs) {
-		row := floats(p, width)
-		for h := range Heads {
-			out[j*Heads+h] = mul(dot(heads[h*width:(h+1)*width], row), scale)
-		}
+		scoreRow(out[j*Heads:][:Heads], heads, floats(p, width), scale)
 	}
+}
+
+// scoreRow writes the scores of one row.
+func scoreRow(out, heads, row []float32, scale float32) {
+	for h := range out {
+		out[h] = mul(dot(heads[h*len(row):][:len(row)], row), scale)
+	}
+}
+
+func attendScoresF16(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32) {
+	out := unsafe.Slice(s, 2*pairs*Heads)
+	heads := unsafe.Slice(q, Heads*width)
+	var wide wideRow
+	for j, p := range unsafe.Slice(rows, 2*pairs) {
+		scoreRow(out[j*Heads:][:Heads], heads, wide.of(p, width), scale)
+	}
+}
+
+// wideRow is memory for a row that is widened to float32; longer ones are allocated.
+type wideRow [1024]float32
+
+func (w *wideRow) of(p unsafe.Pointer, width int) []float32 {
+	row := w[:]
+	if width > len(row) {
+		row = make([]float32, width)
+	}
+	for i, h := range unsafe.Slice((*uint16)(p), width) {
+		row[i] = quant.F16ToF32(h)
+	}
+	return row[:width]
 }
 
 func attendSoftmax(s, sinks, inv *float32, n int) {
@@ -114,14 +162,31 @@ func attendSoftmax(s, sinks, inv *float32, n int) {
 }
 
 func attendSum(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int) {
-	weights, o, scale := unsafe.Slice(p, n*Heads), unsafe.Slice(out, Heads*width), unsafe.Slice(inv, Heads)
-	clear(o)
+	weights, o := unsafe.Slice(p, n*Heads), unsafe.Slice(out, Heads*width)
 	for j, r := range unsafe.Slice(rows, n) {
-		row := floats(r, width)
-		for h := range Heads {
-			fmaRow(o[h*width:(h+1)*width], row, weights[j*Heads+h])
-		}
+		addRow(o, floats(r, width), weights[j*Heads:][:Heads])
 	}
+	scaleRows(o, unsafe.Slice(inv, Heads), width)
+}
+
+func attendSumF16(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int) {
+	weights, o := unsafe.Slice(p, n*Heads), unsafe.Slice(out, Heads*width)
+	var wide wideRow
+	for j, r := range unsafe.Slice(rows, n) {
+		addRow(o, wide.of(r, width), weights[j*Heads:][:Heads])
+	}
+	scaleRows(o, unsafe.Slice(inv, Heads), width)
+}
+
+// addRow adds a row to that of each head, weighted.
+func addRow(o, row, weights []float32) {
+	for h, w := range weights {
+		fmaRow(o[h*len(row):][:len(row)], row, w)
+	}
+}
+
+// scaleRows multiplies the row of each head.
+func scaleRows(o, scale []float32, width int) {
 	for i := range o {
 		o[i] *= scale[i/width]
 	}

@@ -199,15 +199,25 @@ func quantExactAVX2(dst unsafe.Pointer, x *float32, blocks int)
 //go:noescape
 func attendScoresAVX2(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
 
+// attendSumAVX2 adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
+//
+//go:noescape
+func attendSumAVX2(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
+// attendScoresF16AVX2 multiplies rows, two at a time, with eight heads; width is a multiple of 16.
+//
+//go:noescape
+func attendScoresF16AVX2(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
+
+// attendSumF16AVX2 adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
+//
+//go:noescape
+func attendSumF16AVX2(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
 // attendSoftmaxAVX2 turns scores into weights, and finds what to divide the sums by.
 //
 //go:noescape
 func attendSoftmaxAVX2(s *float32, sinks *float32, inv *float32, n int)
-
-// attendSumAVX2 adds rows weighted for eight heads; width is a multiple of 16.
-//
-//go:noescape
-func attendSumAVX2(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
 
 // indexSumAVX2 adds weighted positive scores; n is a multiple of 4.
 //
@@ -273,6 +283,11 @@ func roundFP8AVX2(x *float32, blocks int)
 //
 //go:noescape
 func roundF16AVX2(x *float32, n int)
+
+// narrowF16AVX2 writes values as F16; n is a multiple of 16.
+//
+//go:noescape
+func narrowF16AVX2(dst *uint16, x *float32, n int)
 
 // gemmQ4KAVX2 multiplies a packed K-quant.
 //

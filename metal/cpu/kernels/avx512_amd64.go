@@ -199,15 +199,25 @@ func quantExactAVX512(dst unsafe.Pointer, x *float32, blocks int)
 //go:noescape
 func attendScoresAVX512(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
 
+// attendSumAVX512 adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
+//
+//go:noescape
+func attendSumAVX512(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
+// attendScoresF16AVX512 multiplies rows, two at a time, with eight heads; width is a multiple of 16.
+//
+//go:noescape
+func attendScoresF16AVX512(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
+
+// attendSumF16AVX512 adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
+//
+//go:noescape
+func attendSumF16AVX512(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
 // attendSoftmaxAVX512 turns scores into weights, and finds what to divide the sums by.
 //
 //go:noescape
 func attendSoftmaxAVX512(s *float32, sinks *float32, inv *float32, n int)
-
-// attendSumAVX512 adds rows weighted for eight heads; width is a multiple of 16.
-//
-//go:noescape
-func attendSumAVX512(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
 
 // indexSumAVX512 adds weighted positive scores; n is a multiple of 4.
 //
@@ -273,6 +283,11 @@ func roundFP8AVX512(x *float32, blocks int)
 //
 //go:noescape
 func roundF16AVX512(x *float32, n int)
+
+// narrowF16AVX512 writes values as F16; n is a multiple of 16.
+//
+//go:noescape
+func narrowF16AVX512(dst *uint16, x *float32, n int)
 
 // roundFP4AVX512 rounds blocks of 32 values through FP4.
 //

@@ -39,10 +39,20 @@ func gemmBF16DotProd(w unsafe.Pointer, t *Tile, cols int, tokens int)
 //go:noescape
 func attendScoresDotProd(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
 
-// attendSumDotProd adds rows weighted for eight heads; width is a multiple of 16.
+// attendSumDotProd adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
 //
 //go:noescape
 func attendSumDotProd(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+
+// attendScoresF16DotProd multiplies rows, two at a time, with eight heads; width is a multiple of 16.
+//
+//go:noescape
+func attendScoresF16DotProd(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
+
+// attendSumF16DotProd adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.
+//
+//go:noescape
+func attendSumF16DotProd(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
 
 // indexAddDotProd adds weighted positive scores of 32 rows, head by head.
 //

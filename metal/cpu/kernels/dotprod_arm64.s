@@ -3217,29 +3217,39 @@ WORD $0x3dc00475 // ldr q21, [R3, #16]
 LSL $2, R5, R6
 LSR $3, R5, R5
 MOVD $0, R7
+MOVD $0, R9
 loop49:
 MOVD p+0(FP), R0
 MOVD rows+8(FP), R1
 MOVD n+32(FP), R4
-WORD $0x6e201c00 // eor.16b v0, v0, v0
-WORD $0x6e211c21 // eor.16b v1, v1, v1
-WORD $0x6e221c42 // eor.16b v2, v2, v2
-WORD $0x6e231c63 // eor.16b v3, v3, v3
-WORD $0x6e241c84 // eor.16b v4, v4, v4
-WORD $0x6e251ca5 // eor.16b v5, v5, v5
-WORD $0x6e261cc6 // eor.16b v6, v6, v6
-WORD $0x6e271ce7 // eor.16b v7, v7, v7
-WORD $0x6e281d08 // eor.16b v8, v8, v8
-WORD $0x6e291d29 // eor.16b v9, v9, v9
-WORD $0x6e2a1d4a // eor.16b v10, v10, v10
-WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-WORD $0x6e2c1d8c // eor.16b v12, v12, v12
-WORD $0x6e2d1dad // eor.16b v13, v13, v13
-WORD $0x6e2e1dce // eor.16b v14, v14, v14
-WORD $0x6e2f1def // eor.16b v15, v15, v15
+ADD R7, R2, R8
+WORD $0x3dc00100 // ldr q0, [R8, #0]
+WORD $0x3dc00501 // ldr q1, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00102 // ldr q2, [R8, #0]
+WORD $0x3dc00503 // ldr q3, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00104 // ldr q4, [R8, #0]
+WORD $0x3dc00505 // ldr q5, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00106 // ldr q6, [R8, #0]
+WORD $0x3dc00507 // ldr q7, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00108 // ldr q8, [R8, #0]
+WORD $0x3dc00509 // ldr q9, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010a // ldr q10, [R8, #0]
+WORD $0x3dc0050b // ldr q11, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010c // ldr q12, [R8, #0]
+WORD $0x3dc0050d // ldr q13, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010e // ldr q14, [R8, #0]
+WORD $0x3dc0050f // ldr q15, [R8, #16]
+ADD R6, R8, R8
 loop50:
 MOVD (R1), R8
-ADD R7, R8, R8
+ADD R9, R8, R8
 WORD $0x3dc00110 // ldr q16, [R8, #0]
 WORD $0x3dc00511 // ldr q17, [R8, #16]
 WORD $0x3dc00012 // ldr q18, [R0, #0]
@@ -3306,8 +3316,329 @@ WORD $0x4fb599ef // fmul.4s v15, v15, v21[3]
 WORD $0x3d80050f // str q15, [R8, #16]
 ADD R6, R8, R8
 ADD $32, R7, R7
+ADD $32, R9, R9
 SUBS $1, R5, R5
 BNE loop49
+RET
+
+// func attendScoresF16DotProd(q *float32, rows *unsafe.Pointer, s *float32, pairs int, width int, scale float32)
+TEXT ·attendScoresF16DotProd(SB), NOSPLIT, $0-44
+MOVD rows+8(FP), R1
+MOVD s+16(FP), R2
+MOVD pairs+24(FP), R3
+MOVD width+32(FP), R4
+LSL $1, R3, R3
+LSL $2, R4, R5
+FMOVS scale+40(FP), F24
+loop51:
+MOVD q+0(FP), R0
+MOVD (R1), R6
+MOVD R0, R7
+ADD R5, R7, R8
+ADD R5, R8, R9
+ADD R5, R9, R10
+LSR $4, R4, R11
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e241c84 // eor.16b v4, v4, v4
+WORD $0x6e251ca5 // eor.16b v5, v5, v5
+WORD $0x6e261cc6 // eor.16b v6, v6, v6
+WORD $0x6e271ce7 // eor.16b v7, v7, v7
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop52:
+WORD $0x3dc000d1 // ldr q17, [R6, #0]
+WORD $0x0e217a30 // fcvtl.4s v16, v17
+WORD $0x4e217a31 // fcvtl2.4s v17, v17
+WORD $0x3dc004d3 // ldr q19, [R6, #16]
+WORD $0x0e217a72 // fcvtl.4s v18, v19
+WORD $0x4e217a73 // fcvtl2.4s v19, v19
+WORD $0x3dc000f4 // ldr q20, [R7, #0]
+WORD $0x4e30ce80 // fmla.4s v0, v20, v16
+WORD $0x3dc004f5 // ldr q21, [R7, #16]
+WORD $0x4e31cea1 // fmla.4s v1, v21, v17
+WORD $0x3dc008f6 // ldr q22, [R7, #32]
+WORD $0x4e32cec2 // fmla.4s v2, v22, v18
+WORD $0x3dc00cf7 // ldr q23, [R7, #48]
+WORD $0x4e33cee3 // fmla.4s v3, v23, v19
+WORD $0x3dc00114 // ldr q20, [R8, #0]
+WORD $0x4e30ce84 // fmla.4s v4, v20, v16
+WORD $0x3dc00515 // ldr q21, [R8, #16]
+WORD $0x4e31cea5 // fmla.4s v5, v21, v17
+WORD $0x3dc00916 // ldr q22, [R8, #32]
+WORD $0x4e32cec6 // fmla.4s v6, v22, v18
+WORD $0x3dc00d17 // ldr q23, [R8, #48]
+WORD $0x4e33cee7 // fmla.4s v7, v23, v19
+WORD $0x3dc00134 // ldr q20, [R9, #0]
+WORD $0x4e30ce88 // fmla.4s v8, v20, v16
+WORD $0x3dc00535 // ldr q21, [R9, #16]
+WORD $0x4e31cea9 // fmla.4s v9, v21, v17
+WORD $0x3dc00936 // ldr q22, [R9, #32]
+WORD $0x4e32ceca // fmla.4s v10, v22, v18
+WORD $0x3dc00d37 // ldr q23, [R9, #48]
+WORD $0x4e33ceeb // fmla.4s v11, v23, v19
+WORD $0x3dc00154 // ldr q20, [R10, #0]
+WORD $0x4e30ce8c // fmla.4s v12, v20, v16
+WORD $0x3dc00555 // ldr q21, [R10, #16]
+WORD $0x4e31cead // fmla.4s v13, v21, v17
+WORD $0x3dc00956 // ldr q22, [R10, #32]
+WORD $0x4e32cece // fmla.4s v14, v22, v18
+WORD $0x3dc00d57 // ldr q23, [R10, #48]
+WORD $0x4e33ceef // fmla.4s v15, v23, v19
+ADD $32, R6, R6
+ADD $64, R7, R7
+ADD $64, R8, R8
+ADD $64, R9, R9
+ADD $64, R10, R10
+SUBS $1, R11, R11
+BNE loop52
+WORD $0x4e22d400 // fadd.4s v0, v0, v2
+WORD $0x4e23d421 // fadd.4s v1, v1, v3
+WORD $0x4e21d400 // fadd.4s v0, v0, v1
+WORD $0x6e004001 // ext.16b #8: v1, v0, v0
+WORD $0x4e21d400 // fadd.4s v0, v0, v1
+WORD $0x4e26d484 // fadd.4s v4, v4, v6
+WORD $0x4e27d4a5 // fadd.4s v5, v5, v7
+WORD $0x4e25d484 // fadd.4s v4, v4, v5
+WORD $0x6e044085 // ext.16b #8: v5, v4, v4
+WORD $0x4e25d484 // fadd.4s v4, v4, v5
+WORD $0x4e2ad508 // fadd.4s v8, v8, v10
+WORD $0x4e2bd529 // fadd.4s v9, v9, v11
+WORD $0x4e29d508 // fadd.4s v8, v8, v9
+WORD $0x6e084109 // ext.16b #8: v9, v8, v8
+WORD $0x4e29d508 // fadd.4s v8, v8, v9
+WORD $0x4e2ed58c // fadd.4s v12, v12, v14
+WORD $0x4e2fd5ad // fadd.4s v13, v13, v15
+WORD $0x4e2dd58c // fadd.4s v12, v12, v13
+WORD $0x6e0c418d // ext.16b #8: v13, v12, v12
+WORD $0x4e2dd58c // fadd.4s v12, v12, v13
+WORD $0x6e24d400 // faddp.4s v0, v0, v4
+WORD $0x6e2cd508 // faddp.4s v8, v8, v12
+WORD $0x4e881800 // uzp1.4s v0, v0, v8
+WORD $0x4f989000 // fmul.4s v0, v0, v24[0]
+WORD $0x3d800040 // str q0, [R2, #0]
+ADD R5<<2, R0, R0
+MOVD (R1), R6
+MOVD R0, R7
+ADD R5, R7, R8
+ADD R5, R8, R9
+ADD R5, R9, R10
+LSR $4, R4, R11
+WORD $0x6e201c00 // eor.16b v0, v0, v0
+WORD $0x6e211c21 // eor.16b v1, v1, v1
+WORD $0x6e221c42 // eor.16b v2, v2, v2
+WORD $0x6e231c63 // eor.16b v3, v3, v3
+WORD $0x6e241c84 // eor.16b v4, v4, v4
+WORD $0x6e251ca5 // eor.16b v5, v5, v5
+WORD $0x6e261cc6 // eor.16b v6, v6, v6
+WORD $0x6e271ce7 // eor.16b v7, v7, v7
+WORD $0x6e281d08 // eor.16b v8, v8, v8
+WORD $0x6e291d29 // eor.16b v9, v9, v9
+WORD $0x6e2a1d4a // eor.16b v10, v10, v10
+WORD $0x6e2b1d6b // eor.16b v11, v11, v11
+WORD $0x6e2c1d8c // eor.16b v12, v12, v12
+WORD $0x6e2d1dad // eor.16b v13, v13, v13
+WORD $0x6e2e1dce // eor.16b v14, v14, v14
+WORD $0x6e2f1def // eor.16b v15, v15, v15
+loop53:
+WORD $0x3dc000d1 // ldr q17, [R6, #0]
+WORD $0x0e217a30 // fcvtl.4s v16, v17
+WORD $0x4e217a31 // fcvtl2.4s v17, v17
+WORD $0x3dc004d3 // ldr q19, [R6, #16]
+WORD $0x0e217a72 // fcvtl.4s v18, v19
+WORD $0x4e217a73 // fcvtl2.4s v19, v19
+WORD $0x3dc000f4 // ldr q20, [R7, #0]
+WORD $0x4e30ce80 // fmla.4s v0, v20, v16
+WORD $0x3dc004f5 // ldr q21, [R7, #16]
+WORD $0x4e31cea1 // fmla.4s v1, v21, v17
+WORD $0x3dc008f6 // ldr q22, [R7, #32]
+WORD $0x4e32cec2 // fmla.4s v2, v22, v18
+WORD $0x3dc00cf7 // ldr q23, [R7, #48]
+WORD $0x4e33cee3 // fmla.4s v3, v23, v19
+WORD $0x3dc00114 // ldr q20, [R8, #0]
+WORD $0x4e30ce84 // fmla.4s v4, v20, v16
+WORD $0x3dc00515 // ldr q21, [R8, #16]
+WORD $0x4e31cea5 // fmla.4s v5, v21, v17
+WORD $0x3dc00916 // ldr q22, [R8, #32]
+WORD $0x4e32cec6 // fmla.4s v6, v22, v18
+WORD $0x3dc00d17 // ldr q23, [R8, #48]
+WORD $0x4e33cee7 // fmla.4s v7, v23, v19
+WORD $0x3dc00134 // ldr q20, [R9, #0]
+WORD $0x4e30ce88 // fmla.4s v8, v20, v16
+WORD $0x3dc00535 // ldr q21, [R9, #16]
+WORD $0x4e31cea9 // fmla.4s v9, v21, v17
+WORD $0x3dc00936 // ldr q22, [R9, #32]
+WORD $0x4e32ceca // fmla.4s v10, v22, v18
+WORD $0x3dc00d37 // ldr q23, [R9, #48]
+WORD $0x4e33ceeb // fmla.4s v11, v23, v19
+WORD $0x3dc00154 // ldr q20, [R10, #0]
+WORD $0x4e30ce8c // fmla.4s v12, v20, v16
+WORD $0x3dc00555 // ldr q21, [R10, #16]
+WORD $0x4e31cead // fmla.4s v13, v21, v17
+WORD $0x3dc00956 // ldr q22, [R10, #32]
+WORD $0x4e32cece // fmla.4s v14, v22, v18
+WORD $0x3dc00d57 // ldr q23, [R10, #48]
+WORD $0x4e33ceef // fmla.4s v15, v23, v19
+ADD $32, R6, R6
+ADD $64, R7, R7
+ADD $64, R8, R8
+ADD $64, R9, R9
+ADD $64, R10, R10
+SUBS $1, R11, R11
+BNE loop53
+WORD $0x4e22d400 // fadd.4s v0, v0, v2
+WORD $0x4e23d421 // fadd.4s v1, v1, v3
+WORD $0x4e21d400 // fadd.4s v0, v0, v1
+WORD $0x6e004001 // ext.16b #8: v1, v0, v0
+WORD $0x4e21d400 // fadd.4s v0, v0, v1
+WORD $0x4e26d484 // fadd.4s v4, v4, v6
+WORD $0x4e27d4a5 // fadd.4s v5, v5, v7
+WORD $0x4e25d484 // fadd.4s v4, v4, v5
+WORD $0x6e044085 // ext.16b #8: v5, v4, v4
+WORD $0x4e25d484 // fadd.4s v4, v4, v5
+WORD $0x4e2ad508 // fadd.4s v8, v8, v10
+WORD $0x4e2bd529 // fadd.4s v9, v9, v11
+WORD $0x4e29d508 // fadd.4s v8, v8, v9
+WORD $0x6e084109 // ext.16b #8: v9, v8, v8
+WORD $0x4e29d508 // fadd.4s v8, v8, v9
+WORD $0x4e2ed58c // fadd.4s v12, v12, v14
+WORD $0x4e2fd5ad // fadd.4s v13, v13, v15
+WORD $0x4e2dd58c // fadd.4s v12, v12, v13
+WORD $0x6e0c418d // ext.16b #8: v13, v12, v12
+WORD $0x4e2dd58c // fadd.4s v12, v12, v13
+WORD $0x6e24d400 // faddp.4s v0, v0, v4
+WORD $0x6e2cd508 // faddp.4s v8, v8, v12
+WORD $0x4e881800 // uzp1.4s v0, v0, v8
+WORD $0x4f989000 // fmul.4s v0, v0, v24[0]
+WORD $0x3d800440 // str q0, [R2, #16]
+ADD R5<<2, R0, R0
+ADD $8, R1, R1
+ADD $32, R2, R2
+SUBS $1, R3, R3
+BNE loop51
+RET
+
+// func attendSumF16DotProd(p *float32, rows *unsafe.Pointer, out *float32, inv *float32, n int, width int)
+TEXT ·attendSumF16DotProd(SB), NOSPLIT, $0-48
+MOVD out+16(FP), R2
+MOVD inv+24(FP), R3
+MOVD width+40(FP), R5
+WORD $0x3dc00074 // ldr q20, [R3, #0]
+WORD $0x3dc00475 // ldr q21, [R3, #16]
+LSL $2, R5, R6
+LSR $3, R5, R5
+MOVD $0, R7
+MOVD $0, R9
+loop54:
+MOVD p+0(FP), R0
+MOVD rows+8(FP), R1
+MOVD n+32(FP), R4
+ADD R7, R2, R8
+WORD $0x3dc00100 // ldr q0, [R8, #0]
+WORD $0x3dc00501 // ldr q1, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00102 // ldr q2, [R8, #0]
+WORD $0x3dc00503 // ldr q3, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00104 // ldr q4, [R8, #0]
+WORD $0x3dc00505 // ldr q5, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00106 // ldr q6, [R8, #0]
+WORD $0x3dc00507 // ldr q7, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc00108 // ldr q8, [R8, #0]
+WORD $0x3dc00509 // ldr q9, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010a // ldr q10, [R8, #0]
+WORD $0x3dc0050b // ldr q11, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010c // ldr q12, [R8, #0]
+WORD $0x3dc0050d // ldr q13, [R8, #16]
+ADD R6, R8, R8
+WORD $0x3dc0010e // ldr q14, [R8, #0]
+WORD $0x3dc0050f // ldr q15, [R8, #16]
+ADD R6, R8, R8
+loop55:
+MOVD (R1), R8
+ADD R9, R8, R8
+WORD $0x3dc00111 // ldr q17, [R8, #0]
+WORD $0x0e217a30 // fcvtl.4s v16, v17
+WORD $0x4e217a31 // fcvtl2.4s v17, v17
+WORD $0x3dc00012 // ldr q18, [R0, #0]
+WORD $0x3dc00413 // ldr q19, [R0, #16]
+WORD $0x4f921200 // fmla.4s v0, v16, v18[0]
+WORD $0x4f921221 // fmla.4s v1, v17, v18[0]
+WORD $0x4fb21202 // fmla.4s v2, v16, v18[1]
+WORD $0x4fb21223 // fmla.4s v3, v17, v18[1]
+WORD $0x4f921a04 // fmla.4s v4, v16, v18[2]
+WORD $0x4f921a25 // fmla.4s v5, v17, v18[2]
+WORD $0x4fb21a06 // fmla.4s v6, v16, v18[3]
+WORD $0x4fb21a27 // fmla.4s v7, v17, v18[3]
+WORD $0x4f931208 // fmla.4s v8, v16, v19[0]
+WORD $0x4f931229 // fmla.4s v9, v17, v19[0]
+WORD $0x4fb3120a // fmla.4s v10, v16, v19[1]
+WORD $0x4fb3122b // fmla.4s v11, v17, v19[1]
+WORD $0x4f931a0c // fmla.4s v12, v16, v19[2]
+WORD $0x4f931a2d // fmla.4s v13, v17, v19[2]
+WORD $0x4fb31a0e // fmla.4s v14, v16, v19[3]
+WORD $0x4fb31a2f // fmla.4s v15, v17, v19[3]
+ADD $8, R1, R1
+ADD $32, R0, R0
+SUBS $1, R4, R4
+BNE loop55
+ADD R7, R2, R8
+WORD $0x4f949000 // fmul.4s v0, v0, v20[0]
+WORD $0x3d800100 // str q0, [R8, #0]
+WORD $0x4f949021 // fmul.4s v1, v1, v20[0]
+WORD $0x3d800501 // str q1, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4fb49042 // fmul.4s v2, v2, v20[1]
+WORD $0x3d800102 // str q2, [R8, #0]
+WORD $0x4fb49063 // fmul.4s v3, v3, v20[1]
+WORD $0x3d800503 // str q3, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4f949884 // fmul.4s v4, v4, v20[2]
+WORD $0x3d800104 // str q4, [R8, #0]
+WORD $0x4f9498a5 // fmul.4s v5, v5, v20[2]
+WORD $0x3d800505 // str q5, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4fb498c6 // fmul.4s v6, v6, v20[3]
+WORD $0x3d800106 // str q6, [R8, #0]
+WORD $0x4fb498e7 // fmul.4s v7, v7, v20[3]
+WORD $0x3d800507 // str q7, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4f959108 // fmul.4s v8, v8, v21[0]
+WORD $0x3d800108 // str q8, [R8, #0]
+WORD $0x4f959129 // fmul.4s v9, v9, v21[0]
+WORD $0x3d800509 // str q9, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4fb5914a // fmul.4s v10, v10, v21[1]
+WORD $0x3d80010a // str q10, [R8, #0]
+WORD $0x4fb5916b // fmul.4s v11, v11, v21[1]
+WORD $0x3d80050b // str q11, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4f95998c // fmul.4s v12, v12, v21[2]
+WORD $0x3d80010c // str q12, [R8, #0]
+WORD $0x4f9599ad // fmul.4s v13, v13, v21[2]
+WORD $0x3d80050d // str q13, [R8, #16]
+ADD R6, R8, R8
+WORD $0x4fb599ce // fmul.4s v14, v14, v21[3]
+WORD $0x3d80010e // str q14, [R8, #0]
+WORD $0x4fb599ef // fmul.4s v15, v15, v21[3]
+WORD $0x3d80050f // str q15, [R8, #16]
+ADD R6, R8, R8
+ADD $32, R7, R7
+ADD $16, R9, R9
+SUBS $1, R5, R5
+BNE loop54
 RET
 
 // func indexAddDotProd(dst *float32, s *float32, w *float32, heads int)
@@ -3325,7 +3656,7 @@ WORD $0x3dc01004 // ldr q4, [R0, #64]
 WORD $0x3dc01405 // ldr q5, [R0, #80]
 WORD $0x3dc01806 // ldr q6, [R0, #96]
 WORD $0x3dc01c07 // ldr q7, [R0, #112]
-loop51:
+loop56:
 WORD $0xbd400051 // ldr s17, [R2, #0]
 WORD $0x3dc00028 // ldr q8, [R1, #0]
 WORD $0x4e30f508 // fmax.4s v8, v8, v16
@@ -3354,7 +3685,7 @@ WORD $0x4f9111e7 // fmla.4s v7, v15, v17[0]
 ADD $128, R1, R1
 ADD $4, R2, R2
 SUBS $1, R3, R3
-BNE loop51
+BNE loop56
 WORD $0x3d800000 // str q0, [R0, #0]
 WORD $0x3d800401 // str q1, [R0, #16]
 WORD $0x3d800802 // str q2, [R0, #32]
@@ -3376,7 +3707,7 @@ MOVW $0x0d800000, R3
 FMOVS R3, F14
 MOVW $0x3f800000, R3
 FMOVS R3, F15
-loop52:
+loop57:
 WORD $0x3dc00020 // ldr q0, [R1, #0]
 WORD $0x4ea0f808 // fabs.4s v8, v0
 WORD $0x4ea0f80a // fabs.4s v10, v0
@@ -3458,7 +3789,7 @@ FMOVS F8, 12(R0)
 ADD $48, R0, R0
 ADD $128, R1, R1
 SUBS $1, R2, R2
-BNE loop52
+BNE loop57
 RET
 
 // func quantExactDotProd(dst unsafe.Pointer, x *float32, blocks int)
@@ -3472,7 +3803,7 @@ MOVW $0x0d800000, R3
 FMOVS R3, F14
 MOVW $0x3f800000, R3
 FMOVS R3, F15
-loop53:
+loop58:
 WORD $0x3dc00020 // ldr q0, [R1, #0]
 WORD $0x4ea0f808 // fabs.4s v8, v0
 WORD $0x4ea0f80a // fabs.4s v10, v0
@@ -3560,7 +3891,7 @@ FMOVS F8, 12(R0)
 ADD $48, R0, R0
 ADD $128, R1, R1
 SUBS $1, R2, R2
-BNE loop53
+BNE loop58
 RET
 
 // func gemmQ4KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
@@ -3570,9 +3901,9 @@ WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair54:
+pair59:
 CMP $2, R12
-BLT single55
+BLT single60
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -3585,12 +3916,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop57:
+loop62:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop58:
+loop63:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -3840,9 +4171,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop58
+BNE loop63
 SUBS $1, R2, R2
-BNE loop57
+BNE loop62
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -3855,9 +4186,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair54
-single55:
-CBZ R12, done56
+B pair59
+single60:
+CBZ R12, done61
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -3865,12 +4196,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop59:
+loop64:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop60:
+loop65:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -4049,20 +4380,20 @@ ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop60
+BNE loop65
 SUBS $1, R2, R2
-BNE loop59
+BNE loop64
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done56:
+done61:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair61:
+pair66:
 CMP $2, R12
-BLT single62
+BLT single67
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -4075,12 +4406,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop64:
+loop69:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop65:
+loop70:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -4330,9 +4661,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop65
+BNE loop70
 SUBS $1, R2, R2
-BNE loop64
+BNE loop69
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -4345,9 +4676,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair61
-single62:
-CBZ R12, done63
+B pair66
+single67:
+CBZ R12, done68
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -4355,12 +4686,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop66:
+loop71:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop67:
+loop72:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -4539,15 +4870,15 @@ ADD $576, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop67
+BNE loop72
 SUBS $1, R2, R2
-BNE loop66
+BNE loop71
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done63:
+done68:
 RET
 
 // func expandQ4KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -4558,12 +4889,12 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop68:
+loop73:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop69:
+loop74:
 WORD $0x3dc01010 // ldr q16, [R0, #64]
 WORD $0x4e381e11 // and.16b v17, v16, v24
 WORD $0x6e3e1e31 // eor.16b v17, v17, v30
@@ -4944,9 +5275,9 @@ ADD $576, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop69
+BNE loop74
 SUBS $1, R2, R2
-BNE loop68
+BNE loop73
 RET
 
 // func gemmQ2KDotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
@@ -4956,9 +5287,9 @@ WORD $0x4f04e41e // movi.16b v30, #128
 WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair70:
+pair75:
 CMP $2, R12
-BLT single71
+BLT single76
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -4971,12 +5302,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop73:
+loop78:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop74:
+loop79:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -5322,9 +5653,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop74
+BNE loop79
 SUBS $1, R2, R2
-BNE loop73
+BNE loop78
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -5337,9 +5668,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair70
-single71:
-CBZ R12, done72
+B pair75
+single76:
+CBZ R12, done77
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -5347,12 +5678,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop75:
+loop80:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop76:
+loop81:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e221c42 // eor.16b v2, v2, v2
@@ -5611,20 +5942,20 @@ ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop76
+BNE loop81
 SUBS $1, R2, R2
-BNE loop75
+BNE loop80
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done72:
+done77:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair77:
+pair82:
 CMP $2, R12
-BLT single78
+BLT single83
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -5637,12 +5968,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop80:
+loop85:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop81:
+loop86:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -5988,9 +6319,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop81
+BNE loop86
 SUBS $1, R2, R2
-BNE loop80
+BNE loop85
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -6003,9 +6334,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair77
-single78:
-CBZ R12, done79
+B pair82
+single83:
+CBZ R12, done84
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -6013,12 +6344,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop82:
+loop87:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop83:
+loop88:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e221c42 // eor.16b v2, v2, v2
@@ -6277,15 +6608,15 @@ ADD $320, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop83
+BNE loop88
 SUBS $1, R2, R2
-BNE loop82
+BNE loop87
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done79:
+done84:
 RET
 
 // func expandQ2KDotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -6296,12 +6627,12 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop84:
+loop89:
 MOVD R0, R6
 MOVD R0, R11
 ADD $128, R0, R0
 MOVD $8, R10
-loop85:
+loop90:
 WORD $0xbd400019 // ldr s25, [R0, #0]
 WORD $0x4e3f1f39 // and.16b v25, v25, v31
 WORD $0x2f08a739 // uxtl.8h v25, v25
@@ -6938,9 +7269,9 @@ ADD $320, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop85
+BNE loop90
 SUBS $1, R2, R2
-BNE loop84
+BNE loop89
 RET
 
 // func gemmIQ2DotProd(w unsafe.Pointer, t *Tile, supers int, tokens int)
@@ -6951,9 +7282,9 @@ WORD $0x4f00e5ff // movi.16b v31, #15
 MOVD $·gridWords(SB), R9
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair86:
+pair91:
 CMP $2, R12
-BLT single87
+BLT single92
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -6966,12 +7297,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop89:
+loop94:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop90:
+loop95:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -8080,9 +8411,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop90
+BNE loop95
 SUBS $1, R2, R2
-BNE loop89
+BNE loop94
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
@@ -8095,9 +8426,9 @@ WORD $0x3d8008ae // str q14, [R5, #32]
 WORD $0x3d800caf // str q15, [R5, #48]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair86
-single87:
-CBZ R12, done88
+B pair91
+single92:
+CBZ R12, done93
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -8105,12 +8436,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop91:
+loop96:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop92:
+loop97:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -9077,20 +9408,20 @@ ADD $256, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop92
+BNE loop97
 SUBS $1, R2, R2
-BNE loop91
+BNE loop96
 MOVD 48(R1), R5
 WORD $0x3d8000a8 // str q8, [R5, #0]
 WORD $0x3d8004a9 // str q9, [R5, #16]
 WORD $0x3d8008aa // str q10, [R5, #32]
 WORD $0x3d800cab // str q11, [R5, #48]
-done88:
+done93:
 MOVD t+8(FP), R1
 MOVD tokens+24(FP), R12
-pair93:
+pair98:
 CMP $2, R12
-BLT single94
+BLT single99
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -9103,12 +9434,12 @@ WORD $0x6e2c1d8c // eor.16b v12, v12, v12
 WORD $0x6e2d1dad // eor.16b v13, v13, v13
 WORD $0x6e2e1dce // eor.16b v14, v14, v14
 WORD $0x6e2f1def // eor.16b v15, v15, v15
-loop96:
+loop101:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop97:
+loop102:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x3dc00496 // ldr q22, [R4, #16]
@@ -10217,9 +10548,9 @@ ADD $48, R3, R3
 ADD $48, R4, R4
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop97
+BNE loop102
 SUBS $1, R2, R2
-BNE loop96
+BNE loop101
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
@@ -10232,9 +10563,9 @@ WORD $0x3d8018ae // str q14, [R5, #96]
 WORD $0x3d801caf // str q15, [R5, #112]
 ADD $16, R1, R1
 SUB $2, R12, R12
-B pair93
-single94:
-CBZ R12, done95
+B pair98
+single99:
+CBZ R12, done100
 MOVD w+0(FP), R0
 MOVD supers+16(FP), R2
 MOVD 0(R1), R3
@@ -10242,12 +10573,12 @@ WORD $0x6e281d08 // eor.16b v8, v8, v8
 WORD $0x6e291d29 // eor.16b v9, v9, v9
 WORD $0x6e2a1d4a // eor.16b v10, v10, v10
 WORD $0x6e2b1d6b // eor.16b v11, v11, v11
-loop98:
+loop103:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop99:
+loop104:
 WORD $0x3dc00474 // ldr q20, [R3, #16]
 WORD $0x3dc00875 // ldr q21, [R3, #32]
 WORD $0x6e201c00 // eor.16b v0, v0, v0
@@ -11214,15 +11545,15 @@ ADD $256, R0, R0
 ADD $48, R3, R3
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop99
+BNE loop104
 SUBS $1, R2, R2
-BNE loop98
+BNE loop103
 MOVD 48(R1), R5
 WORD $0x3d8010a8 // str q8, [R5, #64]
 WORD $0x3d8014a9 // str q9, [R5, #80]
 WORD $0x3d8018aa // str q10, [R5, #96]
 WORD $0x3d801cab // str q11, [R5, #112]
-done95:
+done100:
 RET
 
 // func expandIQ2DotProd(dst unsafe.Pointer, src unsafe.Pointer, supers int)
@@ -11234,12 +11565,12 @@ MOVD $·gridWords(SB), R9
 MOVD dst+0(FP), R7
 MOVD src+8(FP), R0
 MOVD supers+16(FP), R2
-loop100:
+loop105:
 MOVD R0, R6
 MOVD R0, R11
 ADD $192, R0, R0
 MOVD $4, R10
-loop101:
+loop106:
 WORD $0x3dc0201a // ldr q26, [R0, #128]
 MOVBU 0(R0), R8
 ADD R8<<3, R9, R8
@@ -13190,7 +13521,7 @@ ADD $256, R0, R0
 ADD $1408, R7, R7
 ADD $32, R11, R11
 SUBS $1, R10, R10
-BNE loop101
+BNE loop106
 SUBS $1, R2, R2
-BNE loop100
+BNE loop105
 RET

@@ -75,9 +75,9 @@ type Set struct {
 	// quantExact is quantRow with powers of two.
 	quantExact func(dst unsafe.Pointer, x *float32, blocks int)
 
-	attendScores  func(q *float32, rows *unsafe.Pointer, s *float32, pairs, width int, scale float32)
+	attendScores  [rowForms]scoresFunc
 	attendSoftmax func(s, sinks, inv *float32, n int)
-	attendSum     func(p *float32, rows *unsafe.Pointer, out, inv *float32, n, width int)
+	attendSum     [rowForms]sumFunc
 	indexSum      func(s, w, dst *float32, n int)
 	indexAdd      func(dst, s, w *float32, heads int)
 
@@ -93,6 +93,7 @@ type Set struct {
 	roundFP8   func(x *float32, blocks int)
 	roundFP4   func(x *float32, blocks int)
 	roundF16   func(x *float32, n int)
+	narrowF16  func(dst *uint16, x *float32, n int)
 	hadamard   func(x *float32)
 	unpackQ4   func(codes, row unsafe.Pointer)
 	unpackQ2   func(codes, row unsafe.Pointer)

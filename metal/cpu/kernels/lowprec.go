@@ -42,6 +42,14 @@ func (s *Set) RoundF16(v []float32) {
 	}
 }
 
+// NarrowF16 writes x as F16, rounded to the nearest.
+func (s *Set) NarrowF16(dst []uint16, x []float32) {
+	if len(x) > 0 {
+		_ = dst[len(x)-1]
+		s.whole(len(x)).narrowF16(&dst[0], &x[0], len(x))
+	}
+}
+
 // Hadamard applies the orthonormal Walsh-Hadamard transform in natural order.
 // The length is a power of two.
 func (s *Set) Hadamard(v []float32) {
@@ -128,6 +136,13 @@ func roundF16(x *float32, n int) {
 	v := unsafe.Slice(x, n)
 	for i, f := range v {
 		v[i] = quant.F16ToF32(quant.F32ToF16(f))
+	}
+}
+
+func narrowF16(dst *uint16, x *float32, n int) {
+	out := unsafe.Slice(dst, n)
+	for i, f := range unsafe.Slice(x, n) {
+		out[i] = quant.F32ToF16(f)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"ds4/metal/quant"
 )
 
 // e4m3Values lists every finite E4M3FN value by its definition.
@@ -155,6 +157,13 @@ func TestRoundings(t *testing.T) {
 			round func(s *Set, v []float32)
 		}{
 			{"fp8", (*Set).RoundFP8}, {"fp4", (*Set).RoundFP4}, {"f16", (*Set).RoundF16},
+			{"narrow f16", func(s *Set, v []float32) {
+				h := make([]uint16, len(v))
+				s.NarrowF16(h, v)
+				for i := range v {
+					v[i] = quant.F16ToF32(h[i])
+				}
+			}},
 			{"hadamard", func(s *Set, v []float32) {
 				for w := range slices.Chunk(v, 128) {
 					s.Hadamard(w)

@@ -19,7 +19,10 @@ var Scalar = Set{
 	gemmF16:  scalarGemm(gemmF16),
 	gemmBF16: scalarGemm(gemmBF16),
 
-	attendScores: attendScores, attendSoftmax: attendSoftmax, attendSum: attendSum, indexSum: indexSum, indexAdd: indexAdd,
+	attendScores:  [...]scoresFunc{attendScores, attendScoresF16},
+	attendSoftmax: attendSoftmax,
+	attendSum:     [...]sumFunc{attendSum, attendSumF16},
+	indexSum:      indexSum, indexAdd: indexAdd,
 
 	rowRMS:     rowRMS,
 	rowNorm:    rowNorm,
@@ -31,6 +34,7 @@ var Scalar = Set{
 	pool:       pool,
 	roundFP8:   roundFP8,
 	roundF16:   roundF16,
+	narrowF16:  narrowF16,
 	hyperGates: hyperGates,
 	roundFP4:   roundFP4,
 	hadamard:   hadamard,

@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -27,12 +28,42 @@ var dotprodSet = func() Set {
 	}
 	s.expandQ4K, s.expandQ2K, s.expandIQ2 = expandQ4KDotProd, expandQ2KDotProd, expandIQ2DotProd
 	s.quantRow, s.quantExact = quantRowDotProd, quantExactDotProd
-	s.attendScores, s.attendSum, s.indexAdd = attendScoresDotProd, attendSumDotProd, indexAddDotProd
+	s.attendScores = [...]scoresFunc{attendScoresDotProd, attendScoresF16DotProd}
+	s.attendSum = [...]sumFunc{attendSumDotProd, attendSumF16DotProd}
+	s.indexAdd = indexAddDotProd
 	return s
 }()
 
+// i8mmSet is dotprodSet with other products of integers.
+var i8mmSet = func() Set {
+	s := dotprodSet
+	s.Name = "i8mm"
+	for n := 1; n < fewestPairs; n++ {
+		s.gemmQ8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmQ8I8MM(w, t, blocks, n) }
+		s.gemmK[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmKI8MM(w, t, blocks, n) }
+		s.gemmI8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmI8I8MM(w, t, blocks, n) }
+	}
+	for n := fewestPairs; n <= TileTokens; n++ {
+		s.gemmQ8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmQ8PairsI8MM(w, t, blocks, n) }
+		s.gemmK[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmKPairsI8MM(w, t, blocks, n) }
+		s.gemmI8[n] = func(w unsafe.Pointer, t *Tile, blocks int) { gemmI8PairsI8MM(w, t, blocks, n) }
+	}
+	return s
+}()
+
+// fewestPairs is how many input rows are multiplied in pairs at least: with fewer,
+// rearranging the weights costs more instructions than it saves.
+const fewestPairs = 3
+
+// hasDotProd reports the extension. Every Mac with an arm64 processor has it, also
+// where a sandbox keeps the program from asking.
+func hasDotProd() bool { return cpu.ARM64.HasASIMDDP || runtime.GOOS == "darwin" }
+
 func archSets() []*Set {
-	if cpu.ARM64.HasASIMDDP {
+	switch {
+	case hasDotProd() && cpu.ARM64.HasI8MM:
+		return []*Set{&i8mmSet, &dotprodSet}
+	case hasDotProd():
 		return []*Set{&dotprodSet}
 	}
 	return nil

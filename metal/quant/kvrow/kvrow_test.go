@@ -36,6 +36,9 @@ func roundTrip(t *testing.T, c *Codec, rows []float32) []byte {
 			t.Fatalf("value %d: %v (%08x) comes back as %v (%08x)", i, v, math.Float32bits(v), back[i], math.Float32bits(back[i]))
 		}
 	}
+	if halves, ok := halvesOfRows(rows); ok && c.Halves() {
+		halvesRoundTrip(t, c, halves, packed)
+	}
 	return packed
 }
 

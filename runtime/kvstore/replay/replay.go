@@ -23,10 +23,12 @@ import (
 	"ds4/runtime/vfs"
 )
 
-// Bounds that Options may lower.
+// Bounds of what is remembered.
 const (
 	DefaultIDs   = 100_000
 	DefaultBytes = 64 << 20 // of ids and blocks
+	// MostBytes is what Options may ask for. All of it is in memory, and read at start.
+	MostBytes = 512 << 20
 )
 
 // Options of Open. The zero value remembers in memory alone, within the default bounds.
@@ -88,6 +90,7 @@ func Open(opt Options) *Memory {
 	if opt.MaxBytes <= 0 {
 		opt.MaxBytes = DefaultBytes
 	}
+	opt.MaxBytes = min(opt.MaxBytes, MostBytes)
 	if opt.Log == nil {
 		opt.Log = func(string, ...any) {}
 	}
@@ -211,15 +214,14 @@ func (m *Memory) Stats() Stats {
 	return Stats{IDs: len(m.byID), Bytes: m.bytes}
 }
 
-// encode returns all records, the one used last at the end, as a file begins with them.
-func (m *Memory) encode() []byte {
+// records returns all records, the one used last at the end, as a file begins with them.
+// They do not change any more.
+func (m *Memory) records() []*entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var b []byte
+	list := make([]*entry, 0, m.recent.Len())
 	for e := m.recent.Back(); e != nil; e = e.Prev() {
-		if longer, err := e.Value.(*entry).Append(b); err == nil {
-			b = longer
-		}
+		list = append(list, e.Value.(*entry))
 	}
-	return b
+	return list
 }

@@ -408,3 +408,29 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestReplacedInPieces: a file of several megabytes is written anew when most of it is
+// not in use any more, and is the same to the next process.
+func TestReplacedInPieces(t *testing.T) {
+	w := newWorld(t, errfs.NewMem(), nil)
+	const n, rounds = 40, 5
+	big := func(i int) []byte { return bytes.Repeat(blockOf(i), 100_000/len(blockOf(i))) }
+	for range rounds {
+		for i := range n {
+			w.m.Remember(idsOf(i), big(i))
+		}
+	}
+	w.close()
+	if w.size < 3*readBytes || w.size > 2*n*110_000 {
+		t.Errorf("the file has %d bytes", w.size)
+	}
+	if fi, err := w.disk.Lstat(name); err != nil || fi.Size() != w.size {
+		t.Errorf("size %v, %v; told %d", fi, err, w.size)
+	}
+	next := newWorld(t, w.disk, nil)
+	for i := range n {
+		if block, ok := next.m.Lookup(idsOf(i)[0]); !ok || !bytes.Equal(block, big(i)) {
+			t.Fatalf("call %d: %v, %d bytes", i, ok, len(block))
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"ds4/runtime/vfs"
@@ -156,11 +157,13 @@ func (m *Memory) put(record []byte) error {
 // replace writes a new file by rename.
 func (m *Memory) replace() error {
 	m.closeFile()
-	data := m.encode()
-	err := vfs.WriteFileAtomic(m.opt.FS, m.opt.Name, data, m.opt.Sync)
+	written := int64(0)
+	err := vfs.WriteAtomic(m.opt.FS, m.opt.Name, m.opt.Sync, func(w io.Writer) error {
+		return writeRecords(w, m.records(), &written)
+	})
 	var left *vfs.TempLeftError
 	if errors.As(err, &left) {
-		m.opt.Resized(int64(len(data)))
+		m.opt.Resized(written)
 	}
 	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil { // old or new, if something failed
 		m.resized(fi.Size() - m.file.size)
@@ -169,6 +172,26 @@ func (m *Memory) replace() error {
 		return fmt.Errorf("replay: %w", err)
 	}
 	m.file.stale = false
+	return nil
+}
+
+// writeRecords writes records, some of them at once, and counts the bytes.
+func writeRecords(w io.Writer, list []*entry, written *int64) error {
+	var buf []byte
+	for i, e := range list {
+		if longer, err := e.Append(buf); err == nil {
+			buf = longer
+		}
+		if len(buf) < readBytes && i < len(list)-1 {
+			continue
+		}
+		n, err := w.Write(buf)
+		*written += int64(n)
+		if err != nil {
+			return err
+		}
+		buf = buf[:0]
+	}
 	return nil
 }
 

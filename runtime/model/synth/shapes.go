@@ -24,7 +24,6 @@ var shapes = map[string]Spec{
 		Window: 128, IndexHeads: 4, IndexTopK: 128,
 		Experts: 8, ExpertsUsed: 2, ExpertDim: 256, HashLayers: 3, HC: 4,
 	},
-	"small": Small(0),
 }
 
 // quants are the types of routed experts: gate and up, then down. All other large

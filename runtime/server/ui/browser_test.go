@@ -287,14 +287,48 @@ func TestBrowserBusyServer(t *testing.T) {
 	p.Wait("the session at work", `document.querySelector('#sessions li[data-state=decode]')`)
 	occupy()
 	p.Wait("a full queue", `/1 request waiting/.test(document.querySelector('#queue').textContent)`)
+	p.Eval(`window.problems = []; new MutationObserver(() => window.problems.push(`+problem+`)).observe(document.querySelector('#log'), {childList: true, subtree: true, characterData: true})`, nil)
 	say(p, "Hello")
 	p.Wait("the refusal", `/more requests than it can queue/.test(`+problem+`) && document.querySelector('.problem button')`)
+	p.Wait("how long to wait, counted down", `window.problems.some((t) => /asks to wait 1 second\./.test(t)) && !/asks to wait/.test(`+problem+`)`)
 	p.CheckReadable()
 	p.Screenshot("ui-busy")
 	cancel()
 	p.Wait("a free queue", `document.querySelector('#queue').textContent === ''`)
 	p.Click(".problem button")
 	p.Wait("an answer", lastSaid+`?.length > 0`)
+}
+
+// A server that shuts down in the middle of an answer says so. What it saved is used
+// when it is back.
+func TestBrowserShutdown(t *testing.T) {
+	b := browser.Start(t)
+	args := []string{"--kv-disk-dir", t.TempDir(), "--kv-cache-min-tokens", "16"}
+	s := serve(t, "0", append(args, "--fault", slow)...)
+	p := b.Open(t, s.url, desktop)
+	say(p, "What does strings.Cut do, and how is it different from strings.Split and from strings.SplitN?")
+	p.Wait("text", lastSaid+`?.length > 0`)
+	s.end(syscall.SIGTERM)
+	p.Wait("the reason", `/shutting down/.test(`+problem+`) && !document.querySelector('.busy')`)
+	p.Wait("old news told as that", `document.querySelector('#stale').checkVisibility() && /away/.test(document.querySelector('#status').textContent)`)
+	p.CheckReadable()
+	p.Screenshot("ui-shutdown")
+	serve(t, s.port(), args...)
+	p.Wait("the server being back", `!document.querySelector('#stale').checkVisibility() && document.querySelector('#status').textContent.trim() === 'ok'`)
+	p.Click(".problem button")
+	p.Wait("an answer that goes on from the disk", `/[1-9]\d* from disk/.test(`+figures+`) && !document.querySelector('.problem')`)
+}
+
+// While a long prompt is read the page says how far it is, and the answer can be
+// stopped.
+func TestBrowserProgress(t *testing.T) {
+	b := browser.Start(t)
+	s := serve(t, "0", "--fault", "prefill.chunk=delay(10m)")
+	p := b.Open(t, s.url, desktop)
+	say(p, "What does strings.Cut do?")
+	p.Wait("progress", `/^reading the prompt, \d+ of [1-9]\d* tokens$/.test(`+figures+`)`)
+	p.Press("Escape")
+	p.Wait("the end", `!document.querySelector('.busy') && `+figures+` === 'stopped'`)
 }
 
 // A server with an API key: the page comes without one, asks, says when the key is

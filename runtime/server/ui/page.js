@@ -84,24 +84,104 @@
 
   let messages = [];
   let running = null; // the AbortController of the answer that is coming
+  let waiting = null; // the turn of which no text has come yet
 
   const log = $('log');
+  // The conversation scrolls in its own box, or with the page where that is narrow and the server's state is below.
+  const narrow = () => getComputedStyle(log).overflowY === 'visible';
+  const below = () => narrow() ? $('chat').getBoundingClientRect().bottom - innerHeight : log.scrollHeight - log.scrollTop - log.clientHeight;
+  const toEnd = () => { (narrow() ? document.scrollingElement : log).scrollTop += Math.max(0, below()); };
   const follow = (f) => {
-    const narrow = getComputedStyle(log).overflowY === 'visible';
-    const box = narrow ? document.scrollingElement : log;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+    const atEnd = below() < 60;
     f();
-    if (atEnd) box.scrollTop = box.scrollHeight;
+    if (atEnd) toEnd();
+  };
+
+  // writer shows text as it comes: blocks and spans of code, strong words and headings as what they are, the rest as it is.
+  // Each line has a node of its own, with the line break in front, and is decided about when it is complete.
+  const writer = (box) => {
+    let node = null, parent = box, lead = 0; // the line that grows, where it is, and whether a break is in front
+    let fence = '', indent = 0; // what opened the block of code that is being written
+    const open = (to, text) => {
+      parent = to;
+      lead = text.length;
+      node = document.createTextNode(text);
+      to.append(node);
+    };
+    const span = (text) => {
+      const parts = [];
+      let at = 0;
+      for (const m of text.matchAll(/`([^`]+)`|\*\*([^\s*](?:[^*]*[^\s*])?)\*\*/g)) {
+        parts.push(text.slice(at, m.index), m[1] ? make('code', '', m[1]) : make('b', '', m[2]));
+        at = m.index + m[0].length;
+      }
+      return [...parts, text.slice(at)];
+    };
+    const block = (language) => {
+      const frame = make('div', 'code'), head = make('p', '', language), pre = make('pre'), code = make('code');
+      if (navigator.clipboard) { // only where the address is this machine's, or encrypted
+        const copy = make('button', '', 'Copy');
+        copy.type = 'button';
+        copy.addEventListener('click', async () => {
+          await navigator.clipboard.writeText(code.textContent);
+          copy.textContent = 'Copied';
+          setTimeout(() => { copy.textContent = 'Copy'; }, 1500);
+        });
+        head.append(copy);
+      }
+      pre.tabIndex = 0; // it can be scrolled
+      pre.append(code);
+      frame.append(head, pre);
+      box.append(frame);
+      open(code, '');
+    };
+    const endLine = (more) => {
+      const line = node.data.slice(lead), mark = line.match(/^(\s*)(`{3,}|~{3,})\s*([^`]*)$/);
+      if (fence && mark && !mark[3] && mark[2].startsWith(fence)) {
+        node.remove();
+        fence = '';
+        open(box, '');
+        return;
+      }
+      if (!fence && mark && more) {
+        node.remove();
+        fence = mark[2];
+        indent = mark[1].length;
+        block(mark[3].trim());
+        return;
+      }
+      if (fence && indent) node.data = node.data.slice(0, lead) + line.replace(new RegExp('^ {0,' + indent + '}'), '');
+      const heading = fence ? null : line.match(/^#{1,6} +(.*)$/), parts = fence ? [] : span(heading ? heading[1] : line);
+      if (heading || parts.length > 1) {
+        node.data = node.data.slice(0, lead);
+        const to = heading ? make('b', 'heading') : box;
+        if (heading) box.append(to);
+        to.append(...parts);
+      }
+      // A blank line behind a block of code is there already.
+      if (more && (line || lead || node.previousSibling?.className !== 'code')) open(parent, '\n');
+    };
+    open(box, '');
+    return {
+      push: (text) => {
+        for (const part of text.split(/(\n)/)) {
+          if (part === '\n') endLine(true);
+          else node.appendData(part);
+        }
+      },
+      end: () => endLine(false),
+    };
   };
 
   const addTurn = (role, text) => {
     $('blank').hidden = true;
     const turn = make('article', 'turn ' + role);
     turn.setAttribute('aria-label', role === 'user' ? 'You' : 'Model');
-    const said = make('div', 'said', text);
+    const said = make('div', 'said'), write = writer(said);
+    if (text) { write.push(text); write.end(); }
     turn.append(said);
     follow(() => log.append(turn));
-    return {turn, said, thought: null};
+    return {turn, write, thought: null};
   };
 
   const think = (view, text, first) => {
@@ -160,6 +240,10 @@
     if (problem.key) askKey();
   };
 
+  // failed says what an error in mid-stream means.
+  const failed = (e) => new Problem('The answer failed: ' + String(e.message || 'no reason was given') + '.' + (e.retryable !== false ? '' :
+    ' The server has given this conversation up for now' + (e.limit ? ', after ' + plural(e.limit, 'failure') : '') + '. Try again when its state is ok.'), {again: true});
+
   const busy = (on) => {
     $('stop').hidden = !on;
     $('send').disabled = on;
@@ -168,7 +252,8 @@
   // answer asks for the next message of the conversation and shows it as it comes.
   const answer = async () => {
     const control = running = new AbortController();
-    const view = addTurn('assistant', '');
+    for (const button of log.querySelectorAll('.problem button')) button.remove(); // of answers that nobody asks for any more
+    const view = waiting = addTurn('assistant', '');
     view.turn.classList.add('busy');
     busy(true);
     const began = performance.now();
@@ -184,7 +269,7 @@
         if (data === '[DONE]') { ended = true; break; }
         let event;
         try { event = JSON.parse(data); } catch { throw new Problem('The server sent something that is no event.'); }
-        if (event.error) throw new Problem(String(event.error.message || 'The answer failed.'), {again: event.error.retryable !== false});
+        if (event.error) throw failed(event.error);
         usage = event.usage || usage;
         timings = event.timings || timings;
         const choice = event.choices?.[0];
@@ -194,8 +279,9 @@
         if (!piece && !thought) continue;
         if (!pieces++) firstMs = performance.now() - began;
         follow(() => {
+          if (waiting === view) { waiting = null; figures(view, ''); }
           if (thought) think(view, thought);
-          if (piece) { text += piece; view.said.append(piece); }
+          if (piece) { text += piece; view.write.push(piece); }
           const seconds = (performance.now() - began - firstMs) / 1000;
           if (seconds > 0.3) figures(view, 'about ' + rate(pieces - 1, seconds) + ' tokens/s');
         });
@@ -203,11 +289,17 @@
       if (!ended) throw new Problem('The answer broke off.', {again: true});
       if (view.summary) view.summary.textContent = 'Thought';
       follow(() => figures(view, summarize(timings, usage, firstMs) + (finish === 'length' ? ', cut off at the limit' : '')));
+      if (finish === 'length' && !text) throw new Problem('The limit was reached before the answer began. Allow more tokens.', {again: true});
     } catch (e) {
       if (e.name === 'AbortError') figures(view, 'stopped');
-      else fail(view, e instanceof Problem ? e : new Problem(String(e.message || e), {again: true}));
-      if (e.name !== 'AbortError') text = '';
+      else {
+        if (waiting === view && view.figures) figures(view, '');
+        fail(view, e instanceof Problem ? e : new Problem(String(e.message || e), {again: true}));
+        text = '';
+      }
     }
+    if (waiting === view) waiting = null;
+    view.write.end();
     view.turn.classList.remove('busy');
     if (running !== control) return; // another conversation began
     running = null;
@@ -221,13 +313,18 @@
     const text = $('text').value.trim();
     if (!text || running) return;
     $('text').value = '';
-    if (messages.at(-1)?.role === 'user') messages.pop(); // its answer failed: this one takes its place
+    if (messages.at(-1)?.role === 'user') { // it has no answer: this one takes its place
+      messages.pop();
+      [...log.querySelectorAll('.turn.user')].at(-1).append(make('p', 'figures', 'left out of what follows, because it has no answer'));
+    }
     messages.push({role: 'user', content: text});
     addTurn('user', text);
     answer();
+    toEnd();
   });
+  const touch = matchMedia('(pointer: coarse)').matches; // there is no Shift for a new line, and a keyboard hides half of the page
   $('text').addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !touch) {
       event.preventDefault();
       $('ask').requestSubmit();
     }
@@ -287,15 +384,24 @@
     return s;
   };
 
+  // progress says what an answer waits for, as far as it can be told whose session is whose.
+  const progress = (s) => {
+    const starting = s.sessions.filter((v) => v.state === 'prefill' || v.state === 'restoring'), [v] = starting;
+    if (s.waiting) return 'waiting, with ' + plural(s.waiting, 'request') + ' in the queue';
+    if (starting.length !== 1) return '';
+    return v.state === 'prefill' ? 'reading the prompt, ' + count(v.tokens) + ' of ' + plural(v.prompt_tokens, 'token') : 'reading the conversation from disk';
+  };
+
   const showSessions = (s) => {
     $('model').textContent = s.model + ', ' + count(s.context_tokens) + ' tokens of context';
     $('queue').textContent = s.waiting ? plural(s.waiting, 'request') + ' waiting' : '';
+    if (waiting) figures(waiting, progress(s));
     $('sessions').replaceChildren(...s.sessions.map((v, i) => {
       const item = make('li');
       item.dataset.state = v.state;
       let doing = states[v.state] || v.state;
       if (v.state === 'decode') doing += ', ' + plural(v.completion_tokens, 'token') + ' so far';
-      if (v.state === 'prefill' && v.cached_tokens) doing += ', ' + count(v.cached_tokens) + ' were cached';
+      if (v.state === 'prefill') doing += ', ' + count(v.tokens) + ' of ' + count(v.prompt_tokens) + (v.cached_tokens ? ', ' + count(v.cached_tokens) + ' were cached' : '');
       item.append(line(doing, count(v.tokens) + ' tokens'),
         bar('session ' + (i + 1) + ': ' + count(v.tokens) + ' tokens in memory, ' + count(v.saved_tokens) + ' also on disk',
           [['disk', v.saved_tokens / s.context_tokens], ['mem', (v.tokens - v.saved_tokens) / s.context_tokens]]));
@@ -330,7 +436,7 @@
     state.className = kv.enabled && !kv.healthy ? 'bad' : '';
     state.textContent = kv.enabled ? size(kv.bytes) + ' of ' + size(kv.budget_bytes) + (kv.reason ? '. ' + kv.reason : '') : kv.reason;
     $('segments').textContent = kv.segments ? plural(kv.segments, 'segment') : '';
-    $('budget').hidden = !kv.enabled;
+    $('budget').hidden = $('verdicts').hidden = $('jail').hidden = !kv.enabled;
     $('budget').setAttribute('aria-label', state.textContent);
     fillBar($('budget'), [['ok', kv.segment_bytes / kv.budget_bytes, 'segments: ' + size(kv.segment_bytes)],
       ['jail', kv.quarantine_bytes / kv.budget_bytes, 'quarantine: ' + size(kv.quarantine_bytes)],
@@ -355,7 +461,7 @@
       item.title = q.name;
       return item;
     }));
-    if (!kv.quarantine.length) $('quarantine').append(make('li', '', kv.enabled ? 'Nothing is in quarantine.' : '\u2013'));
+    if (!kv.quarantine.length) $('quarantine').append(make('li', '', 'Nothing is in quarantine.'));
   };
 
   const showHealth = (h) => {
@@ -366,6 +472,7 @@
   const showAway = (problem) => follow(() => {
     $('away').hidden = !problem;
     $('away').textContent = problem ? problem.message : '';
+    $('stale').hidden = !problem || !$('sessions').children.length;
     if (!problem) return;
     $('status').className = 'bad';
     $('status').lastElementChild.textContent = problem.away ? 'away' : 'not available';
@@ -396,5 +503,5 @@
   };
   document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
   refresh();
-  $('text').focus();
+  if (!touch) $('text').focus();
 })();

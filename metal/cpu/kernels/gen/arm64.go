@@ -75,13 +75,15 @@ func dotprod() *asm {
 	b := &asm{suffix: "DotProd"}
 	a := arm{b}
 	for _, p := range []int8Panel{panelQ8, panelK, panelI8} {
-		a.gemmInt8(p)
+		a.gemmInt8(p, false)
 	}
 	for _, f := range floats {
 		a.gemmFloat(f.name, f.bytes)
 	}
-	a.scores()
-	a.sumRows()
+	for _, form := range cacheRowForms {
+		a.scores(form)
+		a.sumRows(form)
+	}
 	a.indexAdd()
 	a.quantRows()
 	a.q4K()
@@ -103,8 +105,9 @@ func (a arm) pairs(body func(n int)) {
 	a.p("%s:", done)
 }
 
-// gemmInt8 takes 16 rows of the panel and two input rows at a time.
-func (a arm) gemmInt8(p int8Panel) {
+// gemmInt8 takes 16 rows of the panel and two input rows at a time. mixed says that
+// there are products of unsigned codes with signed ones.
+func (a arm) gemmInt8(p int8Panel, mixed bool) {
 	a.fn(p.name, "multiplies an int8 panel.", "w unsafe.Pointer", "t *Tile", "blocks int", "tokens int")
 	const (
 		acc, sum = 0, 8 // four vectors of each input row
@@ -114,7 +117,9 @@ func (a arm) gemmInt8(p int8Panel) {
 		scale    = 25 // to 28
 		one, tmp = 29, 30
 	)
-	a.word(0x4f04e400|flip, "movi.16b v%d, #0x80", flip)
+	if !mixed {
+		a.word(0x4f04e400|flip, "movi.16b v%d, #0x80", flip)
+	}
 	for half := range 2 {
 		a.pairs(func(n int) {
 			a.load("w", "R0")
@@ -129,16 +134,29 @@ func (a arm) gemmInt8(p int8Panel) {
 				for t := range n {
 					a.ldrQ(acts+2*t, 3+t, actCodes)
 					a.ldrQ(acts+2*t+1, 3+t, actCodes+16)
+					if mixed {
+						a.ldrS(one, 3+t, 4) // -128 times the sum of codes
+					}
 					for r := range 4 {
-						a.zero(acc + 4*t + r)
+						if mixed {
+							a.dup(acc+4*t+r, one)
+						} else {
+							a.zero(acc + 4*t + r)
+						}
 					}
 				}
 				for g := range 8 {
 					for r := range 4 {
 						a.ldrQ(codes+r, 0, p.header+g*group+64*half+16*r)
-						a.eor(codes+r, codes+r, flip)
+						if !mixed {
+							a.eor(codes+r, codes+r, flip)
+						}
 						for t := range n {
-							a.sdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							if mixed {
+								a.usdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							} else {
+								a.sdot(acc+4*t+r, codes+r, acts+2*t+g/4, g%4)
+							}
 						}
 					}
 				}
@@ -246,9 +264,24 @@ func (a arm) gemmFloat(name string, bytes int) {
 	a.ret()
 }
 
+// loadRow loads n vectors of values of a row, an even number.
+func (a arm) loadRow(form cacheRows, d, base, n int) {
+	if form.bytes == 4 {
+		for i := range n {
+			a.ldrQ(d+i, base, 16*i)
+		}
+		return
+	}
+	for i := 0; i < n; i += 2 {
+		a.ldrQ(d+i+1, base, 8*i)
+		a.widenHalf(d+i, d+i+1)
+		a.widenHalf2(d+i+1, d+i+1)
+	}
+}
+
 // scores multiplies one row with four heads at a time, in 16 lanes.
-func (a arm) scores() {
-	a.fn("attendScores", "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
+func (a arm) scores(form cacheRows) {
+	a.fn("attendScores"+form.suffix, "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
 		"q *float32", "rows *unsafe.Pointer", "s *float32", "pairs int", "width int", "scale float32")
 	const row, q, scale = 16, 20, 24 // sums are 0 to 15
 	a.load("rows", "R1")
@@ -264,16 +297,14 @@ func (a arm) scores() {
 				a.zero(i)
 			}
 			a.loop("R11", func() {
-				for i := range 4 {
-					a.ldrQ(row+i, 6, 16*i)
-				}
+				a.loadRow(form, row, 6, 4)
 				for h := range 4 {
 					for i := range 4 {
 						a.ldrQ(q+i, 7+h, 16*i)
 						a.fmla(4*h+i, q+i, row+i)
 					}
 				}
-				a.p("ADD $64, R6, R6")
+				a.p("ADD $%d, R6, R6", 16*form.bytes)
 				for h := range 4 {
 					a.p("ADD $64, R%d, R%d", 7+h, 7+h)
 				}
@@ -298,8 +329,8 @@ func (a arm) scores() {
 }
 
 // sumRows adds eight columns of all rows for eight heads at a time.
-func (a arm) sumRows() {
-	a.fn("attendSum", "adds rows weighted for eight heads; width is a multiple of 16.",
+func (a arm) sumRows(form cacheRows) {
+	a.fn("attendSum"+form.suffix, "adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.",
 		"p *float32", "rows *unsafe.Pointer", "out *float32", "inv *float32", "n int", "width int")
 	const row, weights, inv = 16, 18, 20 // sums are 0 to 15
 	a.load("out", "R2")
@@ -307,18 +338,20 @@ func (a arm) sumRows() {
 	a.load("width", "R5")
 	a.ldrQ(inv, 3, 0)
 	a.ldrQ(inv+1, 3, 16)
-	a.p("LSL $2, R5, R6\nLSR $3, R5, R5\nMOVD $0, R7")
+	a.p("LSL $2, R5, R6\nLSR $3, R5, R5\nMOVD $0, R7\nMOVD $0, R9") // offsets in out and in rows
 	a.loop("R5", func() {
 		a.load("p", "R0")
 		a.load("rows", "R1")
 		a.load("n", "R4")
-		for i := range 16 {
-			a.zero(i)
+		a.p("ADD R7, R2, R8")
+		for h := range heads {
+			a.ldrQ(2*h, 8, 0)
+			a.ldrQ(2*h+1, 8, 16)
+			a.p("ADD R6, R8, R8")
 		}
 		a.loop("R4", func() {
-			a.p("MOVD (R1), R8\nADD R7, R8, R8")
-			a.ldrQ(row, 8, 0)
-			a.ldrQ(row+1, 8, 16)
+			a.p("MOVD (R1), R8\nADD R9, R8, R8")
+			a.loadRow(form, row, 8, 2)
 			a.ldrQ(weights, 0, 0)
 			a.ldrQ(weights+1, 0, 16)
 			for h := range heads {
@@ -336,7 +369,7 @@ func (a arm) sumRows() {
 			}
 			a.p("ADD R6, R8, R8")
 		}
-		a.p("ADD $32, R7, R7")
+		a.p("ADD $32, R7, R7\nADD $%d, R9, R9", 8*form.bytes)
 	})
 	a.ret()
 }

@@ -7,6 +7,23 @@ import "fmt"
 
 const heads = 8
 
+// cacheRows is a form in which attention finds its rows.
+type cacheRows struct {
+	suffix string // of kernel names
+	bytes  int    // of a value
+}
+
+var cacheRowForms = []cacheRows{{"", 4}, {"F16", 2}}
+
+// load loads a vector of values.
+func (r cacheRows) load(a *asm, v vec, from string, reg int) {
+	op := "VMOVUPS"
+	if r.bytes == 2 {
+		op = "VCVTPH2PS"
+	}
+	a.p("%s %s, %s", op, from, v.r(reg))
+}
+
 // strides loads the multiples of the row size of q or out: R8 = 1, R9 = 3, R10 = 5,
 // R11 = 7 times the width of a head in bytes.
 func (a *asm) strides() {
@@ -21,8 +38,8 @@ func head(base string, h, offset int) string {
 }
 
 // scoresAVX512 multiplies two rows with eight heads: 16 sums across 16 lanes.
-func scoresAVX512(a *asm) {
-	a.fn("attendScores", "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
+func scoresAVX512(a *asm, form cacheRows) {
+	a.fn("attendScores"+form.suffix, "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
 		"q *float32", "rows *unsafe.Pointer", "s *float32", "pairs int", "width int", "scale float32")
 	a.arg("q", "SI")
 	a.arg("rows", "DI")
@@ -36,12 +53,13 @@ func scoresAVX512(a *asm) {
 			a.p(zmm.zero(i))
 		}
 		a.loop("R15", func() {
-			a.p("VMOVUPS (R12)(BX*1), Z16\nVMOVUPS (R13)(BX*1), Z17")
+			form.load(a, zmm, "(R12)(BX*1)", 16)
+			form.load(a, zmm, "(R13)(BX*1)", 17)
 			for h := range heads {
 				x := 18 + h%4
 				a.p("VMOVUPS %s, Z%d\nVFMADD231PS Z%d, Z16, Z%d\nVFMADD231PS Z%d, Z17, Z%d", head("AX", h, 0), x, x, h, x, 8+h)
 			}
-			a.p("ADDQ $64, AX\nADDQ $64, BX")
+			a.p("ADDQ $64, AX\nADDQ $%d, BX", 16*form.bytes)
 		})
 		reduce16(a)
 		a.p("VMULPS Z31, Z0, Z0\nVMOVUPS Z0, (DX)\nADDQ $64, DX\nADDQ $16, DI")
@@ -66,8 +84,8 @@ func reduce16(a *asm) {
 }
 
 // scoresAVX2 takes one row and four heads at a time.
-func scoresAVX2(a *asm) {
-	a.fn("attendScores", "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
+func scoresAVX2(a *asm, form cacheRows) {
+	a.fn("attendScores"+form.suffix, "multiplies rows, two at a time, with eight heads; width is a multiple of 16.",
 		"q *float32", "rows *unsafe.Pointer", "s *float32", "pairs int", "width int", "scale float32")
 	a.arg("q", "SI")
 	a.arg("rows", "DI")
@@ -83,11 +101,12 @@ func scoresAVX2(a *asm) {
 				a.p(ymm.zero(i))
 			}
 			a.loop("R15", func() {
-				a.p("VMOVUPS (R12), Y8\nVMOVUPS 32(R12), Y9")
+				form.load(a, ymm, "(R12)", 8)
+				form.load(a, ymm, fmt.Sprintf("%d(R12)", 8*form.bytes), 9)
 				for h := range 4 {
 					a.p("VFMADD231PS %s, Y8, Y%d\nVFMADD231PS %s, Y9, Y%d", head("AX", h0+h, 0), h, head("AX", h0+h, 32), 4+h)
 				}
-				a.p("ADDQ $64, AX\nADDQ $64, R12")
+				a.p("ADDQ $64, AX\nADDQ $%d, R12", 16*form.bytes)
 			})
 			for h := range 4 {
 				a.p("VADDPS Y%d, Y%d, Y%d", 4+h, h, h)
@@ -171,8 +190,8 @@ func softmaxEnd(a *asm, c expConsts) {
 }
 
 // sumRows adds weighted rows: chunks of a row in registers, all rows per chunk.
-func sumRows(a *asm, v vec) {
-	a.fn("attendSum", "adds rows weighted for eight heads; width is a multiple of 16.",
+func sumRows(a *asm, v vec, form cacheRows) {
+	a.fn("attendSum"+form.suffix, "adds to out rows weighted for eight heads, and multiplies with inv; width is a multiple of 16.",
 		"p *float32", "rows *unsafe.Pointer", "out *float32", "inv *float32", "n int", "width int")
 	a.arg("out", "DX")
 	a.arg("inv", "SI")
@@ -185,13 +204,15 @@ func sumRows(a *asm, v vec) {
 			a.arg("n", "R15")
 			sum := func(h, i int) int { return h*vectors + i }
 			wide := together * vectors
-			for i := range wide {
-				a.p(v.zero(i))
+			for h := range together {
+				for i := range vectors {
+					a.p("VMOVUPS %s, %s", head("DX", h0+h, i*v.bytes()), v.r(sum(h, i)))
+				}
 			}
 			a.loop("R15", func() {
 				a.p("MOVQ (DI), R12")
 				for i := range vectors {
-					a.p("VMOVUPS %d(R12)(BX*1), %s", i*v.bytes(), v.r(wide+i))
+					form.load(a, v, fmt.Sprintf("%d(R12)(BX*1)", i*v.lanes*form.bytes), wide+i)
 				}
 				for h := range together {
 					b := wide + vectors + h%2
@@ -210,7 +231,7 @@ func sumRows(a *asm, v vec) {
 				}
 			}
 		}
-		a.p("ADDQ $%d, BX\nADDQ $%d, DX", vectors*v.bytes(), vectors*v.bytes())
+		a.p("ADDQ $%d, BX\nADDQ $%d, DX", vectors*v.lanes*form.bytes, vectors*v.bytes())
 	}
 	if v.avx512() {
 		a.loopWhile("CX", 128, func() { chunk(2, heads) })

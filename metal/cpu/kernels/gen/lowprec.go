@@ -121,6 +121,18 @@ func roundF16(a *asm, v vec) {
 	a.end()
 }
 
+// narrowF16 rounds to F16, which it stores.
+func narrowF16(a *asm, v vec) {
+	a.fn("narrowF16", "writes values as F16; n is a multiple of 16.", "dst *uint16", "x *float32", "n int")
+	a.arg("dst", "SI")
+	a.arg("x", "DI")
+	a.arg("n", "CX")
+	a.loopWhile("CX", v.lanes, func() {
+		a.p("VMOVUPS (DI), %s\nVCVTPS2PH $0, %s, (SI)\nADDQ $%d, DI\nADDQ $%d, SI", v.r(0), v.r(0), v.bytes(), v.bytes()/2)
+	})
+	a.end()
+}
+
 // hadamard transforms 128 values, all in registers.
 func hadamard(a *asm) {
 	a.fn("hadamard", "is the orthonormal Walsh-Hadamard transform of 128 values.", "x *float32")

@@ -19,7 +19,7 @@ func main() {
 	for _, set := range []struct {
 		file  string
 		build func() *asm
-	}{{"avx512_amd64", avx512}, {"avx2_amd64", avx2}, {"dotprod_arm64", dotprod}} {
+	}{{"avx512_amd64", avx512}, {"avx2_amd64", avx2}, {"dotprod_arm64", dotprod}, {"i8mm_arm64", i8mm}} {
 		a := set.build()
 		src, err := format.Source([]byte(header + "package kernels\n\nimport \"unsafe\"\n" + a.decls.String()))
 		check(err)
@@ -48,9 +48,11 @@ func avx512() *asm {
 		}
 	}
 	quantRowsAVX512(a)
-	scoresAVX512(a)
+	for _, form := range cacheRowForms {
+		scoresAVX512(a, form)
+		sumRows(a, zmm, form)
+	}
 	softmaxAVX512(a)
-	sumRows(a, zmm)
 	indexSum(a)
 	rows(a, zmm)
 	roundFP4(a)
@@ -76,9 +78,11 @@ func avx2() *asm {
 	}
 	quantRowsAVX2(a)
 	expData(a)
-	scoresAVX2(a)
+	for _, form := range cacheRowForms {
+		scoresAVX2(a, form)
+		sumRows(a, ymm, form)
+	}
 	softmaxAVX2(a)
-	sumRows(a, ymm)
 	indexSum(a)
 	rows(a, ymm)
 	directAVX2(a)
@@ -98,4 +102,5 @@ func rows(a *asm, v vec) {
 	above(a, v)
 	roundFP8(a, v)
 	roundF16(a, v)
+	narrowF16(a, v)
 }

@@ -1,0 +1,125 @@
+package proc
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of the hunt for what a process has left behind.
+const (
+	huntFor   = 5 * time.Second // a killed process that is not gone by then waits for a device
+	huntEvery = 5 * time.Millisecond
+	// maxEnviron bounds what is read of a foreign environment.
+	maxEnviron = 1 << 20
+)
+
+// adoptOrphans makes this program the parent of every descendant that loses its own,
+// so that a daemon does not leave for init. It is asked for once.
+var adoptOrphans = sync.OnceFunc(func() {
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // kernels since 3.4 can; without it the mark remains
+})
+
+// endFamily kills the descendants of a process that has ended: those of its group,
+// those that have the mark in their environment, and, if nothing else runs that could
+// have started them, those that came to us and are in a session of their own.
+func endFamily(pid int, mark string, last bool) {
+	killGroup(pid)
+	for end := time.Now().Add(huntFor); sweepFamily(pid, mark, last) > 0 && time.Now().Before(end); {
+		time.Sleep(huntEvery)
+	}
+}
+
+// sweepFamily goes through all processes once and returns how many had to be killed.
+func sweepFamily(pid int, mark string, last bool) (killed int) {
+	self := os.Getpid()
+	session, _ := unix.Getsid(0)
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return 0
+	}
+	names, _ := dir.Readdirnames(-1)
+	dir.Close()
+	for _, name := range names {
+		n, err := strconv.Atoi(name)
+		if err != nil || n == self {
+			continue
+		}
+		st, ok := readStat(n)
+		if !ok {
+			continue
+		}
+		adopted := st.parent == self && (st.group == pid || last && st.session != session)
+		switch {
+		case st.zombie && adopted: // nobody else waits for it
+			_, _ = unix.Wait4(n, nil, unix.WNOHANG, nil)
+		case st.zombie:
+		case adopted || marked(n, mark):
+			killed += killMember(n, st.start, mark, adopted)
+		}
+	}
+	return killed
+}
+
+// killMember kills a process that was found to belong to the family, unless another
+// one has its number by now. It returns 1 if it did.
+func killMember(pid int, start string, mark string, adopted bool) int {
+	p, err := os.FindProcess(pid) // a handle where the kernel has such
+	if err != nil {
+		return 0
+	}
+	defer p.Release()
+	if st, ok := readStat(pid); !ok || st.start != start || !adopted && !marked(pid, mark) {
+		return 0
+	}
+	if p.Signal(syscall.SIGKILL) != nil {
+		return 0
+	}
+	return 1
+}
+
+// stat is what /proc/PID/stat says of a process.
+type stat struct {
+	zombie                 bool
+	parent, group, session int
+	start                  string // ticks since boot
+}
+
+func readStat(pid int) (stat, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, false
+	}
+	// The name of the program is in parentheses and may contain any character.
+	_, rest, ok := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	const startField = 19 // of those behind the name
+	if !ok || len(fields) <= startField {
+		return stat{}, false
+	}
+	st := stat{zombie: fields[0] == "Z" || fields[0] == "X", start: fields[startField]}
+	for i, to := range []*int{&st.parent, &st.group, &st.session} {
+		if *to, err = strconv.Atoi(fields[1+i]); err != nil {
+			return stat{}, false
+		}
+	}
+	return st, true
+}
+
+// marked says that the environment of a process holds the mark.
+func marked(pid int, mark string) bool {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false // of somebody else, who was not started by us
+	}
+	defer f.Close()
+	env, _ := io.ReadAll(io.LimitReader(f, maxEnviron)) // a part of it may hold the mark, too
+	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+mark+"\x00"))
+}
