@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"unsafe"
+
 	"ds4/metal"
 	"ds4/metal/cpu/kernels"
 	"ds4/metal/quant"
@@ -17,8 +19,12 @@ const (
 	aheadMost = 768 << 10
 	// aheadStep is how much it asks for before it looks whether the dispatch is done.
 	aheadStep = 1 << 10
+	// aheadLeast is how large the weights must be: of small ones, most are in a cache.
+	aheadLeast = 1 << 20
 	// aheadDispatches is how far the next large product may be.
 	aheadDispatches = 8
+	// aheadKeyShift leaves room for the dispatches of a command buffer.
+	aheadKeyShift = 24
 )
 
 const none = -1
@@ -32,39 +38,53 @@ type reader struct {
 	offsets int
 }
 
-// ahead is the next dispatch after i whose weights can be read ahead.
-func (c *commandBuffer) ahead(i int) *dispatch {
+// aim sets what is read ahead during dispatch i of c.
+func (p *pool) aim(c *commandBuffer, i int) {
+	j := c.ahead(i)
+	if j == none {
+		p.ahead = nil
+		return
+	}
+	p.ahead, p.aheadKey = &c.work[j], c.seq<<aheadKeyShift|uint64(j)
+}
+
+// ahead is the next dispatch after i whose weights can be read ahead, or none.
+func (c *commandBuffer) ahead(i int) int {
 	var sorted *byte
 	for j := i; j < len(c.work) && j <= i+aheadDispatches; j++ {
 		d := &c.work[j]
 		binds := c.binds[d.bindsAt:d.bindsEnd]
-		if j > i && d.reader.weights != nil && d.groups.Count() > 1 {
+		if j > i && d.reader.weights != nil && d.groups.Count() > 1 && len(binds[0].data) >= aheadLeast {
 			if o := d.reader.offsets; o != none && sorted == &binds[o].data[0] {
-				return nil // not known yet
+				return none // not known yet
 			}
-			return d
+			return j
 		}
 		if d.sorts {
 			sorted = &binds[groupOffsets].data[0]
 		}
 	}
-	return nil
+	return none
 }
 
-// reading is what a worker has yet to read ahead.
+// reading is what a worker has yet to read ahead. It holds addresses, as the worker
+// may be outside of the dispatch, which then does not wait for it, and the buffers gone.
 type reading struct {
-	of    *dispatch
-	parts [2][]byte
+	of    uint64 // p.aheadKey
+	parts [2]struct {
+		at uintptr
+		n  int
+	}
 }
 
 // aim sets what w reads ahead: its share of p.ahead, unless that is what it has
 // begun before.
 func (r *reading) aim(p *pool, w *worker) {
 	d := p.ahead
-	if d == nil || d == r.of {
+	if d == nil || p.aheadKey == r.of {
 		return
 	}
-	*r = reading{of: d}
+	*r = reading{of: p.aheadKey}
 	total := int64(d.groups.Count())
 	cut := min(int64(p.size), total)
 	if int64(w.index) >= cut {
@@ -75,28 +95,40 @@ func (r *reading) aim(p *pool, w *worker) {
 	i, end := int(total*int64(w.index)/cut), int(total*int64(w.index+1)/cut)
 	nx := int(max(d.groups.X, 1))
 	g.X, g.Y, g.Z = i%nx, i/nx, 0
-	r.parts = d.reader.weights(g, end-i)
-	most := aheadMost
-	if r.parts[1] != nil {
-		most /= len(r.parts)
+	parts, most := d.reader.weights(g, end-i), aheadMost
+	if parts[1] != nil {
+		most /= len(parts)
 	}
-	for k, part := range r.parts {
-		r.parts[k] = part[:min(len(part), most)]
+	for k, part := range parts {
+		r.parts[k].at = uintptr(unsafe.Pointer(unsafe.SliceData(part)))
+		r.parts[k].n = min(len(part), most)
 	}
 }
 
 // step reads the next of it, and reports whether there was any.
 func (r *reading) step(set *kernels.Set) bool {
 	part := r.parts[0]
-	if len(part) == 0 {
+	n := min(part.n, aheadStep)
+	if n == 0 || !set.Prefetch(part.at, n) {
 		return false
 	}
-	n := min(len(part), aheadStep)
-	r.parts[0], r.parts[1] = r.parts[1], part[n:]
-	if len(r.parts[0]) == 0 {
-		r.parts[0], r.parts[1] = r.parts[1], nil
+	part.at += uintptr(n)
+	part.n -= n
+	r.parts[0] = part
+	if r.parts[1].n > 0 {
+		r.parts[0], r.parts[1] = r.parts[1], part
 	}
-	return set.Prefetch(part[:n])
+	return true
+}
+
+// readAhead reads for w, which has left the dispatch of that epoch, until it is done.
+func (p *pool) readAhead(w *worker, epoch uint64) {
+	for {
+		s := p.state.Load()
+		if s&stateClosed != 0 || s>>epochShift != epoch || !w.reading.step(w.set) {
+			return
+		}
+	}
 }
 
 // packedPanels are n panels of binding bind, or those that are left, from the group's of

@@ -42,11 +42,14 @@ type pool struct {
 
 	// The open dispatch: written before state opens it, read by workers inside.
 	current *dispatch
-	ahead   *dispatch // whose weights are read while there is time, or nil
-	buffer  *commandBuffer
-	total   int64
-	failure atomic.Pointer[failure]
-	quit    bool
+	// The dispatch whose weights are read while there is time, or nil, and a number
+	// that no other has.
+	ahead    *dispatch
+	aheadKey uint64
+	buffer   *commandBuffer
+	total    int64
+	failure  atomic.Pointer[failure]
+	quit     bool
 }
 
 // share is a range of groups.
@@ -110,9 +113,8 @@ func (p *pool) execute(c *commandBuffer) {
 	p.buffer = c
 	for i := range c.work {
 		d := &c.work[i]
-		p.ahead = nil
 		if p.size > 1 {
-			p.ahead = c.ahead(i)
+			p.aim(c, i)
 		}
 		p.dispatch(d)
 		if f := p.failure.Swap(nil); f != nil {
@@ -136,7 +138,6 @@ func (w *worker) forget() {
 	clear(w.list[:w.listed])
 	w.listed = 0
 	w.product.tile = kernels.Tile{}
-	w.reading = reading{}
 }
 
 // dispatch runs one grid and returns when all its groups are done. Workers that have
@@ -201,6 +202,7 @@ func (p *pool) serve(w *worker) {
 			}
 			p.work(w)
 			p.state.Add(^uint64(0))
+			p.readAhead(w, epoch)
 			seen, idle = epoch, 0
 			continue
 		}
@@ -246,8 +248,6 @@ func (p *pool) work(w *worker) {
 		}
 	}
 	w.reading.aim(p, w)
-	for w.index > 0 && p.state.Load()&stateClosed == 0 && w.reading.step(w.set) {
-	}
 }
 
 // recover turns a panic in a kernel into the failure of its command buffer.

@@ -70,7 +70,7 @@ type Set struct {
 	gemmQ2K  [DirectTokens + 1]gemmFunc
 	gemmIQ2  [DirectTokens + 1]gemmFunc
 	// prefetch is nil in a set that has none.
-	prefetch func(p unsafe.Pointer, lines int)
+	prefetch func(p uintptr, lines int)
 	quantRow func(dst unsafe.Pointer, x *float32, blocks int)
 	// quantExact is quantRow with powers of two.
 	quantExact func(dst unsafe.Pointer, x *float32, blocks int)
@@ -126,15 +126,15 @@ func Select() (*Set, error) {
 // last one is Scalar.
 func Available() []*Set { return append(archSets(), &Scalar) }
 
-// Prefetch asks for memory that will be read soon, to come as far as the second-level
-// cache. It says whether the set can.
-func (s *Set) Prefetch(p []byte) bool {
+// Prefetch asks for n bytes of memory that will be read soon, to come as far as the
+// second-level cache, and says whether the set can. The memory need not be there.
+func (s *Set) Prefetch(p uintptr, n int) bool {
 	const line = 64
 	if s.prefetch == nil {
 		return false
 	}
-	if n := len(p) / line; n > 0 {
-		s.prefetch(unsafe.Pointer(&p[0]), n)
+	if n >= line {
+		s.prefetch(p, n/line)
 	}
 	return true
 }

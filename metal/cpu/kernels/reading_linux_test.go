@@ -19,7 +19,7 @@ func readLines(s *Set, p []byte) {
 	const line, round, ahead = 64, 16, 4096
 	var sum uint64
 	for ; len(p) >= ahead+line*round; p = p[line*round:] {
-		s.Prefetch(p[ahead:][:line*round])
+		s.Prefetch(uintptr(unsafe.Pointer(&p[ahead])), line*round)
 		for i := range round {
 			sum += *(*uint64)(unsafe.Pointer(&p[line*i]))
 		}

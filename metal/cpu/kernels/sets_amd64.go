@@ -119,9 +119,7 @@ func archSets() []*Set {
 }
 
 // prefetchLines asks for cache lines, of which there is at least one.
-//
-//go:noescape
-func prefetchLines(p unsafe.Pointer, lines int)
+func prefetchLines(p uintptr, lines int)
 
 // cpuidFeatures is ECX of CPUID leaf 1.
 func cpuidFeatures() (ecx uint32)

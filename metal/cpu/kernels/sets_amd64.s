@@ -8,7 +8,7 @@ TEXT ·cpuidFeatures(SB), NOSPLIT, $0-4
 	MOVL CX, ecx+0(FP)
 	RET
 
-// func prefetchLines(p unsafe.Pointer, lines int)
+// func prefetchLines(p uintptr, lines int)
 TEXT ·prefetchLines(SB), NOSPLIT, $0-16
 	MOVQ p+0(FP), SI
 	MOVQ lines+8(FP), CX
