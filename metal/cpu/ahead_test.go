@@ -24,7 +24,7 @@ func packedExperts(t *testing.T, d *Device, typ quant.Type, count, rows, cols in
 	return b
 }
 
-// record adds a dispatch that is not going to run.
+// record adds a dispatch.
 func record(t *testing.T, d *Device, c metal.CommandBuffer, kernel string, groups metal.Size, args []byte, bufs ...metal.Buffer) {
 	t.Helper()
 	p, err := d.Pipeline(kernel)
@@ -93,5 +93,39 @@ func TestReadAhead(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestReadAheadOutside: workers read ahead while a dispatch of one group runs, next to
+// the one that runs it and to the product that follows.
+func TestReadAheadOutside(t *testing.T) {
+	const rows, cols, rounds = 512, 4096, 50
+	d := newDevice(t, 3)
+	w := packedExperts(t, d, quant.Q8_0, 1, rows, cols)
+	x, out := deviceBuffer(t, d, make([]float32, cols)), deviceBuffer(t, d, make([]float32, rows))
+	in := deviceBuffer(t, d, make([]byte, cols/metal.Int8Block*metal.Int8Bytes))
+	quantize := metal.QuantizeArgs{N: cols}
+	product := metal.MatmulArgs{Type: uint32(quant.Q8_0), Rows: rows, Cols: cols, Tokens: 1, Stride: cols, OutStride: rows, GroupRows: rows, Block: 1}
+	for range rounds {
+		floatsOf(out)[rows-1] = 1
+		c, err := d.NewCommandBuffer("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		record(t, d, c, metal.KernelQuantize, metal.Size{X: 1}, metal.ArgBytes(&quantize), x, in)
+		record(t, d, c, metal.KernelMatmulInt8, metal.Size{X: rows / kernels.PanelRows, Y: 1}, metal.ArgBytes(&product), w, in, out)
+		if err := c.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if p := d.pool; p.aheadKey != c.(*commandBuffer).seq<<aheadKeyShift|1 {
+			t.Fatalf("what was to be read ahead is %#x", p.aheadKey)
+		}
+		if got := floatsOf(out)[rows-1]; got != 0 {
+			t.Fatalf("output %v, want 0", got)
+		}
+		c.Release()
 	}
 }
