@@ -227,6 +227,7 @@ func (s *Scheduler) evict(sl *slot) {
 func (s *Scheduler) saveTurnedFrom(sl *slot, at int) {
 	if lost := len(sl.past.tokens) - at; lost >= s.cfg.MinCacheTokens && !sl.hidden {
 		_, _ = s.saveLive(s.ctx, sl, reasonEvict)
+		sl.forgetAfter(sl.sess.Len()) // what it saved last may lie behind where it left the session
 	}
 }
 
