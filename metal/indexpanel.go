@@ -39,7 +39,7 @@ func PutIndexRow(panel []byte, r int, values []float32) {
 		for _, v := range values[:Int8Block] {
 			top = max(top, math.Float32bits(v)&^(1<<31))
 		}
-		scale, inverse := IndexScale(math.Float32frombits(top))
+		scale, inverse := indexScale(math.Float32frombits(top))
 		binary.LittleEndian.PutUint32(panel[4*r:], math.Float32bits(scale))
 		codes := panel[4*IndexPanel+indexGroup*r:]
 		for i, v := range values[:Int8Block] {
@@ -48,9 +48,9 @@ func PutIndexRow(panel []byte, r int, values []float32) {
 	}
 }
 
-// IndexScale is the scale of a block whose largest magnitude is given, and its
+// indexScale is the scale of a block whose largest magnitude is given, and its
 // inverse.
-func IndexScale(largest float32) (scale, inverse float32) {
+func indexScale(largest float32) (scale, inverse float32) {
 	const least, exponent, expBits, reciprocal = 0x1p-100, 0xff << 23, 23, 254 << 23
 	bits := math.Float32bits(max(largest, least)) & exponent
 	if bits == exponent {
