@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"ds4/metal/cpu"
 	"ds4/runtime/chat"
@@ -260,5 +261,42 @@ func TestTagsAsTextAreRepeatedAfterAChange(t *testing.T) {
 	want := known
 	if _, res := answer(append(turns, text, "when?")...); res.CachedTokens != want {
 		t.Errorf("%d tokens were known, got %+v", want, res)
+	}
+}
+
+// TestEndBehindAStopStringIsNotSaved: an answer is cut where a stop string begins. If tokens
+// were evaluated that are part of it, no later prompt has them, and the end of the last
+// prompt is saved instead.
+func TestEndBehindAStopStringIsNotSaved(t *testing.T) {
+	question := words(1, 150)
+	turns := func(r *rig, seed int) []string {
+		return []string{question, r.good(ask(chat.None, question)).text, words(seed, 30)}
+	}
+	asks := func(turns []string, stop ...string) *Request {
+		q := ask(chat.None, turns...)
+		q.MaxTokens, q.Stop = 30, stop
+		return q
+	}
+	seed, text := 1, "\uFFFD" // which no client sends back as the bytes that it stands for
+	for r := newRig(t, rigOptions{}); strings.Contains(text, "\uFFFD"); {
+		seed++
+		text = r.good(asks(turns(r, seed))).text
+	}
+	half := text[len(text)/2:]
+	half = half[strings.IndexFunc(half, func(c rune) bool { return c < utf8.RuneSelf }):]
+	for _, stop := range []string{strings.ToValidUTF8(half[:20], ""), half[:1]} {
+		w := newWorld(t)
+		r := w.serve(rigOptions{})
+		list := turns(r, seed)
+		last := r.good(asks(list, stop))
+		r.down()
+		want := last.result.PromptTokens - 1
+		if len(stop) == 1 { // it began with the token that is not evaluated
+			want += last.result.CompletionTokens
+		}
+		next := w.serve(rigOptions{}).good(ask(chat.None, append(list, last.text, "and then?")...))
+		if last.result.StopString == "" || next.result.CachedTokens != want {
+			t.Errorf("after %+v: want %d tokens of it, got %+v", last.result, want, next.result)
+		}
 	}
 }

@@ -21,7 +21,7 @@ type slot struct {
 	// continued is how many requests went on from what the slot held.
 	continued int
 	// hidden says that after the last point comes what no later prompt will repeat,
-	// reasoning or a call that was cut: the point is the better place to save.
+	// reasoning, a call that was cut or the beginning of a stop string: the point is the better place to save.
 	hidden bool
 	// thought says that reasoning follows the last point that later prompts repeat if
 	// the client sends it back: both places are worth saving.
