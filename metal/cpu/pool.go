@@ -17,7 +17,7 @@ const (
 	maxThreads = 1024
 	// A worker without work spins this many rounds before it parks: a barrier in
 	// decode comes every few microseconds, and waking a parked goroutine costs more.
-	spinRounds = 16000
+	spinRounds = 4000
 	// Every this many rounds a spinning worker lets other goroutines run.
 	yieldEvery = 200
 )
