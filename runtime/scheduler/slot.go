@@ -37,6 +37,14 @@ type savedEnd struct {
 	prompt bool // a tail at the end of a prompt: a later tail may continue it
 }
 
+// lastSaved is the id of the last segment, "" if there is none.
+func (sl *slot) lastSaved() string {
+	if len(sl.saved) == 0 {
+		return ""
+	}
+	return sl.saved[len(sl.saved)-1].id
+}
+
 func (sl *slot) idle() bool { return sl.job == nil }
 
 // empty reports whether the slot holds nothing worth keeping.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"ds4/runtime/vfs"
@@ -33,8 +34,10 @@ type file struct {
 	f     vfs.File
 	size  int64
 	stale bool // the file lacks something, or holds damage: it must be replaced
-	pause time.Duration
-	until time.Time
+	// cleared: the file may hold what was forgotten on purpose.
+	cleared bool
+	pause   time.Duration
+	until   time.Time
 }
 
 // write hands a record to the writer and waits for it for a moment.
@@ -98,7 +101,7 @@ func (m *Memory) writeLoop() {
 func (m *Memory) handle(w write) {
 	f := &m.file
 	if w.record == nil {
-		f.stale = true
+		f.stale, f.cleared = true, true
 	}
 	if m.opt.Now().Before(f.until) {
 		f.stale = true // with this record
@@ -129,9 +132,14 @@ func (m *Memory) handle(w write) {
 // put appends a record, or replaces the file with all that is remembered.
 func (m *Memory) put(record []byte) error {
 	f := &m.file
-	if fi, err := m.opt.FS.Lstat(m.opt.Name); err != nil && f.size > 0 || err == nil && fi.Size() != f.size {
-		f.stale = true // the folder went away, or somebody wrote
+	switch fi, err := m.opt.FS.Lstat(m.opt.Name); {
+	case err != nil && f.size > 0: // the folder went away
+		f.stale = true
 		m.closeFile()
+	case err == nil && fi.Size() != f.size: // who wrote in the folder before us
+		f.stale = true
+		m.closeFile()
+		m.merge()
 	}
 	m.mu.Lock()
 	inUse := m.bytes
@@ -154,6 +162,42 @@ func (m *Memory) put(record []byte) error {
 	return nil
 }
 
+// merge adds what the file has and we have not, behind everything else, the latest as far
+// as there is room. What cannot be read is not missed.
+func (m *Memory) merge() {
+	if m.file.cleared {
+		return
+	}
+	m.mu.Lock()
+	room := m.opt.MaxBytes - m.bytes
+	m.mu.Unlock()
+	var found []*entry
+	_, _ = Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, func(r Record) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if slices.ContainsFunc(r.IDs, func(id string) bool { return m.byID[id] != nil }) {
+			return
+		}
+		found = append(found, newEntry(r))
+		for room -= found[len(found)-1].size; room < 0; found = found[1:] {
+			room += found[0].size
+		}
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range slices.Backward(found) {
+		known := slices.ContainsFunc(e.IDs, func(id string) bool { return m.byID[id] != nil })
+		if known || m.bytes+e.size > m.opt.MaxBytes || len(m.byID)+len(e.IDs) > m.opt.MaxIDs {
+			continue
+		}
+		at := m.recent.PushBack(e)
+		m.bytes += e.size
+		for _, id := range e.IDs {
+			m.byID[id] = at
+		}
+	}
+}
+
 // replace writes a new file by rename.
 func (m *Memory) replace() error {
 	m.closeFile()
@@ -171,7 +215,7 @@ func (m *Memory) replace() error {
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	m.file.stale = false
+	m.file.stale, m.file.cleared = false, false
 	return nil
 }
 
