@@ -22,19 +22,23 @@ const (
 	slackBytes = 64 << 10
 )
 
-// write is one record for the file; nil asks for a new file.
+// write is one record for the file; nil asks for a new file, and join for one with
+// what another process has written.
 type write struct {
 	record []byte
+	join   bool
 	done   chan struct{}
 }
 
 // file is the state of the writer.
 type file struct {
-	f     vfs.File
-	size  int64
-	stale bool // the file lacks something, or holds damage: it must be replaced
-	pause time.Duration
-	until time.Time
+	f    vfs.File
+	size int64
+	// holding is Options.Holding when the file was read.
+	holding string
+	stale   bool // the file lacks something, or holds damage: it must be replaced
+	pause   time.Duration
+	until   time.Time
 }
 
 // write hands a record to the writer and waits for it for a moment.
@@ -52,6 +56,30 @@ func (m *Memory) write(record []byte) {
 	case <-t.C:
 	case <-m.stopped:
 	}
+}
+
+// Join tells that the file is ours now, and was another process's before: what that
+// one remembered is remembered here, too. It does not wait.
+func (m *Memory) Join() {
+	if m.stopped == nil {
+		return
+	}
+	select {
+	case m.writes <- write{join: true, done: make(chan struct{})}:
+	default: // the next write does it
+	}
+}
+
+// join reads the file anew and puts behind it what is remembered already.
+func (m *Memory) join() {
+	own := m.records()
+	m.closeFile()
+	m.file = file{}
+	m.load()
+	for _, e := range own {
+		m.add(e.Record)
+	}
+	m.file.stale = m.file.stale || len(own) > 0
 }
 
 // Close writes what is queued and closes the file, within ctx.
@@ -97,6 +125,13 @@ func (m *Memory) writeLoop() {
 // handle carries out one write. The record counts as written before it is durable.
 func (m *Memory) handle(w write) {
 	f := &m.file
+	if f.holding != m.opt.Holding() && m.opt.Writable() == nil {
+		m.join()
+	}
+	if w.join {
+		close(w.done)
+		return
+	}
 	if w.record == nil {
 		f.stale = true
 	}
