@@ -22,6 +22,7 @@ const (
 	indexBlockBytes = IndexPanel * (4 + Int8Block)
 	indexGroup      = 4    // values of a row that are side by side
 	indexSign       = 0x80 // of a code
+	indexSigns      = 0x80808080
 	// indexBits is how many bits a code has below the highest one of the block's
 	// largest value. FP4 needs three.
 	indexBits = 5
@@ -38,18 +39,18 @@ func PutIndexRow(panel []byte, r int, values []float32) {
 		for _, v := range values[:Int8Block] {
 			top = max(top, math.Float32bits(v)&^(1<<31))
 		}
-		scale, inverse := IndexScale(math.Float32frombits(top))
+		scale, inverse := indexScale(math.Float32frombits(top))
 		binary.LittleEndian.PutUint32(panel[4*r:], math.Float32bits(scale))
 		codes := panel[4*IndexPanel+indexGroup*r:]
 		for i, v := range values[:Int8Block] {
-			codes[i/indexGroup*indexGroup*IndexPanel+i%indexGroup] = byte(int8(v*inverse)) ^ indexSign
+			codes[i/indexGroup*indexGroup*IndexPanel+i%indexGroup] = byte(int8(math.RoundToEven(float64(v*inverse)))) ^ indexSign
 		}
 	}
 }
 
-// IndexScale is the scale of a block whose largest magnitude is given, and its
+// indexScale is the scale of a block whose largest magnitude is given, and its
 // inverse.
-func IndexScale(largest float32) (scale, inverse float32) {
+func indexScale(largest float32) (scale, inverse float32) {
 	const least, exponent, expBits, reciprocal = 0x1p-100, 0xff << 23, 23, 254 << 23
 	bits := math.Float32bits(max(largest, least)) & exponent
 	if bits == exponent {
@@ -59,18 +60,26 @@ func IndexScale(largest float32) (scale, inverse float32) {
 	return math.Float32frombits(bits), math.Float32frombits(reciprocal - bits)
 }
 
-// IndexRow reads row r of a panel.
-func IndexRow(dst []float32, panel []byte, r int) {
-	for ; len(dst) >= Int8Block; panel, dst = panel[indexBlockBytes:], dst[Int8Block:] {
-		scale := math.Float32frombits(binary.LittleEndian.Uint32(panel[4*r:]))
-		codes := panel[4*IndexPanel+indexGroup*r:]
+// PutIndexCodes makes row r of a panel of codes and scales, one per Int8Block.
+func PutIndexCodes(panel []byte, r int, codes []byte, scales []float32) {
+	for _, scale := range scales {
+		binary.LittleEndian.PutUint32(panel[4*r:], math.Float32bits(scale))
+		at := panel[4*IndexPanel+indexGroup*r : indexBlockBytes]
 		for i := 0; i < Int8Block; i += indexGroup {
-			x := binary.LittleEndian.Uint32(codes[i*IndexPanel:]) ^ 0x80808080
-			d := dst[i : i+indexGroup]
-			d[0] = float32(int8(x)) * scale
-			d[1] = float32(int8(x>>8)) * scale
-			d[2] = float32(int8(x>>16)) * scale
-			d[3] = float32(int8(x>>24)) * scale
+			binary.LittleEndian.PutUint32(at[i*IndexPanel:], binary.LittleEndian.Uint32(codes[i:])^indexSigns)
 		}
+		panel, codes = panel[indexBlockBytes:], codes[Int8Block:]
+	}
+}
+
+// IndexCodes reads codes and scales of row r of a panel.
+func IndexCodes(codes []byte, scales []float32, panel []byte, r int) {
+	for b := range scales {
+		scales[b] = math.Float32frombits(binary.LittleEndian.Uint32(panel[4*r:]))
+		at := panel[4*IndexPanel+indexGroup*r : indexBlockBytes]
+		for i := 0; i < Int8Block; i += indexGroup {
+			binary.LittleEndian.PutUint32(codes[i:], binary.LittleEndian.Uint32(at[i*IndexPanel:])^indexSigns)
+		}
+		panel, codes = panel[indexBlockBytes:], codes[Int8Block:]
 	}
 }

@@ -1,6 +1,7 @@
 package metal
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -33,14 +34,22 @@ func TestIndexPanel(t *testing.T) {
 		rows[r] = fp4Row(rng, width)
 		PutIndexRow(panel, r, rows[r])
 	}
-	got := make([]float32, width)
+	again := make([]byte, len(panel))
+	codes, scales, got := make([]byte, width), make([]float32, width/Int8Block), make([]float32, width)
 	for r, want := range rows {
-		IndexRow(got, panel, r)
+		IndexCodes(codes, scales, panel, r)
+		PutIndexCodes(again, r, codes, scales)
+		for i := range got {
+			got[i] = float32(int8(codes[i])) * scales[i/Int8Block]
+		}
 		for i := range want {
 			if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
 				t.Fatalf("row %d, value %d is %v, want %v", r, i, got[i], want[i])
 			}
 		}
+	}
+	if !bytes.Equal(again, panel) {
+		t.Error("codes and scales make another panel than values")
 	}
 }
 
@@ -53,7 +62,11 @@ func TestIndexPanelKeepsDamage(t *testing.T) {
 		row[Int8Block+5], row[3] = float32(bad), 2
 		panel := make([]byte, IndexPanelBytes(width))
 		PutIndexRow(panel, 7, row)
-		IndexRow(got, panel, 7)
+		codes, scales := make([]byte, width), make([]float32, width/Int8Block)
+		IndexCodes(codes, scales, panel, 7)
+		for i := range got {
+			got[i] = float32(int8(codes[i])) * scales[i/Int8Block]
+		}
 		for i, v := range got {
 			if want := i < Int8Block; (v-v == 0) != want {
 				t.Errorf("%v: value %d is %v", bad, i, v)

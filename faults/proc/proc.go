@@ -195,6 +195,9 @@ func (p *Process) where(ctx context.Context) (string, error) {
 	if p.told != "" {
 		return p.told, nil
 	}
+	if url := p.URL(); url != "" {
+		return url, nil // a log of hours has forgotten its beginning
+	}
 	line, err := p.log.Wait(ctx, p.logStart, listening)
 	if err != nil {
 		return "", err

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,16 @@ func helper(mode string) {
 			select {}
 		}
 		fmt.Print("bye, without an end of line")
+	case "chatty":
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			os.Exit(3)
+		}
+		fmt.Fprintf(os.Stderr, "1124 ds4-server: listening on http://%s\n", l.Addr())
+		talk := sync.OnceFunc(func() {
+			os.Stderr.WriteString(strings.Repeat("busy\n", maxLines+1) + "quiet\n")
+		})
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { go talk(); fmt.Fprint(w, "{}") }))
 	case "die":
 		fmt.Fprintln(os.Stderr, "cannot open the model")
 		os.Exit(7)
@@ -190,6 +201,22 @@ func TestNotReady(t *testing.T) {
 	}
 	if _, err := Start(Config{Path: "/no/such/program", Log: NewLog(nil)}); err == nil {
 		t.Error("a missing program was started")
+	}
+}
+
+// A server that has talked for hours is still found, although the line that says
+// where it listens is no longer kept.
+func TestReadyWithoutItsLine(t *testing.T) {
+	p := start(t, "chatty")
+	url, err := p.WaitReady(within(t, 30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.log.Wait(within(t, time.Minute), maxLines, regexp.MustCompile("quiet")); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := p.WaitReady(within(t, 30*time.Second)); err != nil || again != url {
+		t.Errorf("%q, %v, want %q", again, err, url)
 	}
 }
 

@@ -30,11 +30,13 @@ type commandBuffer struct {
 
 type dispatch struct {
 	fn       kernelFunc
+	reader   reader
 	groups   metal.Size
 	argsAt   int // index into args
 	bindsAt  int // index into binds
 	bindsEnd int
 	op       string
+	sorts    bool // it says which experts have work
 }
 
 type binding struct {
@@ -55,7 +57,7 @@ func (c *commandBuffer) Dispatch(p metal.Pipeline, groups metal.Size, args []byt
 		c.stale = fmt.Errorf("cpu: %s: pipeline %s: %w", c.label, cp.name, metal.ErrStale)
 		return
 	}
-	d := dispatch{fn: cp.fn, groups: groups, argsAt: len(c.args), bindsAt: len(c.binds), op: c.op}
+	d := dispatch{fn: cp.fn, reader: cp.reader, sorts: cp.name == metal.KernelGroup, groups: groups, argsAt: len(c.args), bindsAt: len(c.binds), op: c.op}
 	words := (len(args) + 7) / 8
 	for range words {
 		c.args = append(c.args, 0)

@@ -89,12 +89,13 @@ func (d *Device) Pipeline(name string) (metal.Pipeline, error) {
 	if !ok {
 		return nil, fmt.Errorf("cpu: kernel %q: %w", name, metal.ErrUnknownKernel)
 	}
-	return &pipeline{name: name, fn: fn, generation: d.Generation()}, nil
+	return &pipeline{name: name, fn: fn, reader: readers[name], generation: d.Generation()}, nil
 }
 
 type pipeline struct {
 	name       string
 	fn         kernelFunc
+	reader     reader
 	generation uint64
 }
 

@@ -69,11 +69,14 @@ func softplus(z float64) float64 {
 	return math.Log1p(math.Exp(z))
 }
 
+// groupOffsets is the binding of groupByExpert that experts look their work up in.
+const groupOffsets = 2
+
 // groupByExpert: ids -> order (slots by expert, ascending), offsets.
 func groupByExpert(g *Group) {
 	a := argsOf[metal.RouteArgs](g)
 	slots := int(a.Tokens * a.Used)
-	ids, order, offsets := g.i32(0)[:slots], g.i32(1)[:slots], g.i32(2)[:a.Experts+1]
+	ids, order, offsets := g.i32(0)[:slots], g.i32(1)[:slots], g.i32(groupOffsets)[:a.Experts+1]
 	clear(offsets)
 	for _, e := range ids {
 		if e < 0 || e >= int32(a.Experts) {

@@ -66,7 +66,11 @@ func TestCompressedRowForms(t *testing.T) {
 				}
 			}},
 			{"panels", metal.FlagFP4, metal.IndexPanelBytes(width) / metal.IndexPanel, func(dst []float32, table []byte) {
-				metal.IndexRow(dst, table, at)
+				codes, scales := make([]byte, width), make([]float32, width/metal.Int8Block)
+				metal.IndexCodes(codes, scales, table, at)
+				for i := range dst {
+					dst[i] = float32(int8(codes[i])) * scales[i/metal.Int8Block]
+				}
 			}},
 		} {
 			for _, broken := range []bool{false, true} {

@@ -42,10 +42,14 @@ type pool struct {
 
 	// The open dispatch: written before state opens it, read by workers inside.
 	current *dispatch
-	buffer  *commandBuffer
-	total   int64
-	failure atomic.Pointer[failure]
-	quit    bool
+	// The dispatch whose weights are read while there is time, or nil, and a number
+	// that no other has.
+	ahead    *dispatch
+	aheadKey uint64
+	buffer   *commandBuffer
+	total    int64
+	failure  atomic.Pointer[failure]
+	quit     bool
 }
 
 // share is a range of groups.
@@ -81,6 +85,7 @@ type worker struct {
 	gates   kernels.Gates
 	top     kernels.TopMemory
 	product product
+	reading reading
 	codes   kernels.Scratch
 	wake    chan struct{}
 	parked  atomic.Bool
@@ -108,6 +113,9 @@ func (p *pool) execute(c *commandBuffer) {
 	p.buffer = c
 	for i := range c.work {
 		d := &c.work[i]
+		if p.size > 1 {
+			p.aim(c, i)
+		}
 		p.dispatch(d)
 		if f := p.failure.Swap(nil); f != nil {
 			c.err = &metal.CommandError{
@@ -117,7 +125,7 @@ func (p *pool) execute(c *commandBuffer) {
 			break
 		}
 	}
-	p.buffer, p.current = nil, nil
+	p.buffer, p.current, p.ahead = nil, nil, nil
 	for _, w := range p.workers {
 		w.forget()
 	}
@@ -132,7 +140,8 @@ func (w *worker) forget() {
 	w.product.tile = kernels.Tile{}
 }
 
-// dispatch runs one grid and returns when all its groups are done.
+// dispatch runs one grid and returns when all its groups are done. Workers that have
+// no group, or none any more, read ahead.
 func (p *pool) dispatch(d *dispatch) {
 	p.current, p.total = d, int64(d.groups.Count())
 	p.cut = int(min(int64(p.size), p.total))
@@ -141,19 +150,26 @@ func (p *pool) dispatch(d *dispatch) {
 		s.next.Store(p.total * int64(i) / int64(p.cut))
 		s.end = p.total * int64(i+1) / int64(p.cut)
 	}
-	if p.size > 1 && p.total > 1 {
+	open := p.size > 1 && (p.total > 1 || p.ahead != nil)
+	if p.total == 1 {
+		p.shares[0].next.Store(1) // the first worker's alone
+	}
+	if open {
 		epoch := p.state.Load()>>epochShift + 1
 		p.state.Store(epoch << epochShift) // open
 		for _, w := range p.workers[1:] {
-			if w.parked.Load() && w.parked.CompareAndSwap(true, false) {
+			if p.total > 1 && w.parked.Load() && w.parked.CompareAndSwap(true, false) {
 				w.wake <- struct{}{}
 			}
 		}
 	}
 	p.work(p.workers[0])
-	if p.size > 1 && p.total > 1 {
+	if open {
 		p.state.Or(stateClosed)
 		for n := 1; p.state.Load()&stateEntered != 0; n++ {
+			if p.workers[0].reading.step(p.workers[0].set) {
+				continue
+			}
 			if n%yieldEvery == 0 {
 				runtime.Gosched()
 			}
@@ -186,6 +202,7 @@ func (p *pool) serve(w *worker) {
 			}
 			p.work(w)
 			p.state.Add(^uint64(0))
+			p.readAhead(w, epoch)
 			seen, idle = epoch, 0
 			continue
 		}
@@ -212,7 +229,10 @@ func (p *pool) work(w *worker) {
 	g.bind(p.buffer, d)
 	nx, ny := uint32(max(d.groups.X, 1)), uint32(max(d.groups.Y, 1))
 	plain := int64(nx) == p.total
-	g.Y, g.Z = 0, 0
+	g.X, g.Y, g.Z = 0, 0, 0
+	if p.total == 1 && w.index == 0 {
+		d.fn(g)
+	}
 	for k := range p.cut {
 		s := &p.shares[(w.index+k)%p.cut]
 		for {
@@ -227,6 +247,7 @@ func (p *pool) work(w *worker) {
 			d.fn(g)
 		}
 	}
+	w.reading.aim(p, w)
 }
 
 // recover turns a panic in a kernel into the failure of its command buffer.

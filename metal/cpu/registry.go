@@ -30,3 +30,13 @@ var registry = map[string]kernelFunc{
 	metal.KernelGather:           gatherRows,
 	kernelPack:                   packWeights,
 }
+
+// readers are the kernels whose weights can be read ahead.
+var readers = map[string]reader{
+	metal.KernelMatmul:           {matmulWeights, none},
+	metal.KernelMatmulInt8:       {matmulWeights, none},
+	metal.KernelExpertGateUp:     {gateUpWeights, 3},
+	metal.KernelExpertGateUpInt8: {gateUpWeights, 3},
+	metal.KernelExpertDown:       {downWeights, 2},
+	metal.KernelExpertDownInt8:   {downWeights, 2},
+}

@@ -49,14 +49,14 @@ func (p *callParser) Write(cache []byte) {
 	}
 }
 
-// Flush shows what was held back before a block that never began. Of a tag that was cut
-// nothing is shown: no reader can do anything with it.
+// Flush shows what was held back before a block that never began. A tag that was cut stays
+// where it is: no reader can do anything with it.
 func (p *callParser) Flush() {
 	if p.state == inText {
 		if !p.Syntax() {
 			p.show(p.held)
+			p.held = nil
 		}
-		p.held = nil
 		p.emit(Part{Kind: PartText, Text: p.utf8.Flush()})
 	}
 }

@@ -23,6 +23,30 @@ type ToolCall struct {
 	ID        string
 	Name      string
 	Arguments string // a JSON object; of a client that sends something else, that
+	// FreeForm says that the client knows the call by its FreeInput only.
+	FreeForm bool
+}
+
+// FreeArgument is the one argument that a tool with free-form input has for the model.
+const FreeArgument = "input"
+
+// FreeInput takes free-form input out of the arguments that carry it. The model may have
+// named it otherwise, or not at all: then it is all that there is.
+func FreeInput(arguments string) string {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal([]byte(arguments), &fields) != nil {
+		return arguments
+	}
+	var input string
+	if raw, ok := fields[FreeArgument]; ok && json.Unmarshal(raw, &input) == nil {
+		return input
+	}
+	for _, raw := range fields {
+		if len(fields) == 1 && json.Unmarshal(raw, &input) == nil {
+			return input
+		}
+	}
+	return arguments
 }
 
 // ChoiceKind says what a client wants of the tools that it offers.

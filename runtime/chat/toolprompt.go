@@ -139,7 +139,8 @@ func (b *builder) assistantCalls(calls []ToolCall, opt Options) {
 func sameCalls(block []byte, calls []ToolCall) bool {
 	parsed, ok := ParseBlock(block)
 	return ok && slices.EqualFunc(parsed, calls, func(a, b ToolCall) bool {
-		return a.Name == b.Name && SameArguments(a.Arguments, b.Arguments)
+		same := SameArguments(a.Arguments, b.Arguments) || b.FreeForm && FreeInput(a.Arguments) == FreeInput(b.Arguments)
+		return a.Name == b.Name && same
 	})
 }
 

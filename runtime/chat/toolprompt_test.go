@@ -108,6 +108,7 @@ func TestRenderCalls(t *testing.T) {
 func TestReplay(t *testing.T) {
 	mark := string(tokenizer.AppendCacheControl(nil, tokenizer.DSMLToken))
 	sampled := strings.ReplaceAll(" \n"+block("\n"+invoke("f", param("b", "false", " 1")+param("a", "true", "x"))), tokenizer.DSMLToken, mark)
+	patch := strings.ReplaceAll(block(invoke("f", param("patch", "true", "*** x"))), tokenizer.DSMLToken, mark)
 	for _, c := range []struct {
 		name, block string
 		call        chat.ToolCall
@@ -124,6 +125,10 @@ func TestReplay(t *testing.T) {
 		{"text before it", "x" + sampled, chat.ToolCall{Name: "f", Arguments: `{"a":"x","b":1}`}, false},
 		{"ends the turn inside", strings.Replace(sampled, ">x<", ">x\xff"+tokenizer.EOSToken+"<", 1),
 			chat.ToolCall{Name: "f", Arguments: `{"a":"x` + tokenizer.EOSToken + `","b":1}`}, false},
+		{"free-form input under another name", patch, chat.ToolCall{Name: "f", Arguments: `{"input":"*** x"}`, FreeForm: true}, true},
+		{"an argument under another name", patch, chat.ToolCall{Name: "f", Arguments: `{"input":"*** x"}`}, false},
+		{"other free-form input", patch, chat.ToolCall{Name: "f", Arguments: `{"input":"*** y"}`, FreeForm: true}, false},
+		{"no free-form input", sampled, chat.ToolCall{Name: "f", Arguments: `{"input":"{\"b\":1,\"a\":\"x\"}"}`, FreeForm: true}, true},
 		{"garbage", "\xff\xff\xff", chat.ToolCall{Name: "f", Arguments: `{}`}, false},
 	} {
 		asked := ""

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -95,6 +96,46 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 		})
 	}
+}
+
+// BenchmarkNeighbour times tokens alone and beside a process that keeps one
+// core busy, in turns of half a second.
+func BenchmarkNeighbour(b *testing.B) {
+	e := newEngine(b, benchModel(b), 0, Options{ContextTokens: 1 << 14, Numerics: model.Production, Pack: true, PackK: true})
+	s := newSession(b, e)
+	prefill(b, s, benchTokens(1), e.ChunkTokens())
+	point := s.Keep()
+	batch := []Sequence{{Session: s, Tokens: []int32{17}}}
+	decode := func() (tps float64) {
+		const turn = 500 * time.Millisecond
+		n, start := 0, time.Now()
+		for ; time.Since(start) < turn; n++ {
+			if s.Len() >= 64 {
+				if err := s.Rewind(point); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := e.Forward(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return float64(n) / time.Since(start).Seconds()
+	}
+	var alone, beside []float64
+	for b.Loop() {
+		alone = append(alone, decode())
+		busy := exec.CommandContext(b.Context(), "sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			b.Fatal(err)
+		}
+		beside = append(beside, decode())
+		_ = busy.Process.Kill()
+		_ = busy.Wait() // killed
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(alone), "alone-tokens/s")
+	b.ReportMetric(median(beside), "beside-tokens/s")
+	b.ReportMetric(median(beside)/median(alone), "ratio")
 }
 
 // BenchmarkDecodeBatch times one token of each of several sessions: all in one

@@ -174,8 +174,8 @@ func (c *encoder) moe(i, tokens int) {
 	dispatch(c, metal.KernelGroup, grid(1), r, s.ids, s.order, s.offsets)
 
 	c.quantize(tokens, m.Dim, s.x, s.xInt8, y.Gate, y.Up, y.SharedGate, y.SharedUp)
-	c.experts(expertStack{y.Gate, y.Up, y.Down}, used, m.Clamp[i], tokens, s.order, s.offsets, s.routed)
 	c.experts(expertStack{y.SharedGate, y.SharedUp, y.SharedDown}, 1, m.ClampShared[i], tokens, s.identity, s.all, s.shared)
+	c.experts(expertStack{y.Gate, y.Up, y.Down}, used, m.Clamp[i], tokens, s.order, s.offsets, s.routed)
 	dispatch(c, metal.KernelCombine, grid(tokens), metal.CombineArgs{Dim: uint32(m.Dim), Used: uint32(used)},
 		s.routed, s.idWeights, s.shared, s.y)
 }

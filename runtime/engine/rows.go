@@ -72,14 +72,23 @@ func (s *Session) packIndex(y *layerLayout, from, to int) ([]byte, error) {
 		return pack(&y.indexPacked, s.rows(y.index, y.indexRowBytes, from, to))
 	}
 	packed := y.indexPacked.Bytes()
-	out, row := make([]byte, (to-from)*packed), make([]float32, y.indexPacked.Values())
+	out := make([]byte, (to-from)*packed)
+	codes, scales := y.indexCodes()
 	for i := from; i < to; i++ {
-		metal.IndexRow(row, s.panel(y, i), i%metal.IndexPanel)
-		if err := y.indexPacked.Pack(out[(i-from)*packed:][:packed], row); err != nil {
+		metal.IndexCodes(codes, scales, s.panel(y, i), i%metal.IndexPanel)
+		if err := y.indexPacked.PackInt8(out[(i-from)*packed:][:packed], codes, scales); err != nil {
 			return nil, fmt.Errorf("row %d: %w", i, err)
 		}
 	}
 	return out, nil
+}
+
+var _ = [1]struct{}{}[kvrow.Int8Block-metal.Int8Block]
+
+// indexCodes is room for a row of the indexer.
+func (y *layerLayout) indexCodes() (codes []byte, scales []float32) {
+	n := y.indexPacked.Values()
+	return make([]byte, n), make([]float32, n/metal.Int8Block)
 }
 
 // unpackIndex puts packed rows of an indexer in place, from row first on.
@@ -88,12 +97,12 @@ func (s *Session) unpackIndex(y *layerLayout, first int, b []byte) error {
 	if y.panelBytes == 0 {
 		return y.indexPacked.Unpack(floats(s.rows(y.index, y.indexRowBytes, first, first+len(b)/packed)), b)
 	}
-	row := make([]float32, y.indexPacked.Values())
+	codes, scales := y.indexCodes()
 	for i := first; len(b) > 0; i, b = i+1, b[packed:] {
-		if err := y.indexPacked.Unpack(row, b[:packed]); err != nil {
+		if err := y.indexPacked.UnpackInt8(codes, scales, b[:packed]); err != nil {
 			return err
 		}
-		metal.PutIndexRow(s.panel(y, i), i%metal.IndexPanel, row)
+		metal.PutIndexCodes(s.panel(y, i), i%metal.IndexPanel, codes, scales)
 	}
 	return nil
 }

@@ -254,9 +254,8 @@ func TestEveryPointFires(t *testing.T) {
 	}
 }
 
-// BenchmarkRestore reads a chain of 16 segments of the size that a small model
-// has.
-func BenchmarkRestore(b *testing.B) {
+// benchLayout is the layout of a small model.
+func benchLayout() segment.Layout {
 	l := segment.Layout{Vocab: 8192, Window: 128}
 	for i := range 8 {
 		y := segment.Layer{RowBytes: 1024}
@@ -265,6 +264,34 @@ func BenchmarkRestore(b *testing.B) {
 		}
 		l.Layers = append(l.Layers, y)
 	}
+	return l
+}
+
+// BenchmarkSave writes segments without waiting for the disk, each in place of one
+// that is evicted: what is left are checksums and copies.
+func BenchmarkSave(b *testing.B) {
+	const step, kept = 2048, 8
+	l := benchLayout()
+	seg := plain(l, "", 0, step)
+	e, err := segment.Encode(l, &segment.Segment{To: step, Text: seg.Text, Tokens: seg.Tokens, Raw: seg.Raw, Comp: seg.Comp, Index: seg.Index, Frontier: seg.Frontier})
+	must(b, err)
+	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: b.TempDir(), Identity: [32]byte{1}, Layout: l, MinTokens: 1, Sync: kvstore.SyncNone,
+		BudgetBytes: kept * e.Bytes})
+	must(b, err)
+	defer s.Close(context.Background())
+	b.SetBytes(e.Bytes)
+	for i := 0; b.Loop(); i++ {
+		seg.Text = fmt.Append(nil, "save ", i)
+		_, err := s.Save(context.Background(), seg)
+		must(b, err)
+		must(b, s.Flush(context.Background()))
+	}
+}
+
+// BenchmarkRestore reads a chain of 16 segments of the size that a small model
+// has.
+func BenchmarkRestore(b *testing.B) {
+	l := benchLayout()
 	root := b.TempDir()
 	s, err := kvstore.Open(kvstore.Options{FS: vfs.OS, Dir: root, Identity: [32]byte{1}, Layout: l, MinTokens: 1, Sync: kvstore.SyncNone})
 	must(b, err)

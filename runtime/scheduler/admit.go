@@ -217,7 +217,7 @@ func (s *Scheduler) evict(sl *slot) {
 	if sl.empty() {
 		return
 	}
-	_ = s.saveLive(s.ctx, sl, reasonEvict)
+	_, _ = s.saveLive(s.ctx, sl, reasonEvict)
 	s.resetSlot(sl)
 }
 
@@ -226,7 +226,8 @@ func (s *Scheduler) evict(sl *slot) {
 // before its end should not cost the conversation its end.
 func (s *Scheduler) saveTurnedFrom(sl *slot, at int) {
 	if lost := len(sl.past.tokens) - at; lost >= s.cfg.MinCacheTokens && !sl.hidden {
-		_ = s.saveLive(s.ctx, sl, reasonEvict)
+		_, _ = s.saveLive(s.ctx, sl, reasonEvict)
+		sl.forgetAfter(sl.sess.Len()) // what it saved last may lie behind where it left the session
 	}
 }
 

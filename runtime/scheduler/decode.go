@@ -122,6 +122,7 @@ func (s *Scheduler) complete(j *job, reason string) {
 	j.short = reason == FinishLength
 	reason = s.checkBlock(j, reason)
 	s.logFinish(j, reason, string(j.problem))
+	j.slot.hidden = j.slot.hidden || j.answer.overshot()
 	s.detach(j)
 	s.end(j, Event{Kind: EventDone, Result: j.result(reason)}, reason)
 	if j.unsaved && j.slot.idle() && !j.slot.hidden {

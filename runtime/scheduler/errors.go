@@ -33,13 +33,15 @@ type ContextLengthError struct {
 	AtLeast       bool // the prompt was not tokenised: its length alone tells
 }
 
+// Error says it in the words by which agents know that they have to compact a
+// conversation: "prompt is too long: N tokens > M", and "maximum context length".
 func (e *ContextLengthError) Error() string {
 	atLeast := ""
 	if e.AtLeast {
 		atLeast = "at least "
 	}
-	return fmt.Sprintf("prompt has %s%d tokens, but the context holds %d and needs one free position",
-		atLeast, e.PromptTokens, e.ContextTokens)
+	return fmt.Sprintf("prompt is too long: %s%d tokens > %d, the maximum context length less the one position that must stay free",
+		atLeast, e.PromptTokens, e.ContextTokens-1)
 }
 
 // Codes of a FailureError.

@@ -54,10 +54,10 @@ func (s *Scheduler) saveLast(ctx context.Context, l *lastSave) {
 		l.why = pointShutdownSave.Hit(failpoint.Scope{})
 	}
 	if l.why == nil {
-		l.why = s.saveLive(ctx, l.slot, reasonShutdown)
-	}
-	if n := len(l.slot.saved); l.why == nil && n > 0 {
-		l.id = l.slot.saved[n-1].id
+		var id string
+		if id, l.why = s.saveLive(ctx, l.slot, reasonShutdown); l.why == nil {
+			l.id = id
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ type vocabulary interface {
 	Control(id int32) bool
 }
 
-// appendLike adds stored tokens, each with the text that the prompt has in its place.
+// appendLike adds tokens of a prompt, or stored ones, each with the text that the prompt has in its place.
 func (h *history) appendLike(tokens []int32, prompt []byte, v vocabulary) {
 	h.append(tokens, func(dst []byte, id int32) []byte {
 		if at := len(dst); v.Control(id) && at < len(prompt) && bytes.HasPrefix(prompt[at:], v.Bytes(id)) {

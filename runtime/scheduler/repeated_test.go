@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"ds4/metal/cpu"
 	"ds4/runtime/chat"
@@ -186,5 +187,116 @@ func TestNothingIsSavedInsideACall(t *testing.T) {
 				t.Errorf("after the shutdown: saved up to %d, inside the block %v, want %d", last, inside, want)
 			}
 		})
+	}
+}
+
+// TestAnswersOfOneLengthAreBothSaved: a prompt is answered twice, with the same number of
+// tokens, first with reasoning. The second answer takes the session back behind the first
+// one, which is saved; that is no reason not to save the second.
+func TestAnswersOfOneLengthAreBothSaved(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{})
+	end := 0
+	for _, mode := range []chat.Mode{chat.High, chat.None} {
+		q := converse(t, chat.Options{Thinking: mode, Tools: []chat.Tool{addTool}}, says(chat.RoleUser, words(1, 60)))
+		q.MaxTokens, q.IgnoreEOS = 60, true
+		res := r.good(q).result
+		end = res.PromptTokens + res.CompletionTokens - 1
+	}
+	r.down()
+	n := 0
+	for _, e := range r.store.List() {
+		if e.To == end {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d segments end at %d, want those of both answers", n, end)
+	}
+}
+
+// TestACutTagIsNotSaved: an answer that ends inside the tag that opens a block of calls is
+// saved without it, at the end of its prompt, since the client never sees it.
+func TestACutTagIsNotSaved(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{})
+	q := converse(t, chat.Options{Tools: []chat.Tool{addTool}}, says(chat.RoleUser, words(1, 60)))
+	q.ToolUse = ToolUse{Required: true, Names: []string{addTool.Name}}
+	begin := r.tok.EncodeCacheText(q.ToolUse.begin())
+	tag := slices.IndexFunc(begin, r.tok.Control)
+	q.MaxTokens = tag + 3 // the last one is not evaluated
+	a := r.good(q)
+	if a.result.Block.Open || a.text != "" {
+		t.Fatalf("got %q %+v", a.text, a.result)
+	}
+	r.down()
+	for _, e := range r.store.List() {
+		if e.To >= a.result.PromptTokens {
+			t.Errorf("[%d, %d) is saved, the prompt has %d tokens", e.From, e.To, a.result.PromptTokens)
+		}
+	}
+}
+
+// TestTagsAsTextAreRepeatedAfterAChange: calls as text that are evaluated once more, since
+// something else follows them now, are found by the turn after that, too.
+func TestTagsAsTextAreRepeatedAfterAChange(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	var known int // tokens
+	answer := func(turns ...string) (string, *Result) {
+		q := ask(chat.None, turns...)
+		q.ToolUse = ToolUse{Required: true, Names: []string{"read_file"}}
+		q.MaxTokens = len(r.tok.EncodeCacheText(q.ToolUse.begin()))
+		a := r.good(q)
+		known = a.result.PromptTokens + a.result.CompletionTokens - 1
+		return a.text, a.result
+	}
+	turns := []string{words(1, 40)}
+	for _, next := range []string{"and then?", "what else?"} {
+		text, _ := answer(turns...)
+		turns = append(turns, text, next)
+	}
+	answer(turns...)
+	turns[4] = "why?"
+	text, _ := answer(turns...)
+	want := known
+	if _, res := answer(append(turns, text, "when?")...); res.CachedTokens != want {
+		t.Errorf("%d tokens were known, got %+v", want, res)
+	}
+}
+
+// TestEndBehindAStopStringIsNotSaved: an answer is cut where a stop string begins. If tokens
+// were evaluated that are part of it, no later prompt has them, and the end of the last
+// prompt is saved instead.
+func TestEndBehindAStopStringIsNotSaved(t *testing.T) {
+	question := words(1, 150)
+	turns := func(r *rig, seed int) []string {
+		return []string{question, r.good(ask(chat.None, question)).text, words(seed, 30)}
+	}
+	asks := func(turns []string, stop ...string) *Request {
+		q := ask(chat.None, turns...)
+		q.MaxTokens, q.Stop = 30, stop
+		return q
+	}
+	seed, text := 1, "\uFFFD" // which no client sends back as the bytes that it stands for
+	for r := newRig(t, rigOptions{}); strings.Contains(text, "\uFFFD"); {
+		seed++
+		text = r.good(asks(turns(r, seed))).text
+	}
+	half := text[len(text)/2:]
+	half = half[strings.IndexFunc(half, func(c rune) bool { return c < utf8.RuneSelf }):]
+	for _, stop := range []string{strings.ToValidUTF8(half[:20], ""), half[:1]} {
+		w := newWorld(t)
+		r := w.serve(rigOptions{})
+		list := turns(r, seed)
+		last := r.good(asks(list, stop))
+		r.down()
+		want := last.result.PromptTokens - 1
+		if len(stop) == 1 { // it began with the token that is not evaluated
+			want += last.result.CompletionTokens
+		}
+		next := w.serve(rigOptions{}).good(ask(chat.None, append(list, last.text, "and then?")...))
+		if last.result.StopString == "" || next.result.CachedTokens != want {
+			t.Errorf("after %+v: want %d tokens of it, got %+v", last.result, want, next.result)
+		}
 	}
 }

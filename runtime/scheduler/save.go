@@ -55,9 +55,10 @@ func (s *Scheduler) saveTail(ctx context.Context, sl *slot, reason string) error
 
 // saveLive saves a session that is about to go: its end, or, if something stands there
 // that no later prompt will repeat, the place before. If that depends on the client, both.
-func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) error {
+// The session may have gone back to that place then. id is of the last segment.
+func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) (id string, err error) {
 	if sl.sess == nil || sl.sess.Len() == 0 || sl.sess.Len() != len(sl.past.tokens) {
-		return nil // there is nothing, or it is not what it seems
+		return sl.lastSaved(), nil // there is nothing, or it is not what it seems
 	}
 	var end *kvstore.Segment
 	if n := len(sl.points); n > 0 && (sl.hidden || sl.thought) {
@@ -67,12 +68,12 @@ func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) error
 		}
 		if sl.hidden || end != nil {
 			if err := sl.rewind(at); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
 	if err := s.saveTail(ctx, sl, reason); err != nil || end == nil {
-		return err
+		return sl.lastSaved(), err
 	}
 	return s.saveAfter(ctx, sl, end)
 }
@@ -100,20 +101,16 @@ func (s *Scheduler) endAfter(sl *slot, at int, reason string) *kvstore.Segment {
 }
 
 // saveAfter saves what endAfter copied, behind what the session has saved up to there.
-func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segment) error {
+func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segment) (id string, err error) {
 	if end.Parent == "" {
 		n := len(sl.saved)
 		if n == 0 || sl.saved[n-1].at != end.From {
-			return errNoParent
+			return "", errNoParent
 		}
 		end.Parent = sl.saved[n-1].id
 	}
 	defer s.countStall(time.Now())
-	id, err := s.disk.save(ctx, end)
-	if err == nil {
-		sl.saved = append(sl.saved, savedEnd{at: end.To, id: id})
-	}
-	return err
+	return s.disk.save(ctx, end)
 }
 
 // Why a late save is put off, or impossible.

@@ -21,7 +21,7 @@ type slot struct {
 	// continued is how many requests went on from what the slot held.
 	continued int
 	// hidden says that after the last point comes what no later prompt will repeat,
-	// reasoning or a call that was cut: the point is the better place to save.
+	// reasoning, a call that was cut or the beginning of a stop string: the point is the better place to save.
 	hidden bool
 	// thought says that reasoning follows the last point that later prompts repeat if
 	// the client sends it back: both places are worth saving.
@@ -34,6 +34,14 @@ type savedEnd struct {
 	id     string
 	parent bool // a full segment: what follows continues it
 	prompt bool // a tail at the end of a prompt: a later tail may continue it
+}
+
+// lastSaved is the id of the last segment, "" if there is none.
+func (sl *slot) lastSaved() string {
+	if len(sl.saved) == 0 {
+		return ""
+	}
+	return sl.saved[len(sl.saved)-1].id
 }
 
 func (sl *slot) idle() bool { return sl.job == nil }

@@ -169,7 +169,8 @@ func (s *Scheduler) prefilled(j *job, n int, took time.Duration) {
 	sl := j.slot
 	pos := sl.sess.Len()
 	sl.past.truncate(min(len(sl.past.tokens), pos-n)) // nothing, unless the recovery is off
-	sl.past.append(j.attempt.tokens[pos-n:pos], s.tok.CacheText)
+	// Some may have been sampled, and come back as text.
+	sl.past.appendLike(j.attempt.tokens[pos-n:pos], j.prompt.text, s.tok)
 	sl.hidden, sl.thought = false, false
 	s.proven(j)
 	done, all := pos-j.attempt.cached, j.total()-j.attempt.cached

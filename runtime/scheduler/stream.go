@@ -20,12 +20,16 @@ type answer struct {
 	parts *chat.Answer
 	stop  stopper
 	list  []Event // of the present token
+	tok   *tokenizer.Tokenizer
+	said  int // bytes of the tokens that are not reasoning, but for one that completes a stop string
+	shown int // bytes of visible text
 }
 
 func newAnswer(tok *tokenizer.Tokenizer, r *Request) *answer {
 	return &answer{
 		parts: chat.NewAnswer(tok, chat.AnswerOptions{Thinking: r.Thinking, Tools: r.Tools}),
 		stop:  newStopper(r.Stop),
+		tok:   tok,
 	}
 }
 
@@ -34,9 +38,17 @@ func newAnswer(tok *tokenizer.Tokenizer, r *Request) *answer {
 // pushed any more.
 func (a *answer) push(id int32) (events []Event, stopped bool) {
 	a.list = a.list[:0]
+	reasoning := a.parts.Reasoning()
 	stopped = a.take(a.parts.Push(id))
+	if !stopped && !reasoning && !a.parts.Reasoning() {
+		a.said += len(a.tok.Bytes(id))
+	}
 	return a.list, stopped
 }
+
+// overshot reports whether a stop string began before the token that completed it: then
+// what was evaluated is more than what the client got.
+func (a *answer) overshot() bool { return a.stop.found != "" && a.shown < a.said }
 
 // flush returns what was held back, at the end of an answer that no stop string
 // ended.
@@ -74,6 +86,7 @@ func (a *answer) take(parts []chat.Part) (stopped bool) {
 
 func (a *answer) text(text string) {
 	if text != "" {
+		a.shown += len(text)
 		a.list = append(a.list, Event{Kind: EventText, Text: text})
 	}
 }

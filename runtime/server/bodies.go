@@ -13,9 +13,16 @@ var errBodies = errors.New("too many bytes of request bodies")
 // a large body takes nothing from the others. Nobody waits: who goes over the limit is
 // refused and gives back what it took, and the others go on.
 type bodyBudget struct {
-	most int64
-	used atomic.Int64
+	most  int64
+	used  atomic.Int64
+	large atomic.Bool // they were much since the last time that there was none
+	// trim gives memory back to the system. Otherwise what large bodies took, and
+	// what reading and parsing them took besides, stays for minutes.
+	trim func()
 }
+
+// largeBodies together are worth the time that giving their memory back takes.
+const largeBodies = 32 << 20
 
 // bodyShare is one body's part of the budget.
 type bodyShare struct {
@@ -27,7 +34,11 @@ func (b *bodyBudget) open() *bodyShare { return &bodyShare{of: b} }
 
 // add counts bytes that have arrived; false if they are too many.
 func (s *bodyShare) add(n int64) bool {
-	if s.of.used.Add(n) > s.of.most {
+	used := s.of.used.Add(n)
+	if used > largeBodies {
+		s.of.large.Store(true)
+	}
+	if used > s.of.most {
 		s.of.used.Add(-n) // at once: another one that adds now should not be refused for it
 		return false
 	}
@@ -37,6 +48,9 @@ func (s *bodyShare) add(n int64) bool {
 
 // release gives the bytes back.
 func (s *bodyShare) release() {
-	s.of.used.Add(-s.took)
+	left := s.of.used.Add(-s.took)
 	s.took = 0
+	if left == 0 && s.of.large.Swap(false) && s.of.trim != nil {
+		go s.of.trim()
+	}
 }

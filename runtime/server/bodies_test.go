@@ -99,3 +99,31 @@ func TestBodyIsCountedUntilSubmit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLargeBodiesAreTrimmed: after large bodies, when there is none left, memory is
+// given back, once; after small ones it is not worth it.
+func TestLargeBodiesAreTrimmed(t *testing.T) {
+	trimmed := make(chan struct{}, 10)
+	b := bodyBudget{most: 4 * largeBodies, trim: func() { trimmed <- struct{}{} }}
+	small := b.open()
+	small.add(largeBodies)
+	small.release()
+	first, second, refused := b.open(), b.open(), b.open()
+	first.add(largeBodies)
+	second.add(2 * largeBodies)
+	if refused.add(2 * largeBodies) {
+		t.Fatal("over the limit and not refused")
+	}
+	refused.release()
+	second.release()
+	if len(trimmed) > 0 {
+		t.Error("trimmed while a body is there")
+	}
+	first.release()
+	<-trimmed
+	first.release()
+	b.open().release()
+	if len(trimmed) > 0 {
+		t.Error("trimmed more than once")
+	}
+}

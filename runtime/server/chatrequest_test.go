@@ -347,12 +347,13 @@ func TestOutputLimit(t *testing.T) {
 	for name, p := range protocols {
 		for _, field := range p.fields {
 			for value, want := range map[string]int{"0": 0, "-1e300": 0, "-1": 0, "0.9": 0, "1": 1, "1e300": testModel.ContextTokens} {
+				promptOnly := value == "0" || value == "0.9" // less is no limit
 				tn, err := p.parse(`{"` + field + `":` + value + `,` + p.rest + `}`)
 				if err != nil {
 					t.Errorf("%s: %s %s: %v", name, field, value, err)
 					continue
 				}
-				if req, err := s.generation(tn); err != nil || req.MaxTokens != want || req.PromptOnly != (want == 0) || req.Responses != (name == "responses") {
+				if req, err := s.generation(tn); err != nil || req.MaxTokens != want || req.PromptOnly != promptOnly || req.Responses != (name == "responses") {
 					t.Errorf("%s: %s %s: %v, %+v", name, field, value, err, req)
 				}
 			}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"ds4/runtime/chat"
 )
 
 // freeInput takes the free-form input of a custom tool out of the arguments that carry
@@ -26,7 +28,7 @@ const (
 )
 
 // inputOpening is how arguments begin that can be passed on while they come.
-const inputOpening = `{"` + customArgument + `":"`
+const inputOpening = `{"` + chat.FreeArgument + `":"`
 
 // write takes a piece of the arguments and returns the input that it completes.
 func (f *freeInput) write(fragment string) string {
@@ -61,7 +63,7 @@ func (f *freeInput) whole() (input string, passed bool) {
 	if f.state == inputClosed {
 		return string(f.text), true
 	}
-	return customInput(string(f.arguments)), false
+	return chat.FreeInput(string(f.arguments)), false
 }
 
 // wholeEscapes returns how much of the inside of a JSON string can be decoded already: up
@@ -94,23 +96,4 @@ func wholeEscapes(raw []byte) (n int, closed bool) {
 // highSurrogate reports whether an escape is the first half of two: \uD800 to \uDBFF.
 func highSurrogate(escape []byte) bool {
 	return len(escape) >= 4 && (escape[2] == 'd' || escape[2] == 'D') && strings.IndexByte("89abAB", escape[3]) >= 0
-}
-
-// customInput takes the free-form input out of the arguments that carry it. The model
-// may have named it otherwise, or not at all: then the client gets what there is.
-func customInput(arguments string) string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal([]byte(arguments), &fields) != nil {
-		return arguments
-	}
-	var input string
-	if raw, ok := fields[customArgument]; ok && json.Unmarshal(raw, &input) == nil {
-		return input
-	}
-	for _, raw := range fields {
-		if len(fields) == 1 && json.Unmarshal(raw, &input) == nil {
-			return input
-		}
-	}
-	return arguments
 }

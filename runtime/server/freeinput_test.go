@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"ds4/runtime/chat"
 )
 
 // TestFreeInput: the pieces of the input are, together, what the whole arguments say,
@@ -50,7 +52,7 @@ func FuzzFreeInput(f *testing.F) {
 	f.Add("a\nb\"\\\x00é😀\ufffd", uint8(3), true)
 	f.Fuzz(func(t *testing.T, input string, cut uint8, valid bool) {
 		input = strings.ToValidUTF8(input, "\ufffd")
-		arguments := string(appendJSON(nil, map[string]string{customArgument: input}))
+		arguments := string(appendJSON(nil, map[string]string{chat.FreeArgument: input}))
 		if !valid {
 			arguments = inputOpening + input
 		}

@@ -242,7 +242,7 @@ func (c *conversation) call(it item, path string) error {
 			return missing(path + ".name")
 		}
 		call.Name = c.tools.spoken(it.namespace, it.name)
-		call.Arguments = string(appendJSON(nil, map[string]string{customArgument: it.input}))
+		call.Arguments, call.FreeForm = string(appendJSON(nil, map[string]string{chat.FreeArgument: it.input})), true
 	case itemToolSearchCall:
 		call.Name, call.Arguments = toolSearchName, string(it.arguments)
 	}

@@ -52,7 +52,7 @@ func TestResponsesConversation(t *testing.T) {
 		{"reasoning that another server sealed", item(`{"type":"reasoning","summary":[],"encrypted_content":"gAAAA"},{"role":"assistant","content":"a"}`),
 			[]chat.Message{user, {Role: "assistant", Content: "a"}}},
 		{"free-form call", item(`{"type":"custom_tool_call","call_id":"c1","name":"patch","input":"*** \"x\"\n"},{"type":"custom_tool_call_output","call_id":"c1","output":"ok"}`),
-			[]chat.Message{user, {Role: "assistant", Calls: []chat.ToolCall{{ID: "c1", Name: "patch", Arguments: `{"input":"*** \"x\"\n"}`}}},
+			[]chat.Message{user, {Role: "assistant", Calls: []chat.ToolCall{{ID: "c1", Name: "patch", Arguments: `{"input":"*** \"x\"\n"}`, FreeForm: true}}},
 				{Role: "tool", CallID: "c1", Content: "ok"}}},
 		{"search for tools", item(`{"type":"tool_search_call","call_id":"c1","execution":"client","arguments":{"query":"q"}},
 			{"type":"tool_search_output","call_id":"c1","tools":[{"type":"function","name":"g"}]}`),

@@ -9,17 +9,14 @@ import (
 )
 
 const (
-	// customArgument is the one argument that a tool with free-form input has for the
-	// model.
-	customArgument = "input"
 	// toolSearchName is the function by which the model asks the client for more tools.
 	toolSearchName = "tool_search"
 	// plainNamespace is what tools without a namespace are told apart by.
 	plainNamespace = "functions"
 )
 
-// customSchema describes customArgument.
-const customSchema = `{"type":"object","properties":{"` + customArgument + `":{"type":"string"}},"required":["` + customArgument + `"]}`
+// customSchema describes chat.FreeArgument.
+const customSchema = `{"type":"object","properties":{"` + chat.FreeArgument + `":{"type":"string"}},"required":["` + chat.FreeArgument + `"]}`
 
 // responsesTool is one tool as the client declares it: a function, one of a namespace,
 // one with free-form input, or the search for tools.

@@ -23,6 +23,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -129,7 +130,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes},
+	s := &Server{cfg: cfg, startID: fmt.Sprintf("%08x", rand.Uint32()), bodies: bodyBudget{most: maxBodiesBytes, trim: debug.FreeOSMemory},
 		keys: newKeyring(cfg.Keys), connections: newConnections(cfg.Connections), random: readRandom}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()

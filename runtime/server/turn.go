@@ -167,8 +167,9 @@ func (s *Server) generation(t *turn) (*scheduler.Request, error) {
 	if req.Sampling.Seed = mathrand.Uint64(); t.seed != nil && *t.seed != 0 {
 		req.Sampling.Seed = uint64(*t.seed)
 	}
-	if t.maxTokens != nil {
-		req.MaxTokens = int(min(max(*t.maxTokens, 0), int64(s.cfg.Model.ContextTokens)))
+	// -1 is how other local servers and their clients say that there is no limit.
+	if t.maxTokens != nil && *t.maxTokens >= 0 {
+		req.MaxTokens = int(min(*t.maxTokens, int64(s.cfg.Model.ContextTokens)))
 		req.PromptOnly = req.MaxTokens == 0
 	}
 	return req, nil

@@ -49,8 +49,9 @@ const (
 	defaultQuestion  = 300 // tokens
 	maxQuestion      = 100_000
 	// damageWords are what a log says of a published file that is no good: after a
-	// power cut there must be none.
-	damageWords = `corrupt=[1-9]|kv cache load failed|quarantined`
+	// power cut there must be none. A strike is no damage: a server that was killed may
+	// have been killed by what it restored.
+	damageWords = `corrupt=[1-9]|kv cache load failed|kv cache quarantined key=\S+ why=(torn|corrupt|notfile|misnamed)`
 	// storedWords are what a log says of tokens that no power cut takes away again.
 	storedWords = `kv cache stored tokens=([0-9]+)`
 )

@@ -87,6 +87,9 @@ func TestExploredLines(t *testing.T) {
 		"kv recovery scanned=3 ok=3 stale=0 corrupt=0 orphan=0":           false,
 		"kv recovery scanned=3 ok=2 stale=0 corrupt=1 orphan=0":           true,
 		"kv cache quarantined key=5f9c why=torn tokens=0":                 true,
+		"kv cache quarantined key=5f9c why=corrupt tokens=0":              true,
+		"kv cache quarantined key=5f9c why=poisoned tokens=128":           false,
+		"kv cache strike segments=2 quarantined=0 why=\"a process died\"": false,
 		"kv cache stored tokens=128 trimmed=0 reason=continued key=a3af9": false,
 	} {
 		if damage.MatchString(line) != bad {
@@ -109,7 +112,7 @@ func TestExploreExamplesStoreSomething(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for line := range strings.Lines(newExplore().Example + "\n" + string(doc)) {
+	for line := range strings.Lines(newExplore(nil).Example + "\n" + string(doc)) {
 		if strings.Contains(line, "ds4bench explore") && strings.Contains(line, "./ds4 serve") {
 			if n++; !strings.Contains(line, "--kv-cache-min-tokens 64 ") {
 				t.Errorf("stores nothing: %s", line)

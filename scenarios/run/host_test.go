@@ -16,7 +16,7 @@ import (
 const limitsHead = `id: case
 title: a case
 lane: limits
-deadline: 20s
+deadline: 100s
 server: {args: {kv-disk-dir: $KV, kv-disk-space-mb: 1}%s}
 steps:
   - start: {}

@@ -37,7 +37,7 @@ func replay(t *testing.T, mode, text string) reports.Result {
 const caseHead = `id: case
 title: a case
 lane: process
-deadline: 20s
+deadline: 100s
 server: {args: {kv-disk-dir: $KV, kv-disk-space-mb: 1}}
 `
 
@@ -47,7 +47,7 @@ const faulty = caseHead + `steps:
   - chat: {as: cold, prompt: {corpus: chat, tokens: 50, seed: 3}}
   - signal: {kill: KILL}
   - start: {faults: ["prefill.embed=err(x):every"]}
-  - chat: {as: again, same: cold, retries: 2, timeout: 500ms}
+  - chat: {as: again, same: cold, retries: 2, timeout: 30s}
 expect: [{outcome: recovered}, {fired: {fault: prefill.embed, at_least: 1}}]
 `
 
@@ -72,7 +72,7 @@ func TestVerdicts(t *testing.T) {
 		{"never fires", reports.Inconclusive, "inconclusive", "was armed and did not fire"},
 		{"leaves temps", reports.Fail, "recovered", "is still there after a start"},
 		{"over budget", reports.Fail, "recovered", "the budget is 1048576"},
-		{"deaf", reports.Fail, "stuck", "the deadline of 20s passed"},
+		{"deaf", reports.Fail, "stuck", "the deadline of 2s passed"},
 		{"bad exit", reports.Fail, "recovered", "exit status 3 after SIGTERM"},
 		{"dead at start", reports.Inconclusive, "inconclusive", "cannot open the model"},
 		{"dead at the next start", reports.Fail, "stuck", "cannot open the cache"},
@@ -84,8 +84,10 @@ func TestVerdicts(t *testing.T) {
 				text = strings.Replace(text, "signal: {kill: KILL}", "stop: {}", 1)
 			}
 			if c.mode == "deaf" {
-				text = strings.Replace(text, "deadline: 20s", "deadline: 2s", 1)
-				c.says = "the deadline of 2s passed"
+				text = strings.Replace(text, "deadline: 100s", "deadline: 2s", 1)
+			}
+			if c.mode == "hangs" {
+				text = strings.Replace(text, "timeout: 30s", "timeout: 500ms", 1)
 			}
 			res := replay(t, c.mode, text)
 			all := strings.Join(append(res.Failures, res.Reason), "\n")
@@ -155,7 +157,7 @@ const steps = caseHead + `steps:
   - stop: {}
 expect:
   - outcome: recovered
-  - exit: {code: 0, within: 5s}
+  - exit: {code: 0, within: 30s}
   - segments: {exactly: 1}
   - log: {matches: "prompt done", at_least: 9}
 measure: [ttft_ms, prefill_tps, disk_bytes]

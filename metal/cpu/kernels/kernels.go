@@ -69,6 +69,8 @@ type Set struct {
 	gemmQ4K  [DirectTokens + 1]gemmFunc
 	gemmQ2K  [DirectTokens + 1]gemmFunc
 	gemmIQ2  [DirectTokens + 1]gemmFunc
+	// prefetch is nil in a set that has none.
+	prefetch func(p uintptr, lines int)
 	quantRow func(dst unsafe.Pointer, x *float32, blocks int)
 	// quantExact is quantRow with powers of two.
 	quantExact func(dst unsafe.Pointer, x *float32, blocks int)
@@ -123,6 +125,19 @@ func Select() (*Set, error) {
 // Available lists the sets that this machine can run, the fastest first. The
 // last one is Scalar.
 func Available() []*Set { return append(archSets(), &Scalar) }
+
+// Prefetch asks for n bytes of memory that will be read soon, to come as far as the
+// second-level cache, and says whether the set can. The memory need not be there.
+func (s *Set) Prefetch(p uintptr, n int) bool {
+	const line = 64
+	if s.prefetch == nil {
+		return false
+	}
+	if n >= line {
+		s.prefetch(p, n/line)
+	}
+	return true
+}
 
 // QuantizeRow rounds x to int8: for each Block of it ActBytes in dst.
 func (s *Set) QuantizeRow(dst []byte, x []float32) {

@@ -8,6 +8,7 @@ import (
 
 var avx512Set = Set{
 	Name:     "avx512vnni",
+	prefetch: prefetchLines,
 	quantRow: quantRowAVX512, quantExact: quantExactAVX512,
 	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX512, gemmQ8x2AVX512, gemmQ8x3AVX512, gemmQ8x4AVX512, gemmQ8x5AVX512, gemmQ8x6AVX512},
 	gemmK:    [...]gemmFunc{nil, gemmKx1AVX512, gemmKx2AVX512, gemmKx3AVX512, gemmKx4AVX512, gemmKx5AVX512, gemmKx6AVX512},
@@ -50,6 +51,7 @@ var avx512Set = Set{
 
 var avx2Set = Set{
 	Name:     "avx2",
+	prefetch: prefetchLines,
 	quantRow: quantRowAVX2, quantExact: quantExactAVX2,
 	gemmQ8:   [...]gemmFunc{nil, gemmQ8x1AVX2, gemmQ8x2AVX2, gemmQ8x3AVX2, gemmQ8x4AVX2, gemmQ8x5AVX2, gemmQ8x6AVX2},
 	gemmK:    [...]gemmFunc{nil, gemmKx1AVX2, gemmKx2AVX2, gemmKx3AVX2, gemmKx4AVX2, gemmKx5AVX2, gemmKx6AVX2},
@@ -115,6 +117,9 @@ func archSets() []*Set {
 	}
 	return sets
 }
+
+// prefetchLines asks for cache lines, of which there is at least one.
+func prefetchLines(p uintptr, lines int)
 
 // cpuidFeatures is ECX of CPUID leaf 1.
 func cpuidFeatures() (ecx uint32)

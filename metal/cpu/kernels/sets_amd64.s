@@ -7,3 +7,14 @@ TEXT ·cpuidFeatures(SB), NOSPLIT, $0-4
 	CPUID
 	MOVL CX, ecx+0(FP)
 	RET
+
+// func prefetchLines(p uintptr, lines int)
+TEXT ·prefetchLines(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), SI
+	MOVQ lines+8(FP), CX
+next:
+	PREFETCHT1 (SI)
+	ADDQ $64, SI
+	DECQ CX
+	JNZ next
+	RET

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -324,6 +325,44 @@ func TestNotOurs(t *testing.T) {
 	second.close()
 	if have := check(t, newWorld(t, disk, nil).m, 2); !have[0] || have[1] {
 		t.Errorf("have %v", have)
+	}
+}
+
+// TestSuccessor: a process that could not write for a while takes over the file of the
+// one that did, and keeps what that one had remembered meanwhile, unless everything was
+// to be forgotten.
+func TestSuccessor(t *testing.T) {
+	for _, forget := range []bool{false, true} {
+		disk := errfs.NewMem()
+		var mine atomic.Bool
+		reader := newWorld(t, disk, func(o *Options) {
+			o.Writable = func() error {
+				if !mine.Load() {
+					return errors.New("not ours")
+				}
+				return nil
+			}
+		})
+		writer := newWorld(t, disk, nil)
+		for i := range 5 {
+			writer.m.Remember(idsOf(i), blockOf(i))
+		}
+		writer.close()
+		mine.Store(true)
+		if forget {
+			reader.m.Clear()
+		}
+		reader.m.Remember(idsOf(7), blockOf(7))
+		reader.close()
+		next := newWorld(t, disk, nil)
+		want := 6
+		if forget {
+			want = 1
+		}
+		if have := check(t, next.m, 10); count(have) != want || !have[7] {
+			t.Errorf("forget %t: the next process has %v", forget, have)
+		}
+		next.close()
 	}
 }
 

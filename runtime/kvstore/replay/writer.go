@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"ds4/runtime/vfs"
@@ -32,11 +33,12 @@ type write struct {
 
 // file is the state of the writer.
 type file struct {
-	f    vfs.File
-	size int64
-	// holding is Options.Holding when the file was read.
-	holding string
-	stale   bool // the file lacks something, or holds damage: it must be replaced
+	f     vfs.File
+	size  int64
+	stale bool // the file lacks something, or holds damage: it must be replaced
+	// cleared: the file may hold what was forgotten on purpose.
+	cleared bool
+	holding string // Options.Holding when the file was read
 	pause   time.Duration
 	until   time.Time
 }
@@ -70,16 +72,17 @@ func (m *Memory) Join() {
 	}
 }
 
-// join reads the file anew and puts behind it what is remembered already.
+// join reads the file anew, behind what is remembered already. What somebody wrote
+// before us was counted when the folder became ours.
 func (m *Memory) join() {
-	own := m.records()
+	f := &m.file
 	m.closeFile()
-	m.file = file{}
-	m.load()
-	for _, e := range own {
-		m.add(e.Record)
+	m.merge()
+	f.holding, f.stale, f.size = m.opt.Holding(), true, 0
+	f.pause, f.until = 0, time.Time{}
+	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil {
+		f.size = fi.Size()
 	}
-	m.file.stale = m.file.stale || len(own) > 0
 }
 
 // Close writes what is queued and closes the file, within ctx.
@@ -125,15 +128,15 @@ func (m *Memory) writeLoop() {
 // handle carries out one write. The record counts as written before it is durable.
 func (m *Memory) handle(w write) {
 	f := &m.file
+	if w.record == nil && !w.join {
+		f.stale, f.cleared = true, true
+	}
 	if f.holding != m.opt.Holding() && m.opt.Writable() == nil {
 		m.join()
 	}
 	if w.join {
 		close(w.done)
 		return
-	}
-	if w.record == nil {
-		f.stale = true
 	}
 	if m.opt.Now().Before(f.until) {
 		f.stale = true // with this record
@@ -164,9 +167,14 @@ func (m *Memory) handle(w write) {
 // put appends a record, or replaces the file with all that is remembered.
 func (m *Memory) put(record []byte) error {
 	f := &m.file
-	if fi, err := m.opt.FS.Lstat(m.opt.Name); err != nil && f.size > 0 || err == nil && fi.Size() != f.size {
-		f.stale = true // the folder went away, or somebody wrote
+	switch fi, err := m.opt.FS.Lstat(m.opt.Name); {
+	case err != nil && f.size > 0: // the folder went away
+		f.stale = true
 		m.closeFile()
+	case err == nil && fi.Size() != f.size: // who wrote in the folder before us
+		f.stale = true
+		m.closeFile()
+		m.merge()
 	}
 	m.mu.Lock()
 	inUse := m.bytes
@@ -189,6 +197,42 @@ func (m *Memory) put(record []byte) error {
 	return nil
 }
 
+// merge adds what the file has and we have not, behind everything else, the latest as far
+// as there is room. What cannot be read is not missed.
+func (m *Memory) merge() {
+	if m.file.cleared {
+		return
+	}
+	m.mu.Lock()
+	room := m.opt.MaxBytes - m.bytes
+	m.mu.Unlock()
+	var found []*entry
+	_, _ = Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, func(r Record) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if slices.ContainsFunc(r.IDs, func(id string) bool { return m.byID[id] != nil }) {
+			return
+		}
+		found = append(found, newEntry(r))
+		for room -= found[len(found)-1].size; room < 0; found = found[1:] {
+			room += found[0].size
+		}
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range slices.Backward(found) {
+		known := slices.ContainsFunc(e.IDs, func(id string) bool { return m.byID[id] != nil })
+		if known || m.bytes+e.size > m.opt.MaxBytes || len(m.byID)+len(e.IDs) > m.opt.MaxIDs {
+			continue
+		}
+		at := m.recent.PushBack(e)
+		m.bytes += e.size
+		for _, id := range e.IDs {
+			m.byID[id] = at
+		}
+	}
+}
+
 // replace writes a new file by rename.
 func (m *Memory) replace() error {
 	m.closeFile()
@@ -206,7 +250,7 @@ func (m *Memory) replace() error {
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	m.file.stale = false
+	m.file.stale, m.file.cleared = false, false
 	return nil
 }
 

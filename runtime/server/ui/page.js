@@ -258,6 +258,22 @@
     busy(true);
     const began = performance.now();
     let text = '', pieces = 0, firstMs = 0, usage = null, timings = null, finish = null, ended = false;
+    // What has come is shown once a frame, however many pieces it came in.
+    const fresh = {said: '', thought: ''};
+    let frame = 0;
+    const show = () => {
+      cancelAnimationFrame(frame);
+      frame = 0;
+      if (!fresh.said && !fresh.thought) return;
+      follow(() => {
+        if (waiting === view) { waiting = null; figures(view, ''); }
+        if (fresh.thought) think(view, fresh.thought);
+        view.write.push(fresh.said);
+        fresh.said = fresh.thought = '';
+        const seconds = (performance.now() - began - firstMs) / 1000;
+        if (seconds > 0.3) figures(view, 'about ' + rate(pieces - 1, seconds) + ' tokens/s');
+      });
+    };
     try {
       const response = await request('/v1/chat/completions', {
         method: 'POST', signal: control.signal, body: JSON.stringify({
@@ -278,19 +294,18 @@
         const piece = delta.content || '', thought = delta.reasoning_content || '';
         if (!piece && !thought) continue;
         if (!pieces++) firstMs = performance.now() - began;
-        follow(() => {
-          if (waiting === view) { waiting = null; figures(view, ''); }
-          if (thought) think(view, thought);
-          if (piece) { text += piece; view.write.push(piece); }
-          const seconds = (performance.now() - began - firstMs) / 1000;
-          if (seconds > 0.3) figures(view, 'about ' + rate(pieces - 1, seconds) + ' tokens/s');
-        });
+        text += piece;
+        fresh.said += piece;
+        fresh.thought += thought;
+        frame ||= requestAnimationFrame(show);
       }
+      show();
       if (!ended) throw new Problem('The answer broke off.', {again: true});
       if (view.summary) view.summary.textContent = 'Thought';
       follow(() => figures(view, summarize(timings, usage, firstMs) + (finish === 'length' ? ', cut off at the limit' : '')));
       if (finish === 'length' && !text) throw new Problem('The limit was reached before the answer began. Allow more tokens.', {again: true});
     } catch (e) {
+      show();
       if (e.name === 'AbortError') figures(view, 'stopped');
       else {
         if (waiting === view && view.figures) figures(view, '');
@@ -387,8 +402,8 @@
   // progress says what an answer waits for, as far as it can be told whose session is whose.
   const progress = (s) => {
     const starting = s.sessions.filter((v) => v.state === 'prefill' || v.state === 'restoring'), [v] = starting;
-    if (s.waiting) return 'waiting, with ' + plural(s.waiting, 'request') + ' in the queue';
-    if (starting.length !== 1) return '';
+    if (s.waiting && !starting.length) return 'waiting, with ' + plural(s.waiting, 'request') + ' in the queue';
+    if (s.waiting || starting.length !== 1) return '';
     return v.state === 'prefill' ? 'reading the prompt, ' + count(v.tokens) + ' of ' + plural(v.prompt_tokens, 'token') : 'reading the conversation from disk';
   };
 

@@ -70,7 +70,7 @@ func (s *scripted) chat(w http.ResponseWriter, r *http.Request) {
 func TestBrowserShowsCode(t *testing.T) {
 	const answer = "# Title\n\nUse `a < b` or **not**:\n\n```go\nfunc main() {\n\n\tprintln(\"<b>x</b>\", `raw`)\n}\n```\n\nThen 2 * 3 * 4 and\n1. one\n   ~~~\n   <script>alert(1)</script>\n   ```\n   ~~~\nend"
 	b := browser.Start(t)
-	s := &scripted{answers: []string{answer, strings.Repeat("line\n", 100) + "end"}, finish: "stop"}
+	s := &scripted{answers: []string{answer, strings.Repeat("line\n", 2000) + "end"}, finish: "stop"}
 	web := httptest.NewServer(s)
 	defer web.Close()
 	p := b.Open(t, web.URL, desktop)
@@ -105,6 +105,7 @@ func TestBrowserShowsCode(t *testing.T) {
 	p.CheckQuiet(web.URL)
 	// Where the state of the server is below, the conversation is still followed.
 	p.See(browser.Look{Width: 390, Height: 844})
+	p.Eval(`window.changes = 0; new MutationObserver(() => window.changes++).observe(document.querySelector('#log'), {childList: true, subtree: true, characterData: true})`, nil)
 	say(p, "Again")
 	p.Wait("the second answer", `document.querySelectorAll('.turn').length === 4 && /first token/.test(`+figures+`)`)
 	var at struct{ End, Top, Bottom, Height float64 } // of the answer, of the input, of the window
@@ -114,6 +115,11 @@ func TestBrowserShowsCode(t *testing.T) {
 	})()`, &at)
 	if at.End > at.Top || at.Top-at.End > 100 || at.Top < at.Height/2 || at.Bottom > at.Height+1 {
 		t.Errorf("the end of the answer is not seen: %+v", at)
+	}
+	// Each change costs a layout of all that was said; there may be one a frame, not one a piece.
+	var changes int
+	if p.Eval(`window.changes`, &changes); changes > 1000 {
+		t.Errorf("%d changes of the page for 3335 pieces of an answer", changes)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

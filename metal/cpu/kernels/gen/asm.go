@@ -77,13 +77,23 @@ func (a *asm) loopWhile(reg string, n int, body func()) {
 // aheadBytes is how far what reads a panel once asks for it in advance. A core
 // needs some 50 lines on their way to read as fast as it can, more than its own
 // prefetching and the loads that fit its window have, and neither goes past a page.
-const aheadBytes = 4096
+// What takes more than a few instructions per line asks again when the line is nearBytes
+// away, for its way to the first-level cache.
+const aheadBytes, nearBytes = 6144, 1536
 
 // ahead asks for what is aheadBytes after the next n bytes at SI, so that it is in
 // the second-level cache in time. The end of a panel asks for the next one.
 func (a *asm) ahead(n int) {
 	for i := 0; i < n; i += 64 {
 		a.p("PREFETCHT1 %d(SI)", aheadBytes+i)
+	}
+}
+
+// aheadNear is ahead, and asks for what is nearer again.
+func (a *asm) aheadNear(n int) {
+	a.ahead(n)
+	for i := 0; i < n; i += 64 {
+		a.p("PREFETCHT0 %d(SI)", nearBytes+i)
 	}
 }
 

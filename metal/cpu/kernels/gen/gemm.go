@@ -225,7 +225,7 @@ func gemmFloat(a *asm, v vec, f floatType, T int) {
 		wide := 2 * tileTokens // registers after the sums
 		a.loop("CX", func() {
 			if part == 0 && T <= directTokens {
-				a.ahead(4 * panelRows * f.bytes)
+				a.aheadNear(4 * panelRows * f.bytes)
 			}
 			for k := range 4 {
 				at := (k*panelRows + part) * f.bytes

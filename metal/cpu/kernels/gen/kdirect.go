@@ -223,7 +223,7 @@ func bodyIQ2(a *asm, r, odd int, s kSink) {
 func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 	f.setup(a, s)
 	a.loop("CX", func() {
-		a.ahead(f.head)
+		a.aheadNear(f.head)
 		a.p("MOVQ SI, DI\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		for r := range 2 {
 			a.p("VCVTPH2PS %d(DI), Z%d", 32*r, zScale+r)
@@ -235,7 +235,7 @@ func (f kFormat) forBlocks(a *asm, s kSink, step string) {
 		}
 		a.loop("AX", func() {
 			for odd := range f.unroll {
-				a.ahead(f.block)
+				a.aheadNear(f.block)
 				for r := range 2 {
 					f.body(a, r, odd, s)
 				}

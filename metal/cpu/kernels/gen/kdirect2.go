@@ -26,11 +26,11 @@ var kFormats2 = []kFormat2{{kFormats[0], q4KAVX2}, {kFormats[1], q2KAVX2}, {kFor
 // forBlocks2 runs the body for T input rows, or for the expansion if T is 0.
 func (f kFormat2) forBlocks2(a *asm, T int, step string) {
 	a.loop("CX", func() {
-		a.ahead(f.head)
+		a.aheadNear(f.head)
 		a.p("MOVQ SI, DI\nMOVQ SI, R15\nADDQ $%d, SI\nMOVL $%d, AX", f.head, kBlocks/f.unroll)
 		a.loop("AX", func() {
 			for odd := range f.unroll {
-				a.ahead(f.block)
+				a.aheadNear(f.block)
 				for r := range 4 {
 					f.body2(a, r, odd, T)
 				}
