@@ -21,6 +21,18 @@ const (
 	maxEnviron = 1 << 20
 )
 
+// strangers says that this program had children before it started any, or that it is
+// init of a container: those of a script that became this program, or whoever was
+// started beside it. What comes to us may then be theirs, and only what has the mark is
+// killed. Main finds out.
+var strangers = true
+
+func meetStrangers() {
+	self := os.Getpid()
+	strangers = self == 1
+	eachProcess(func(_ int, st stat) { strangers = strangers || st.parent == self })
+}
+
 // adoptOrphans makes this program the parent of every descendant that loses its own,
 // so that a daemon does not leave for init. It is asked for once.
 var adoptOrphans = sync.OnceFunc(func() {
@@ -28,60 +40,77 @@ var adoptOrphans = sync.OnceFunc(func() {
 })
 
 // endFamily kills the descendants of a process that has ended: those of its group,
-// those that have the mark in their environment, and, if nothing else runs that could
-// have started them, those that came to us and are in a session of their own.
+// those that have the mark in their environment, and, if nobody else can have started
+// them, those that came to us and are in a session of their own.
 func endFamily(pid int, mark string, last bool) {
 	killGroup(pid)
-	for end := time.Now().Add(huntFor); sweepFamily(pid, mark, last) > 0 && time.Now().Before(end); {
+	f := &family{group: pid, mark: mark, heir: last && !strangers, self: os.Getpid(), killed: map[int]bool{}}
+	f.session, _ = unix.Getsid(0)
+	for end := time.Now().Add(huntFor); f.sweep() > 0 && time.Now().Before(end); {
 		time.Sleep(huntEvery)
 	}
 }
 
-// sweepFamily goes through all processes once and returns how many had to be killed.
-func sweepFamily(pid int, mark string, last bool) (killed int) {
-	self := os.Getpid()
-	session, _ := unix.Getsid(0)
+// family is what a process may have left behind.
+type family struct {
+	group         int
+	mark          string
+	heir          bool // whoever comes to us is of this family
+	self, session int
+	killed        map[int]bool
+}
+
+// sweep goes through all processes once and returns how many had to be killed.
+func (f *family) sweep() (n int) {
+	eachProcess(func(pid int, st stat) {
+		foreign := st.session != f.session // what os/exec waits for is in our session
+		switch {
+		case pid == f.self:
+		case st.zombie:
+			if st.parent == f.self && (foreign || st.group == f.group || f.killed[pid]) { // nobody else waits for it
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+		case st.parent == f.self && (st.group == f.group || f.heir && foreign):
+			n += f.kill(pid, st.start, true)
+		case marked(pid, f.mark):
+			n += f.kill(pid, st.start, false)
+		}
+	})
+	return n
+}
+
+// eachProcess calls visit for every process that can be seen.
+func eachProcess(visit func(pid int, st stat)) {
 	dir, err := os.Open("/proc")
 	if err != nil {
-		return 0
+		return
 	}
 	names, _ := dir.Readdirnames(-1)
 	dir.Close()
 	for _, name := range names {
-		n, err := strconv.Atoi(name)
-		if err != nil || n == self {
-			continue
-		}
-		st, ok := readStat(n)
-		if !ok {
-			continue
-		}
-		adopted := st.parent == self && (st.group == pid || last && st.session != session)
-		switch {
-		case st.zombie && adopted: // nobody else waits for it
-			_, _ = unix.Wait4(n, nil, unix.WNOHANG, nil)
-		case st.zombie:
-		case adopted || marked(n, mark):
-			killed += killMember(n, st.start, mark, adopted)
+		if pid, err := strconv.Atoi(name); err == nil {
+			if st, ok := readStat(pid); ok {
+				visit(pid, st)
+			}
 		}
 	}
-	return killed
 }
 
-// killMember kills a process that was found to belong to the family, unless another
-// one has its number by now. It returns 1 if it did.
-func killMember(pid int, start string, mark string, adopted bool) int {
+// kill kills a process that was found to belong to the family, unless another one has
+// its number by now. It returns 1 if it did.
+func (f *family) kill(pid int, start string, adopted bool) int {
 	p, err := os.FindProcess(pid) // a handle where the kernel has such
 	if err != nil {
 		return 0
 	}
 	defer p.Release()
-	if st, ok := readStat(pid); !ok || st.start != start || !adopted && !marked(pid, mark) {
+	if st, ok := readStat(pid); !ok || st.start != start || !adopted && !marked(pid, f.mark) {
 		return 0
 	}
 	if p.Signal(syscall.SIGKILL) != nil {
 		return 0
 	}
+	f.killed[pid] = true
 	return 1
 }
 

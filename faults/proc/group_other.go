@@ -7,6 +7,8 @@ import "syscall"
 // ownGroup puts the child into a process group of its own.
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
+func meetStrangers() {}
+
 func adoptOrphans() {}
 
 // endFamily kills what a process has left in its group.

@@ -24,6 +24,7 @@ var hasMain atomic.Bool
 func Main(args []string) {
 	hasMain.Store(true)
 	if len(args) != 1 || args[0] != guardWord {
+		meetStrangers()
 		return
 	}
 	watch(os.Stdin)

@@ -5,8 +5,9 @@
 // which ends with it and with Close, and when the harness dies, on Linux the kernel
 // kills the process, and a guard process the whole group, if the program calls
 // Main. Who leaves the group on purpose, as a daemon does, is found on Linux by a
-// variable in its environment, and without it by having become our child; only if
-// it has neither, and the harness itself is killed, it stays.
+// variable in its environment, and without it by having become our child, unless that
+// may be another's: of a program that had children when it began, or is init. Only one
+// that has dropped the variable stays there, or when the harness itself is killed.
 //
 // It knows two things about a server: it writes a line with "listening on
 // http://HOST:PORT" when it is ready, or is told where to listen, and it answers
@@ -115,10 +116,11 @@ func Start(cfg Config) (*Process, error) {
 	release := guard(p.PID(), mark)
 	go func() {
 		_ = p.cmd.Wait() // its news is in ProcessState
+		ended := time.Now()
 		endFamily(p.PID(), mark, running.Add(-1) == 0)
 		release()
 		w.flush()
-		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: time.Now()}
+		p.exit = Exit{Code: p.cmd.ProcessState.ExitCode(), At: ended}
 		if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
 			p.exit.Signal = st.Signal()
 		}

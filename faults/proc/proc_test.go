@@ -79,13 +79,13 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-	case "daemon", "bare daemon": // its child is in a session of its own, the bare one without our environment
+	case "daemon", "bare daemon", "group": // its child is in a session of its own, the bare one without our environment; or in a group
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=mute")
 		if mode == "bare daemon" {
 			c.Env = []string{helperVar + "=mute"}
 		}
-		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: mode != "group", Setpgid: mode == "group"}
 		if c.Start() != nil {
 			os.Exit(3)
 		}
@@ -99,6 +99,23 @@ func helper(mode string) {
 		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
 		fmt.Println(line.Text, err)
 		select {}
+	case "script": // starts a daemon and becomes a harness
+		c := exec.Command(os.Args[0])
+		c.Env = []string{helperVar + "=mute"}
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		fmt.Printf("daemon %d\n", c.Process.Pid)
+		_ = os.Setenv(helperVar, "harness that ends")
+		_ = syscall.Exec(os.Args[0], os.Args[:1], os.Environ())
+		os.Exit(3)
+	case "harness that ends":
+		p, err := Start(config("die"))
+		if err != nil {
+			os.Exit(3)
+		}
+		<-p.Done()
 	case "harness": // starts a process that has a child, says its number, and waits to be killed
 		p, err := Start(config("grandchild"))
 		if err != nil {
@@ -433,6 +450,53 @@ func TestOthersStay(t *testing.T) {
 	}
 	other.Close()
 	gone(t, line.Text)
+}
+
+// What a script has started before it became the harness stays: it is our child, but
+// not our server's.
+func TestStrangersStay(t *testing.T) {
+	cmd := exec.CommandContext(within(t, 30*time.Second), os.Args[0])
+	cmd.Env = append(os.Environ(), helperVar+"=script")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscanf(string(out), "daemon %d\n", &pid); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if !alive(pid) || zombie(pid) {
+		t.Errorf("daemon %d of the script was killed", pid)
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// With servers side by side, too, the daemons of the one that ends leave no zombies,
+// whether they are in a session of their own or only in a group.
+func TestNoZombies(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("daemons are found in /proc")
+	}
+	start(t, "mute")
+	for _, mode := range []string{"daemon", "bare daemon", "group"} {
+		t.Run(mode, func(t *testing.T) {
+			p := start(t, mode)
+			line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, _ := strconv.Atoi(strings.Fields(line.Text)[1])
+			if mode == "bare daemon" { // nobody may kill this one but us
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				gone(t, line.Text)
+			}
+			p.Close()
+			if syscall.Kill(pid, 0) == nil {
+				t.Errorf("process %d is left behind (zombie: %t)", pid, zombie(pid))
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		})
+	}
 }
 
 // A signal to a group reaches the server behind a script.

@@ -156,10 +156,13 @@ func (s *stack) openCalls(o stackOptions, log logFunc) {
 	if s.store != nil {
 		opt.FS, opt.Name = vfs.OS, s.store.CallsFile()
 		opt.MaxBytes = callsBytes(o.kv.SpaceMB)
-		opt.Writable, opt.Resized = s.store.Owned, s.store.CountCalls
+		opt.Writable, opt.Holding, opt.Resized = s.store.Owned, s.store.HoldingKey, s.store.CountCalls
 		opt.Sync = kvstore.Sync(o.kv.Sync) != kvstore.SyncNone
 	}
 	s.calls = replay.Open(opt)
+	if s.store != nil {
+		s.store.OnRegained(s.calls.Join)
+	}
 }
 
 // close ends the scheduler, saves what it holds within ctx, and releases the

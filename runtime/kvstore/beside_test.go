@@ -54,3 +54,44 @@ func TestCallsFile(t *testing.T) {
 		t.Error("purging all leaves the file")
 	}
 }
+
+// TestCallsOfTheWriterBefore: who takes the place of a writer knows its tool calls, keeps
+// its own, and counts the file once.
+func TestCallsOfTheWriterBefore(t *testing.T) {
+	m := errfs.NewMem()
+	open := func(w *world) *replay.Memory {
+		calls := replay.Open(replay.Options{FS: w.fs, Name: w.s.CallsFile(), Writable: w.s.Owned,
+			Holding: w.s.HoldingKey, Resized: w.s.CountCalls, Log: w.logf})
+		w.s.OnRegained(calls.Join)
+		return calls
+	}
+	end := func(m *replay.Memory) {
+		if err := m.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := newWorld(t, m)
+	second := newWorld(t, m, soon)
+	a, b := open(first), open(second)
+	block := []byte(strings.Repeat("x", 3000))
+	a.Remember([]string{"call_a"}, block)
+	b.Remember([]string{"call_b"}, block) // has no file yet
+	end(a)
+	first.close()
+	second.await("the folder", second.healthy)
+	second.await("the calls", func() bool { _, ok := b.Lookup("call_a"); return ok })
+	b.Remember([]string{"call_c"}, block)
+	end(b)
+	second.close()
+	third := newWorld(t, m)
+	c := open(third)
+	for _, id := range []string{"call_a", "call_b", "call_c"} {
+		if _, ok := c.Lookup(id); !ok {
+			t.Errorf("%s is forgotten", id)
+		}
+	}
+	end(c)
+	if counted, is := third.s.Stats().UsedBytes, second.s.Stats().UsedBytes; counted != is {
+		t.Errorf("%d bytes used, after a restart %d", is, counted)
+	}
+}

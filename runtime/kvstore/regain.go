@@ -78,8 +78,12 @@ func (s *Store) lacks(reason *string, why string) {
 }
 
 // grab takes the lock of the folder, without waiting, and finds out whether files can
-// be made; else it says why not, and has no lock.
+// be made; else it says why not, and has no lock. A folder that was removed is made
+// again.
 func (s *Store) grab() (lock vfs.Locker, why string) {
+	if err := s.fs.MkdirAll(string(s.dir)); err != nil {
+		return nil, errnoText(err)
+	}
 	lock, err := s.fs.Lock(s.dir.lock())
 	if errors.Is(err, vfs.ErrLocked) {
 		return nil, "in use by " + readHolder(s.fs, s.dir).String()
@@ -132,6 +136,12 @@ func (s *Store) startAnew(lock vfs.Locker, readOnly, off string) (whole bool) {
 	s.opt.Log("kv cache is used again; it was %s", before)
 	s.recoveryEnds(began, true)
 	s.describe()
+	s.mu.Lock()
+	tell := s.tellRegained
+	s.mu.Unlock()
+	if tell != nil && lock != nil {
+		tell()
+	}
 	return lock != nil
 }
 

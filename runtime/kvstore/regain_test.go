@@ -181,3 +181,24 @@ func checkIntact(w *world) error {
 	}
 	return nil
 }
+
+// TestFolderRemovedUnderReader: somebody removes the folder, and the writer ends. The
+// reader makes it again, as a writer does.
+func TestFolderRemovedUnderReader(t *testing.T) {
+	m := errfs.NewMem()
+	first := newWorld(t, m)
+	second := newWorld(t, m, soon)
+	if second.healthy() {
+		t.Fatal("two writers")
+	}
+	if err := m.Rename(dir, "/elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	first.close()
+	second.await("a folder", second.healthy)
+	talk := newTalk(1, 2*segTokens)
+	second.save(talk)
+	if n := second.restore(talk); n != len(talk) {
+		t.Errorf("restored %d of %d", n, len(talk))
+	}
+}

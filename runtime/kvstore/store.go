@@ -88,6 +88,7 @@ type Store struct {
 	count        counters
 	lastSaved    *segment.Segment // for Unsafe.ShareBuffers
 	leaked       []vfs.File       // for Unsafe.LeakFiles
+	tellRegained func()           // of OnRegained
 }
 
 // conviction is what the journal knows about a guilty segment.

@@ -99,7 +99,7 @@ wrong usage, 3 nothing could be tried.`,
 		Example: `  ds4bench explore
   ds4bench explore --max-states 5000 --timeout 1h
   ds4bench explore --runs 20 --requests 6 --seed 100 --report html=explored.html
-  ds4bench explore -- ./ds4 serve --port 0 --kv-disk-dir '$KV' --kv-segment-tokens 256
+  ds4bench explore -- ./ds4 serve --port 0 --kv-disk-dir '$KV' --kv-cache-min-tokens 64 --kv-segment-tokens 256
   ds4bench explore --check './verify "$KV"' -- ./save '$KV/file'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.execute(cmd, args) },
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -100,5 +101,25 @@ func TestExploredLines(t *testing.T) {
 	}
 	if text := strings.Join(exploredFlags, " "); !strings.Contains(text, kvWord) {
 		t.Errorf("%s has no place for the directory", text)
+	}
+}
+
+// The question of a run is shorter than what ds4 stores by itself: an example that
+// does not say so explores nothing.
+func TestExploreExamplesStoreSomething(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/syscalls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(newExplore(nil).Example + "\n" + string(doc)) {
+		if strings.Contains(line, "ds4bench explore") && strings.Contains(line, "./ds4 serve") {
+			if n++; !strings.Contains(line, "--kv-cache-min-tokens 64 ") {
+				t.Errorf("stores nothing: %s", line)
+			}
+		}
+	}
+	if n < 2 {
+		t.Errorf("%d examples", n)
 	}
 }

@@ -41,6 +41,9 @@ type Options struct {
 	MaxBytes int64
 	// Writable says whether the file is ours to write at the moment; nil: always.
 	Writable func() error
+	// Holding changes with each time that the file became ours: somebody else may have
+	// written it before. nil: it always was.
+	Holding func() string
 	// Sync makes records durable soon after they are written.
 	Sync bool
 	// Resized is told by how many bytes the file grew.
@@ -103,6 +106,9 @@ func Open(opt Options) *Memory {
 	if opt.Writable == nil {
 		opt.Writable = func() error { return nil }
 	}
+	if opt.Holding == nil {
+		opt.Holding = func() string { return "" }
+	}
 	m := &Memory{opt: opt, byID: map[string]*list.Element{}}
 	if opt.Name == "" {
 		return m
@@ -114,6 +120,7 @@ func Open(opt Options) *Memory {
 }
 
 func (m *Memory) load() {
+	m.file.holding = m.opt.Holding()
 	bad, err := Read(m.opt.FS, m.opt.Name, 3*m.opt.MaxBytes, m.add)
 	if err != nil {
 		m.opt.Log("tool calls not read: %v", err)

@@ -23,9 +23,11 @@ const (
 	slackBytes = 64 << 10
 )
 
-// write is one record for the file; nil asks for a new file.
+// write is one record for the file; nil asks for a new file, and join for one with
+// what another process has written.
 type write struct {
 	record []byte
+	join   bool
 	done   chan struct{}
 }
 
@@ -36,6 +38,7 @@ type file struct {
 	stale bool // the file lacks something, or holds damage: it must be replaced
 	// cleared: the file may hold what was forgotten on purpose.
 	cleared bool
+	holding string // Options.Holding when the file was read
 	pause   time.Duration
 	until   time.Time
 }
@@ -54,6 +57,31 @@ func (m *Memory) write(record []byte) {
 	case <-w.done:
 	case <-t.C:
 	case <-m.stopped:
+	}
+}
+
+// Join tells that the file is ours now, and was another process's before: what that
+// one remembered is remembered here, too. It does not wait.
+func (m *Memory) Join() {
+	if m.stopped == nil {
+		return
+	}
+	select {
+	case m.writes <- write{join: true, done: make(chan struct{})}:
+	default: // the next write does it
+	}
+}
+
+// join reads the file anew, behind what is remembered already. What somebody wrote
+// before us was counted when the folder became ours.
+func (m *Memory) join() {
+	f := &m.file
+	m.closeFile()
+	m.merge()
+	f.holding, f.stale, f.size = m.opt.Holding(), true, 0
+	f.pause, f.until = 0, time.Time{}
+	if fi, err := m.opt.FS.Lstat(m.opt.Name); err == nil {
+		f.size = fi.Size()
 	}
 }
 
@@ -100,8 +128,15 @@ func (m *Memory) writeLoop() {
 // handle carries out one write. The record counts as written before it is durable.
 func (m *Memory) handle(w write) {
 	f := &m.file
-	if w.record == nil {
+	if w.record == nil && !w.join {
 		f.stale, f.cleared = true, true
+	}
+	if f.holding != m.opt.Holding() && m.opt.Writable() == nil {
+		m.join()
+	}
+	if w.join {
+		close(w.done)
+		return
 	}
 	if m.opt.Now().Before(f.until) {
 		f.stale = true // with this record
