@@ -43,6 +43,7 @@ func newBandwidth(size int) *Bandwidth {
 		all.Go(func() {
 			pages := max(size/cores/pageBytes, 2) &^ 1 // two equal halves
 			part := make([]byte, pages*pageBytes)
+			huge(part)
 			for j := 0; j < len(part); j += pageBytes { // untouched pages are all the same page of zeros
 				part[j] = 1
 			}
