@@ -78,6 +78,9 @@ func BenchmarkLookup(b *testing.B) {
 // TestOpenAllocatesNothingPerByte: what a start in header mode allocates depends
 // on the number of files, not on what is in them.
 func TestOpenAllocatesNothingPerByte(t *testing.T) {
+	if raceDetector {
+		t.Skip("under the race detector a sync.Pool drops at random what is put into it, the buffers of os.ReadDir for one, so that the sums are of chance")
+	}
 	const files = 20
 	measure := func(textBytes int) uint64 {
 		opt, _ := filled(t, files, textBytes)

@@ -2,5 +2,9 @@
 
 package kvstore_test
 
-// stride thins sweeps over every byte where each step is slow.
-const stride = 1
+const (
+	// raceDetector: this binary looks for data races.
+	raceDetector = false
+	// stride thins sweeps over every byte where each step is slow.
+	stride = 1
+)

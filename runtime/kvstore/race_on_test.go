@@ -2,5 +2,9 @@
 
 package kvstore_test
 
-// stride thins sweeps over every byte where each step is slow.
-const stride = 11
+const (
+	// raceDetector: this binary looks for data races.
+	raceDetector = true
+	// stride thins sweeps over every byte where each step is slow.
+	stride = 11
+)
