@@ -268,7 +268,7 @@ func (s *Store) Readmit(name string) (FileRef, error) {
 // quarantine does not change meanwhile.
 func (s *Store) readmit(base string, id segment.ID, in *segment.Info) (missing string, err error) {
 	n := &node{id: id, parent: in.Parent, from: in.From, to: in.To, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
-		bytes: in.FileBytes, createdNS: in.CreatedNS, lastUsed: s.opt.Now(), strikes: parole}
+		tokensCRC: in.Table[1].CRC, bytes: in.FileBytes, createdNS: in.CreatedNS, lastUsed: s.opt.Now(), strikes: parole}
 	s.mu.Lock()
 	at := slices.IndexFunc(s.jailed, func(q jailed) bool { return q.base == base })
 	p := s.ix.nodes[in.Parent]

@@ -25,8 +25,8 @@ var (
 	// ErrBusy means that the disk does not keep up: the operation waited as long as
 	// it may and was given up.
 	ErrBusy = errors.New("kvstore: disk is too slow")
-	// ErrRefused means that this segment was convicted too often to be stored, or
-	// is being removed at the moment.
+	// ErrRefused means that this segment was convicted too often to be stored, is
+	// being removed at the moment, or is there with other tokens of the same text.
 	ErrRefused = errors.New("kvstore: segment refused")
 	// ErrMiss means that nothing of the chain could be restored.
 	ErrMiss = errors.New("kvstore: nothing restored")

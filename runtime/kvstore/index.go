@@ -20,6 +20,7 @@ type node struct {
 	sampled    bool // its last token was
 	textLen    int
 	textCRC    uint32 // from the section table: finds the node without the text
+	tokensCRC  uint32 // likewise: one text may be cut into tokens in several ways
 	bytes      int64
 	createdNS  int64
 

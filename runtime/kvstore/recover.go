@@ -389,7 +389,7 @@ func (s *Store) judge(name string, id segment.ID) (*node, error) {
 		}
 	}
 	return &node{id: id, parent: h.Parent, from: h.From, to: h.To, sampled: h.Sampled, textLen: in.Table[0].Rows, textCRC: in.Table[0].CRC,
-		bytes: size, createdNS: h.CreatedNS, lastUsed: time.Unix(0, h.CreatedNS)}, nil
+		tokensCRC: in.Table[1].CRC, bytes: size, createdNS: h.CreatedNS, lastUsed: time.Unix(0, h.CreatedNS)}, nil
 }
 
 // loadJournal applies what the journal knows about segments that are there.

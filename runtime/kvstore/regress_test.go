@@ -2,6 +2,7 @@ package kvstore_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"strings"
@@ -216,6 +217,37 @@ func TestMisnamedParent(t *testing.T) {
 	if n := w.restore(a); n != 96 || w.s.Stats().Stored != 1 {
 		t.Errorf("restored %d after %d segments were stored again\n%s", n, w.s.Stats().Stored, w.dumpLog())
 	}
+}
+
+// TestOtherTokensOfTheSameText: rows depend on the tokens, a segment's name on the text
+// only. One that was sampled in other tokens than the stored one is neither taken for
+// it nor followed as if it were it.
+func TestOtherTokensOfTheSameText(t *testing.T) {
+	w := newWorld(t, errfs.NewMem())
+	a := newTalk(1, 64)
+	w.save(a)
+	save := func(when string, to int, tokens talk, want error) {
+		t.Helper()
+		seg := tokens.segment("", 0, to)
+		seg.Text = a[:segTokens].text()
+		if _, err := w.s.Save(context.Background(), seg); !errors.Is(err, want) {
+			t.Errorf("%s, %d tokens: %v, want %v", when, to, err, want)
+		}
+	}
+	other := newTalk(2, 64)
+	for _, when := range []string{"saved", "found at the start"} {
+		save(when, segTokens, a, nil)
+		save(when, segTokens, other, kvstore.ErrRefused)
+		save(when, segTokens-1, a, kvstore.ErrRefused)
+		w.reopen()
+	}
+	if n := w.restore(a); n != 64 {
+		t.Errorf("restored %d of 64", n)
+	}
+	// Queued, but not written yet.
+	w.s.Clear()
+	save("new", segTokens, a, nil)
+	save("queued", segTokens, other, kvstore.ErrRefused)
 }
 
 // TestStrikesStayKnown: strikes that a start has read, and counts, are there after

@@ -26,19 +26,20 @@ const (
 
 // job is a segment on its way to disk, or a mark in the queue.
 type job struct {
-	id      segment.ID
-	seg     *segment.Segment
-	reason  string
-	textCRC uint32
-	urgent  bool
-	renews  bool          // it is stored, but on probation
-	mark    chan struct{} // closed when the writer gets here
+	id        segment.ID
+	seg       *segment.Segment
+	reason    string
+	textCRC   uint32
+	tokensCRC uint32
+	urgent    bool
+	renews    bool          // it is stored, but on probation
+	mark      chan struct{} // closed when the writer gets here
 }
 
 // node is what the segment will be in the index.
 func (j *job) node(bytes int64) *node {
 	return &node{id: j.id, parent: j.seg.Parent, from: j.seg.From, to: j.seg.To, sampled: j.seg.Sampled,
-		textLen: len(j.seg.Text), textCRC: j.textCRC, bytes: bytes, createdNS: j.seg.CreatedNS}
+		textLen: len(j.seg.Text), textCRC: j.textCRC, tokensCRC: j.tokensCRC, bytes: bytes, createdNS: j.seg.CreatedNS}
 }
 
 // Save queues a segment for the writer and returns its id. A segment that is
@@ -87,7 +88,8 @@ func (s *Store) newJob(seg *Segment) (*job, error) {
 	if err := f.Check(s.opt.Layout); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInput, err)
 	}
-	j := &job{id: f.ID(), seg: f, reason: seg.Reason, urgent: seg.Urgent, textCRC: segment.Checksum(seg.Text)}
+	j := &job{id: f.ID(), seg: f, reason: seg.Reason, urgent: seg.Urgent, textCRC: segment.Checksum(seg.Text),
+		tokensCRC: segment.TokensChecksum(seg.Tokens, s.opt.Layout.Vocab)}
 	if j.reason == "" {
 		j.reason = "continued"
 	}
@@ -104,6 +106,9 @@ func (s *Store) admit(j *job, to int) error {
 		return err
 	}
 	if s.has(j.id) {
+		if !s.sameTokens(j) {
+			return fmt.Errorf("%w: %v is stored with other tokens of the same text", ErrRefused, j.id)
+		}
 		if j.renews = s.renewable(j); !j.renews && !s.opt.Unsafe.StoreTwice {
 			j.mark = s.quit
 		}
@@ -122,6 +127,18 @@ func (s *Store) admit(j *job, to int) error {
 		return fmt.Errorf("%w: %s", ErrBackoff, s.backoff.reason)
 	}
 	return nil
+}
+
+// sameTokens reports whether a segment that is stored or queued has the tokens of
+// the one that would be stored. What is sampled need not be cut as the tokenizer cuts
+// it, and rows depend on the tokens: nothing may follow a segment of others. The
+// caller holds mu.
+func (s *Store) sameTokens(j *job) bool {
+	n := s.ix.nodes[j.id]
+	if p := s.pending[j.id]; p != nil {
+		n = p.node(0)
+	}
+	return n.to == j.seg.To && n.tokensCRC == j.tokensCRC
 }
 
 // enqueue waits for a place in the queue and counts the time.

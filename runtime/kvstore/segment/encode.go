@@ -137,6 +137,11 @@ func (s *Segment) section(kind Kind, layer, vocab int) []byte {
 	return rows[layer]
 }
 
+// TokensChecksum is the checksum that the section of tokens has in the table.
+func TokensChecksum(tokens []int32, vocab int) uint32 {
+	return Checksum(encodeTokens(tokens, tokenBytes(vocab)))
+}
+
 func encodeTokens(ids []int32, width int) []byte {
 	b := make([]byte, 0, width*len(ids))
 	for _, id := range ids {
