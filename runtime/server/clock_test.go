@@ -287,6 +287,44 @@ func TestStalledSender(t *testing.T) {
 	}
 }
 
+// TestUnreadBody: a request is answered and its connection closed although the body
+// that it announced never comes, also where nobody wants the body.
+func TestUnreadBody(t *testing.T) {
+	const body = " HTTP/1.1\r\nHost: ds4\r\nContent-Length: 100\r\n\r\nabc"
+	tests := []struct {
+		start  string
+		status int
+		limit  time.Duration
+	}{
+		{"POST /nowhere" + body, http.StatusNotFound, leftBodyStall},
+		{"POST /v1/models" + body, http.StatusMethodNotAllowed, leftBodyStall},
+		{"GET /healthz" + body, http.StatusOK, leftBodyStall},
+		{"GET /" + body, http.StatusOK, leftBodyStall},
+		{"OPTIONS /" + body, http.StatusNoContent, leftBodyStall},
+		{"POST /v1/messages HTTP/1.1\r\nHost: ds4\r\nContent-Encoding: gzip\r\nContent-Length: 100\r\n\r\nabc",
+			http.StatusUnsupportedMediaType, leftBodyStall},
+		{"POST /v1/messages" + body, http.StatusBadRequest, readStall + leftBodyStall},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Fields(tt.start)[0]+strings.Fields(tt.start)[1], func(t *testing.T) {
+			inBubble(t, &fakeScheduler{}, func(t *testing.T, dial func() net.Conn) {
+				conn := dial()
+				defer conn.Close()
+				begin := time.Now()
+				go io.WriteString(conn, tt.start)
+				_ = conn.SetReadDeadline(begin.Add(time.Hour))
+				all, err := io.ReadAll(conn)
+				if took := time.Since(begin); err != nil || took > tt.limit+time.Second {
+					t.Errorf("closed after %v: %v", took, err)
+				}
+				if want := "HTTP/1.1 " + itoa(tt.status); !strings.HasPrefix(string(all), want) {
+					t.Errorf("got %.100q, want %s", all, want)
+				}
+			})
+		})
+	}
+}
+
 // TestShutdownTellsClients: a stream that runs gets its error event, a request that
 // waits its status, and what does not end is cut off when the time is up.
 func TestShutdownTellsClients(t *testing.T) {

@@ -69,6 +69,13 @@ func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) error {
 	return writePieces(w, http.NewResponseController(w), s.cfg.WriteStall, body)
 }
 
+// limitLeftBody bounds how long net/http reads on for the rest of a body that the
+// handler did not read: without it, for ever, before the answer leaves. The deadline is
+// gone with the request.
+func limitLeftBody(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftBodyStall))
+}
+
 // readBody reads a request's body of at most limit bytes. Memory grows with what
 // arrives, not with what the headers announce, and that of all bodies together is
 // bounded: the caller must call release when it no longer needs the body.
@@ -96,9 +103,11 @@ func (s *Server) readWhole(w http.ResponseWriter, r *http.Request, limit int64, 
 	body, err := io.ReadAll(&patientReader{
 		body: http.MaxBytesReader(w, r.Body, limit), rc: rc, end: time.Now().Add(maxBodyDuration), share: share,
 	})
-	// The next read is net/http's own, which watches for a disconnect and would take
-	// an old deadline for one. It happens to clear it itself today.
-	if rerr := rc.SetReadDeadline(time.Time{}); rerr != nil && !errors.Is(rerr, http.ErrNotSupported) && err == nil {
+	if err != nil {
+		limitLeftBody(w)
+	} else if rerr := rc.SetReadDeadline(time.Time{}); rerr != nil && !errors.Is(rerr, http.ErrNotSupported) {
+		// The next read is net/http's own, which watches for a disconnect and would take
+		// an old deadline for one. It happens to clear it itself today.
 		err = rerr
 	}
 	var tooLarge *http.MaxBytesError

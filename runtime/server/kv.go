@@ -183,6 +183,13 @@ type kvCleared struct {
 // sessions, the tool calls that are remembered and the memory of failures. Without a disk
 // cache it does the rest.
 func (s *Server) handleKVClear(w http.ResponseWriter, r *http.Request) error {
+	// Nothing is asked of the body, but it ends before the work begins, which can take
+	// longer than a body that nobody reads may.
+	_, release, err := s.readBody(w, r, maxAdminBytes)
+	if err != nil {
+		return err
+	}
+	release()
 	if err := s.cfg.Scheduler.ClearKV(r.Context()); err != nil {
 		return fromStore(err)
 	}

@@ -14,6 +14,9 @@ const (
 	readStall       = 10 * time.Second // a request that sends nothing for so long is dropped
 	maxBodyDuration = 5 * time.Minute  // however steadily it trickles
 	idleTimeout     = 2 * time.Minute  // of a connection that is kept alive
+	// What is left of a body that nobody wants comes until then, or the connection ends.
+	// Less than DefaultWriteStall: net/http waits for it in the middle of writing.
+	leftBodyStall = time.Second
 	// maxConnections are open at a time, idle ones included: some 10 KiB each.
 	maxConnections = 4096
 	// minConnections are allowed however few files the process may open.

@@ -211,6 +211,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, shape: errorShape(r.URL.Path)}
 	begin := s.cfg.Now()
+	if r.Body != http.NoBody {
+		limitLeftBody(w) // until somebody wants it
+	}
 	route, err := s.route(rec, s.cfg.Unsafe.hearing(r))
 	if err != nil {
 		s.answerError(rec, err)
