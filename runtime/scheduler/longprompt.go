@@ -12,7 +12,7 @@ import (
 const longText = 256 << 10
 
 // longPrompts keeps prompts away that cost much and lead to nothing. Tokenising a
-// megabyte takes up to two seconds, and cannot be interrupted.
+// megabyte takes up to two seconds.
 type longPrompts struct {
 	turn    chan struct{} // holds one value while a long text is tokenised
 	longest int           // bytes of cache text that one token can stand for
@@ -42,7 +42,8 @@ func (s *Scheduler) tokens(ctx context.Context, p chat.Prompt, text []byte) ([]i
 	return tokens, err
 }
 
-// tokenise waits for its turn if the text has so many bytes.
+// tokenise waits for its turn if the text has so many bytes. The end of ctx ends the
+// work, too.
 func (s *Scheduler) tokenise(ctx context.Context, p chat.Prompt, bytes int) ([]int32, error) {
 	if bytes > longText {
 		select {
@@ -52,5 +53,5 @@ func (s *Scheduler) tokenise(ctx context.Context, p chat.Prompt, bytes int) ([]i
 			return nil, context.Cause(ctx)
 		}
 	}
-	return chat.Tokens(s.tok, p), nil
+	return s.tok.EncodeCacheTextContext(ctx, p.CacheText())
 }

@@ -69,3 +69,18 @@ func TestLongPromptsTakeTurns(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestTokenisingEnds: nobody goes on tokenising for a client that has left.
+func TestTokenisingEnds(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.long.longest = longText
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	q := ask(chat.None, strings.Repeat("a ", longText/4)) // it waits for no turn
+	if n, err := r.CountTokens(ctx, q.Prompt); !errors.Is(err, context.Canceled) {
+		t.Errorf("counted %d: %v", n, err)
+	}
+	if _, err := r.Submit(ctx, q); !errors.Is(err, context.Canceled) {
+		t.Errorf("submitted: %v", err)
+	}
+}

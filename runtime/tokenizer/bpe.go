@@ -19,16 +19,23 @@ func (t *Tokenizer) Encode(text string) []int32 {
 	return e.encode(t, make([]int32, 0, len(text)/3+1), text)
 }
 
+// stepsPerLook are the pieces, or merges within a piece, between two looks at whether
+// the result is still wanted: below a millisecond.
+const stepsPerLook = 1 << 12
+
 // encoder is the scratch memory of one Encode.
 type encoder struct {
-	ids        []int32  // token by position; -1: swallowed by a merge
-	prev, next []uint32 // neighbours by position
-	heap       []uint64 // rank<<32 | position, a binary min-heap
+	done       <-chan struct{} // closed: the result is not wanted any more; may be nil
+	stopped    bool            // it was closed
+	steps      int             // since the last look
+	ids        []int32         // token by position; -1: swallowed by a merge
+	prev, next []uint32        // neighbours by position
+	heap       []uint64        // rank<<32 | position, a binary min-heap
 }
 
 func (e *encoder) encode(t *Tokenizer, dst []int32, text string) []int32 {
 	s := splitter{text: text}
-	for {
+	for !e.stop() {
 		piece, ok := s.next()
 		if !ok {
 			return dst
@@ -42,6 +49,20 @@ func (e *encoder) encode(t *Tokenizer, dst []int32, text string) []int32 {
 			dst = e.mergeLong(t, dst, piece)
 		}
 	}
+	return dst
+}
+
+// stop says, once in a while, whether to give up.
+func (e *encoder) stop() bool {
+	if e.steps++; e.steps >= stepsPerLook {
+		e.steps = 0
+		select {
+		case <-e.done:
+			e.stopped = true
+		default:
+		}
+	}
+	return e.stopped
 }
 
 func (t *Tokenizer) rank(left, right int32) int32 {
@@ -103,7 +124,7 @@ func (e *encoder) mergeLong(t *Tokenizer, dst []int32, piece string) []int32 {
 	for i := len(e.heap)/2 - 1; i >= 0; i-- {
 		e.siftDown(i)
 	}
-	for len(e.heap) > 0 {
+	for len(e.heap) > 0 && !e.stop() {
 		top := e.heap[0]
 		m, at := t.merges[top>>32], uint32(top)
 		e.pop()

@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"context"
 	"fmt"
 	"sort"
 	"strings"
@@ -57,10 +58,17 @@ func (t *Tokenizer) CacheText(dst []byte, id int32) []byte {
 // CacheMark that introduces nothing known is taken for the byte itself: no input
 // is refused, since suffixes are compared with what they should be elsewhere.
 func (t *Tokenizer) EncodeCacheText(b []byte) []int32 {
+	ids, _ := t.EncodeCacheTextContext(context.Background(), b)
+	return ids
+}
+
+// EncodeCacheTextContext is EncodeCacheText for texts of many megabytes, which take
+// minutes: it gives up when ctx ends, with its cause as the error.
+func (t *Tokenizer) EncodeCacheTextContext(ctx context.Context, b []byte) ([]int32, error) {
 	if len(b) == 0 {
-		return nil
+		return nil, nil
 	}
-	var e encoder
+	e := encoder{done: ctx.Done()}
 	dst := make([]int32, 0, len(b)/3+1)
 	t.ScanCacheText(b, func(text string, control int32) {
 		if control >= 0 {
@@ -69,7 +77,10 @@ func (t *Tokenizer) EncodeCacheText(b []byte) []int32 {
 		}
 		dst = e.encode(t, dst, text)
 	})
-	return dst
+	if e.stopped {
+		return nil, context.Cause(ctx)
+	}
+	return dst, nil
 }
 
 // ScanCacheText takes a cache text apart: visit is called for every stretch of

@@ -2,6 +2,8 @@ package tokenizer_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -162,4 +164,21 @@ func TestEncodeWithControls(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEncodeCacheTextContext: whatever the text, its encoding ends with the context.
+func TestEncodeCacheTextContext(t *testing.T) {
+	tok := openTiny(t)
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	const size = 1 << 17
+	for _, text := range []string{strings.Repeat("a ", size), strings.Repeat("in", size)} {
+		if ids, err := tok.EncodeCacheTextContext(ctx, []byte(text)); ids != nil || err != gone {
+			t.Errorf("%.4q...: %d ids: %v", text, len(ids), err)
+		}
+		if ids, err := tok.EncodeCacheTextContext(t.Context(), []byte(text)); !slices.Equal(ids, tok.Encode(text)) || err != nil {
+			t.Errorf("%.4q...: %d ids: %v", text, len(ids), err)
+		}
+	}
 }
