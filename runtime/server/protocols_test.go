@@ -48,6 +48,8 @@ func init() {
 		"search":         {submit: play(begins(0, "tool_search"), adds(0, `{"query":"q"}`), ends(0), done(scheduler.FinishToolCalls))},
 		"cut-call": {submit: play(begins(0, "get_weather"), adds(0, `{"city":"Par`),
 			ended(scheduler.FinishError, func(r *scheduler.Result) { r.Short, r.Problem = true, scheduler.ProblemUnterminated }))},
+		"cut-block": {submit: play(begins(0, "get_weather"), adds(0, `{"city":"Paris"}`), ends(0), begins(1, "get_weather"), adds(1, `{}`), ends(1),
+			ended(scheduler.FinishError, func(r *scheduler.Result) { r.Short, r.Problem = true, scheduler.ProblemUnterminated }))},
 		"open-call": {submit: play(begins(0, "get_weather"), adds(0, `{"city":"Par`),
 			ended(scheduler.FinishError, func(r *scheduler.Result) { r.Problem = scheduler.ProblemUnterminated }))},
 		"stop-string": {submit: play(text("one "),

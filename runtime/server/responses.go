@@ -82,7 +82,7 @@ func (p *responsesSpeaker) say(e turnEvent) {
 	case scheduler.EventArguments:
 		p.callArguments(e.Text)
 	case scheduler.EventCallEnd:
-		p.stop(statusCompleted)
+		p.callEnd()
 	case scheduler.EventDone:
 		p.done(e.Result)
 	}

@@ -125,6 +125,14 @@ type responsesAnswer struct {
 	tool     responsesTool
 	text     []byte    // of that item
 	input    freeInput // of that item, if it is a call with free-form input
+	whole    []wholeCall
+}
+
+// wholeCall is a call that is complete, in a block of calls that is not.
+type wholeCall struct {
+	item  outputItem
+	text  string // its arguments
+	input freeInput
 }
 
 func (a *responsesAnswer) emit(e responsesEvent) {
@@ -150,10 +158,15 @@ func (a *responsesAnswer) begin() bool {
 	return true
 }
 
+// index is the place of the item that is open, or comes next.
+func (a *responsesAnswer) index() *int {
+	i := len(a.response.Output) + len(a.whole)
+	return &i
+}
+
 // about fills in which item an event is about.
 func (a *responsesAnswer) about(e responsesEvent) {
-	i := len(a.response.Output)
-	e.OutputIndex, e.ItemID = &i, a.open.ID
+	e.OutputIndex, e.ItemID = a.index(), a.open.ID
 	a.emit(e)
 }
 
@@ -162,8 +175,7 @@ func (a *responsesAnswer) start(it outputItem) {
 	a.stop(statusCompleted)
 	it.Status = statusInProgress
 	a.open = &it
-	i := len(a.response.Output)
-	a.emit(responsesEvent{Type: "response.output_item.added", OutputIndex: &i, Item: &it})
+	a.emit(responsesEvent{Type: "response.output_item.added", OutputIndex: a.index(), Item: &it})
 }
 
 func (a *responsesAnswer) reasoning(text string) {
@@ -230,6 +242,23 @@ func (a *responsesAnswer) callArguments(fragment string) {
 	a.text = append(a.text, fragment...)
 }
 
+// callEnd lays a call aside until the block is complete: if it never is, none of its
+// calls may be made, and there are clients that make one as soon as its item is done.
+func (a *responsesAnswer) callEnd() {
+	a.whole = append(a.whole, wholeCall{*a.open, string(a.text), a.input})
+	a.open, a.text = nil, nil
+}
+
+// stopCalls closes the calls of a block that is complete.
+func (a *responsesAnswer) stopCalls() {
+	whole := a.whole
+	a.whole = nil
+	for _, c := range whole {
+		a.open, a.text, a.input = &c.item, []byte(c.text), c.input
+		a.stop(statusCompleted)
+	}
+}
+
 // stop closes the item that is open, with a status that says whether it is whole. A
 // call that is not whole is never closed, and no part of the response: there are
 // clients that obey a call when its item is done, whatever the status.
@@ -267,8 +296,7 @@ func (a *responsesAnswer) stop(status string) {
 			it.Arguments = &arguments
 		}
 	}
-	i := len(a.response.Output)
-	a.emit(responsesEvent{Type: "response.output_item.done", OutputIndex: &i, Item: it})
+	a.emit(responsesEvent{Type: "response.output_item.done", OutputIndex: a.index(), Item: it})
 	a.response.Output = append(a.response.Output, *it)
 	a.open, a.text = nil, nil
 }
@@ -297,6 +325,7 @@ func (a *responsesAnswer) finish(short bool) {
 		return
 	}
 	a.stop(statusCompleted)
+	a.stopCalls()
 	a.response.Status = statusCompleted
 	a.state("response.completed")
 }
