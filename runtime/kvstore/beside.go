@@ -28,9 +28,9 @@ func (s *Store) OnRegained(tell func()) {
 }
 
 // CountCalls tells by how many bytes the file of tool calls has grown since the store
-// was opened, or shrunk. They count for the budget like what is not the store's.
+// was opened, or shrunk. They count for the budget.
 func (s *Store) CountCalls(delta int64) {
 	s.mu.Lock()
-	s.foreign = max(addBytes(s.foreign, delta), 0)
+	s.calls = max(addBytes(s.calls, delta), 0)
 	s.mu.Unlock()
 }

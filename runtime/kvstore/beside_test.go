@@ -32,10 +32,17 @@ func TestCallsFile(t *testing.T) {
 	if size < int64(len(block)) || size > int64(len(block))+100 {
 		t.Errorf("the file counts %d bytes", size)
 	}
+	named := func(when string, want int64) {
+		if st := w.s.Stats(); st.CallBytes != want || st.ForeignBytes != 0 {
+			t.Errorf("%s: %d bytes are called tool calls, %d foreign; want %d and none", when, st.CallBytes, st.ForeignBytes, want)
+		}
+	}
+	named("after a call", size)
 	w.reopen()
 	if used := w.s.Stats().UsedBytes; used != before+size {
 		t.Errorf("%d bytes used after a restart, %d before", used, before+size)
 	}
+	named("after a restart", size)
 	if got := w.look(false); got.Foreign != 0 || got.OtherBytes < size {
 		t.Errorf("a survey finds %d foreign bytes and %d others", got.Foreign, got.OtherBytes)
 	}
@@ -48,6 +55,7 @@ func TestCallsFile(t *testing.T) {
 	if used := w.s.Stats().UsedBytes; used != before {
 		t.Errorf("%d bytes used after Clear, %d without the file", used, before)
 	}
+	named("after Clear", 0)
 	w.close()
 	w.purge(false, kvstore.Selection{All: true})
 	if w.exists(dir + "/toolcalls") {

@@ -24,7 +24,7 @@ func (s *Store) used() int64 {
 
 // fixed returns the bytes that evicting segments does not free.
 func (s *Store) fixed() int64 {
-	return s.tmpBytes + s.jailBytes + s.foreign + max(overheadBytes, s.journalBytes+markerAllowance)
+	return s.tmpBytes + s.jailBytes + s.foreign + s.calls + max(overheadBytes, s.journalBytes+markerAllowance)
 }
 
 // evictable reports whether a node may go: nothing on disk or in the queue

@@ -517,13 +517,19 @@ func (s *Store) loadJail() {
 	}
 }
 
-// countForeign takes the size of what is not ours: it counts, but stays.
+// countForeign takes the size of the file of tool calls, and of what is not ours: all of
+// it counts, and stays.
 func (s *Store) countForeign() {
 	own := map[string]bool{"LOCK": true, "journal": true, "segments": true, "tmp": true, "inflight": true, "quarantine": true}
 	err := s.fs.ReadDir(string(s.dir), func(e vfs.Entry) error {
 		name := path.Join(string(s.dir), e.Name)
 		switch {
 		case own[e.Name]:
+		case e.Name == callsName:
+			size := s.sizeOf(name)
+			s.mu.Lock()
+			s.calls = min(size, maxBytes)
+			s.mu.Unlock()
 		case vfs.IsTemp(e.Name) && e.Type.IsRegular():
 			s.sweep(name)
 		default:

@@ -144,7 +144,7 @@ func (s *Store) forget() {
 		}
 	}
 	s.ix = newIndex()
-	s.jailed, s.jailBytes, s.foreign, s.journalBytes = nil, 0, 0, 0
+	s.jailed, s.jailBytes, s.foreign, s.calls, s.journalBytes = nil, 0, 0, 0, 0
 	clear(s.markKeys)
 	clear(s.synced)
 	s.verdicts = Verdicts{}

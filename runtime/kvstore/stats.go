@@ -49,6 +49,7 @@ type Stats struct {
 	QuarantineFiles int
 	QuarantineBytes int64
 	ForeignBytes    int64
+	CallBytes       int64 // of the file of tool calls
 	Copies          int   // temporary files that stand by, of segments on probation
 	TempBytes       int64 // these, and segments being written
 	UsedBytes       int64 // everything under the folder, as it counts for the budget
@@ -89,7 +90,7 @@ func (s *Store) Stats() Stats {
 	c := &s.count
 	st := Stats{
 		Segments: len(s.ix.nodes), SegmentBytes: s.ix.bytes, QuarantineFiles: len(s.jailed), QuarantineBytes: s.jailBytes,
-		ForeignBytes: s.foreign, TempBytes: s.tmpBytes, UsedBytes: s.used(), BudgetBytes: s.opt.BudgetBytes, Queued: len(s.pending),
+		ForeignBytes: s.foreign, CallBytes: s.calls, TempBytes: s.tmpBytes, UsedBytes: s.used(), BudgetBytes: s.opt.BudgetBytes, Queued: len(s.pending),
 		Lookups: c.lookups, Hits: c.hits, Stored: c.stored, StoreSkipped: c.skipped, StoreFailed: c.storeFailures,
 		RestoreFailed: c.restoreFailures, RestoreAbandoned: c.abandoned, Missing: c.missing, Corrupt: c.corrupt,
 		Convicted: c.convictions, UnlinkFailed: c.unlinkFailures, JournalFailed: c.journalFailures,

@@ -79,6 +79,7 @@ type Store struct {
 	markKeys  map[uint64]struct{} // markers whose strikes are in the journal
 	synced    map[string]bool     // shard folders whose names are durable; guarded by writing
 	foreign   int64               // bytes under the folder that are not ours, or could not be removed
+	calls     int64               // bytes of the file of tool calls
 	tmpBytes  int64
 	jailBytes int64
 	// Files that are there whatever is evicted.

@@ -34,6 +34,7 @@ type kvBody struct {
 	QuarantineBytes int64       `json:"quarantine_bytes"`
 	QuarantineFiles int         `json:"quarantine_files"`
 	ForeignBytes    int64       `json:"foreign_bytes"`
+	CallBytes       int64       `json:"tool_call_bytes"`
 	Recovery        *kvRecovery `json:"recovery,omitempty"` // of this process's start
 	Quarantine      []kvJailed  `json:"quarantine"`         // the latest first
 	Segments        int         `json:"segments"`           // all of them, whatever limit says of entries
@@ -152,7 +153,7 @@ func (s *Server) handleKV(w http.ResponseWriter, r *http.Request) error {
 	body = kvBody{
 		Enabled: true, Healthy: st.Healthy, ReadOnly: st.ReadOnly, Reason: st.HealthReason,
 		Bytes: st.UsedBytes, BudgetBytes: st.BudgetBytes, SegmentBytes: st.SegmentBytes,
-		QuarantineBytes: st.QuarantineBytes, QuarantineFiles: st.QuarantineFiles, ForeignBytes: st.ForeignBytes,
+		QuarantineBytes: st.QuarantineBytes, QuarantineFiles: st.QuarantineFiles, ForeignBytes: st.ForeignBytes, CallBytes: st.CallBytes,
 		Recovery: &kvRecovery{
 			Scanned: v.Scanned, OK: v.OK, Stale: v.Stale, Corrupt: v.Corrupt, Unreadable: v.Unreadable,
 			Orphan: v.Orphan, Poisoned: v.Poisoned, FreedBytes: v.FreedBytes, Seconds: v.Time.Seconds(),

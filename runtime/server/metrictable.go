@@ -81,6 +81,7 @@ var storeMaps = []statMap[kvstore.Stats]{
 	gauges("kv_bytes", "state", "Bytes under the folder, by what they are.", func(s kvstore.Stats) map[string]float64 {
 		return map[string]float64{
 			"segment": float64(s.SegmentBytes), "quarantine": float64(s.QuarantineBytes), "foreign": float64(s.ForeignBytes),
+			"toolcalls": float64(s.CallBytes),
 		}
 	}),
 	gauges("kv_recovery_segments", "verdict", "Segments that the recovery at start found.", func(s kvstore.Stats) map[string]float64 {
