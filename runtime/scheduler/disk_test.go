@@ -498,13 +498,10 @@ func TestMarkerTellsThePhase(t *testing.T) {
 func TestShutdownSavesARunningPrefill(t *testing.T) {
 	w := newWorld(t)
 	q := ask(chat.None, words(1, 280))
-	r := w.serve(rigOptions{})
+	var r *rig
+	r = w.serve(rigOptions{config: holdAfterChunks(2, &r)})
 	ch := r.start(t.Context(), q)
-	for e := range ch {
-		if e.Kind == EventPrefill && e.Done >= 2*testChunk {
-			break
-		}
-	}
+	r.log.wait("prefill chunk", 2)
 	r.down()
 	if a := collect(ch); !errors.Is(a.err, ErrShuttingDown) {
 		t.Fatalf("got %+v", a)

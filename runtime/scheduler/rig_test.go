@@ -386,3 +386,19 @@ func words(seed, n int) string {
 		fmt.Fprintf(&b, "%s ", []string{"return", "the", "list", "value", "of", "map", "string", "new"}[(seed*7+i*i+i/3)%8])
 	}
 }
+
+// holdAfterChunks keeps the scheduler of *r from going on when n chunks were evaluated,
+// until it is told to shut down.
+func holdAfterChunks(n int, r **rig) func(*Config) {
+	return func(c *Config) {
+		log, seen := c.Log, 0
+		c.Log = func(format string, args ...any) {
+			log(format, args...)
+			if strings.Contains(format, "prefill chunk") {
+				if seen++; seen == n {
+					<-(*r).stop
+				}
+			}
+		}
+	}
+}

@@ -254,7 +254,11 @@ func TestLengthAndStop(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	r := newRig(t, rigOptions{config: func(c *Config) { c.Sessions = 1 }})
+	var r *rig
+	r = newRig(t, rigOptions{config: func(c *Config) {
+		c.Sessions = 1
+		holdAfterChunks(1, &r)(c)
+	}})
 	running := r.start(t.Context(), ask(chat.None, words(1, 400)))
 	r.log.wait("prefill chunk", 1)
 	var waiting []<-chan Event
