@@ -14,8 +14,9 @@ import (
 type lastSave struct {
 	slot   *slot
 	tokens int
-	id     string // of the segment that is its end; "" if none was queued
-	why    error  // why not
+	end    *kvstore.Segment // what the session held behind its last prompt; nil if it still does
+	id     string           // of the segment that is its end; "" if none was queued
+	why    error            // why not
 }
 
 // saveAll saves the live sessions at shutdown, waits for the disk, and says in
@@ -53,11 +54,19 @@ func (s *Scheduler) saveLast(ctx context.Context, l *lastSave) {
 	if l.why == nil {
 		l.why = pointShutdownSave.Hit(failpoint.Scope{})
 	}
-	if l.why == nil {
-		var id string
-		if id, l.why = s.saveLive(ctx, l.slot, reasonShutdown); l.why == nil {
-			l.id = id
-		}
+	if l.why != nil {
+		return
+	}
+	end, err := s.stepBack(l.slot, reasonShutdown)
+	if end != nil { // else the session went back in an attempt before this one, if at all
+		l.end = end
+	}
+	var id string
+	if err == nil {
+		id, err = s.saveWith(ctx, l.slot, l.end, reasonShutdown)
+	}
+	if l.why = err; err == nil {
+		l.id = id
 	}
 }
 

@@ -29,6 +29,27 @@ func TestFolderGoneAtShutdown(t *testing.T) {
 	}
 }
 
+// TestFolderGoneBehindAnAnswer: as before, but the conversation ends with an answer that
+// the next prompt may or may not repeat. Both are saved, its prompt and its end.
+func TestFolderGoneBehindAnAnswer(t *testing.T) {
+	w := newWorld(t)
+	r := w.serve(rigOptions{})
+	q := ask(chat.High, longQuestion+", "+longQuestion)
+	q.Prompt.KeepsReasoning = true
+	res := r.good(q).result
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.down()
+	r.log.want(`kv cache folder .* was removed or replaced`, 1)
+	r.log.want(`not saved at shutdown`, 0)
+	r = w.serve(rigOptions{})
+	list := r.store.List()
+	if len(list) != 2 || list[0].From != 0 || list[0].To > res.PromptTokens || list[1].From != list[0].To || list[1].To <= res.PromptTokens {
+		t.Errorf("%d tokens of prompt, got %+v", res.PromptTokens, list)
+	}
+}
+
 // TestLostSessionsAreNamed: what cannot be saved at shutdown costs one line that
 // says which sessions and why.
 func TestLostSessionsAreNamed(t *testing.T) {

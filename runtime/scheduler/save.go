@@ -57,20 +57,34 @@ func (s *Scheduler) saveTail(ctx context.Context, sl *slot, reason string) error
 // that no later prompt will repeat, the place before. If that depends on the client, both.
 // The session may have gone back to that place then. id is of the last segment.
 func (s *Scheduler) saveLive(ctx context.Context, sl *slot, reason string) (id string, err error) {
-	if sl.sess == nil || sl.sess.Len() == 0 || sl.sess.Len() != len(sl.past.tokens) {
-		return sl.lastSaved(), nil // there is nothing, or it is not what it seems
+	end, err := s.stepBack(sl, reason)
+	if err != nil {
+		return "", err
 	}
-	var end *kvstore.Segment
-	if n := len(sl.points); n > 0 && (sl.hidden || sl.thought) {
-		at := sl.points[n-1].Len()
-		if !sl.hidden && at >= s.cfg.MinCacheTokens {
-			end = s.endAfter(sl, at, reason)
-		}
-		if sl.hidden || end != nil {
-			if err := sl.rewind(at); err != nil {
-				return "", err
-			}
-		}
+	return s.saveWith(ctx, sl, end, reason)
+}
+
+// stepBack takes a session back to the end of its last prompt if no later prompt will
+// repeat what follows it. If that depends on the client, it takes a copy of it before.
+func (s *Scheduler) stepBack(sl *slot, reason string) (end *kvstore.Segment, err error) {
+	n := len(sl.points)
+	if !sl.genuine() || n == 0 || !sl.hidden && !sl.thought {
+		return nil, nil
+	}
+	at := sl.points[n-1].Len()
+	if !sl.hidden && at >= s.cfg.MinCacheTokens {
+		end = s.endAfter(sl, at, reason)
+	}
+	if sl.hidden || end != nil {
+		err = sl.rewind(at)
+	}
+	return end, err
+}
+
+// saveWith saves a session, and behind it what stepBack has copied, if anything.
+func (s *Scheduler) saveWith(ctx context.Context, sl *slot, end *kvstore.Segment, reason string) (id string, err error) {
+	if !sl.genuine() {
+		return sl.lastSaved(), nil
 	}
 	if err := s.saveTail(ctx, sl, reason); err != nil || end == nil {
 		return sl.lastSaved(), err
@@ -100,9 +114,10 @@ func (s *Scheduler) endAfter(sl *slot, at int, reason string) *kvstore.Segment {
 	return seg
 }
 
-// saveAfter saves what endAfter copied, behind what the session has saved up to there.
+// saveAfter saves what endAfter copied, behind what the session has saved up to there,
+// unless the segment is there that it was meant for.
 func (s *Scheduler) saveAfter(ctx context.Context, sl *slot, end *kvstore.Segment) (id string, err error) {
-	if end.Parent == "" {
+	if !s.disk.has(end.Parent) {
 		n := len(sl.saved)
 		if n == 0 || sl.saved[n-1].at != end.From {
 			return "", errNoParent

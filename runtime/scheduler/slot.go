@@ -47,6 +47,11 @@ func (sl *slot) lastSaved() string {
 
 func (sl *slot) idle() bool { return sl.job == nil }
 
+// genuine reports whether the slot holds something, and knows all of it.
+func (sl *slot) genuine() bool {
+	return sl.sess != nil && sl.sess.Len() > 0 && sl.sess.Len() == len(sl.past.tokens)
+}
+
 // empty reports whether the slot holds nothing worth keeping.
 func (sl *slot) empty() bool { return len(sl.past.tokens) == 0 }
 
