@@ -48,6 +48,7 @@ type rep struct {
 	lastExit  *exitInfo
 	rules     []string           // of fault steps
 	model     string             // path for --model, "" for the embedded one
+	swapped   bool               // model is another one than the scenario began with
 	foreign   *scenarios.Foreign // the server, if it is not ds4
 	byTime    bool               // reuse is judged by time
 	keeps     map[string]string

@@ -148,10 +148,10 @@ func (p *rep) startServer(ctx context.Context, st *scenarios.Start) error {
 }
 
 // untouched says that nothing has been done to a server that is about to start for
-// the first time: no fault, no limit, no file. If it ends at once, a wrong flag or a
+// the first time: no fault, no limit, no file, no other model. If it ends at once, a wrong flag or a
 // missing library is the reason, and nothing was learned about it.
 func (p *rep) untouched(info startInfo) bool {
-	if p.ready || p.s.Lane != scenarios.LaneProcess || len(info.faults) > 0 || len(info.calls) > 0 {
+	if p.ready || p.swapped || p.s.Lane != scenarios.LaneProcess || len(info.faults) > 0 || len(info.calls) > 0 {
 		return false
 	}
 	files, err := os.ReadDir(p.kv)
@@ -407,6 +407,6 @@ func (p *rep) swapModel(s *scenarios.SwapModel) error {
 			return inconclusive("%w", err)
 		}
 	}
-	p.model = path
+	p.model, p.swapped = path, true
 	return nil
 }
