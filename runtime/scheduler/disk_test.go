@@ -499,7 +499,7 @@ func TestShutdownSavesARunningPrefill(t *testing.T) {
 	w := newWorld(t)
 	q := ask(chat.None, words(1, 280))
 	var r *rig
-	r = w.serve(rigOptions{config: holdAfterChunks(2, &r)})
+	r = w.serve(rigOptions{config: afterChunks(2, func() { <-r.stop })})
 	ch := r.start(t.Context(), q)
 	r.log.wait("prefill chunk", 2)
 	r.down()

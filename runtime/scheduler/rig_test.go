@@ -387,16 +387,16 @@ func words(seed, n int) string {
 	}
 }
 
-// holdAfterChunks keeps the scheduler of *r from going on when n chunks were evaluated,
-// until it is told to shut down.
-func holdAfterChunks(n int, r **rig) func(*Config) {
+// afterChunks lets the scheduler do something, or wait, when it has evaluated n chunks:
+// so what a test does in the middle of a prefill is in the middle, however fast it is.
+func afterChunks(n int, do func()) func(*Config) {
 	return func(c *Config) {
 		log, seen := c.Log, 0
 		c.Log = func(format string, args ...any) {
 			log(format, args...)
 			if strings.Contains(format, "prefill chunk") {
 				if seen++; seen == n {
-					<-(*r).stop
+					do()
 				}
 			}
 		}

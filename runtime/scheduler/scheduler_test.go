@@ -150,18 +150,11 @@ func TestPromptOnly(t *testing.T) {
 }
 
 func TestCancelIsNoFailure(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	q := ask(chat.None, words(1, 250))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ch := r.start(ctx, q)
-	for e := range ch {
-		if e.Kind == EventPrefill && e.Done >= 2*testChunk {
-			cancel()
-			break
-		}
-	}
-	if a := collect(ch); !errors.Is(a.err, context.Canceled) {
+	r := newRig(t, rigOptions{config: afterChunks(2, cancel)})
+	q := ask(chat.None, words(1, 250))
+	if a := collect(r.start(ctx, q)); !errors.Is(a.err, context.Canceled) {
 		t.Fatalf("got %+v", a)
 	}
 	r.log.wait(`gen=0 finish=cancelled \d+\.\d+ s$`, 1)
@@ -178,9 +171,13 @@ func TestCancelIsNoFailure(t *testing.T) {
 }
 
 func TestCancelWhileQueued(t *testing.T) {
-	r := newRig(t, rigOptions{config: func(c *Config) { c.Sessions = 1 }})
+	release := make(chan struct{})
+	r := newRig(t, rigOptions{config: func(c *Config) {
+		c.Sessions = 1
+		afterChunks(1, func() { <-release })(c)
+	}})
 	busy := r.start(t.Context(), ask(chat.None, words(1, 300)))
-	r.log.wait("prompt start", 1)
+	r.log.wait("prefill chunk", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := r.start(ctx, ask(chat.None, words(2, 50)))
 	cancel()
@@ -190,13 +187,18 @@ func TestCancelWhileQueued(t *testing.T) {
 	if n := r.queue.len(); n != 0 {
 		t.Errorf("%d requests wait", n)
 	}
+	close(release)
 	if a := collect(busy); a.err != nil {
 		t.Error(a.err)
 	}
 }
 
 func TestSubmitRefuses(t *testing.T) {
-	r := newRig(t, rigOptions{config: func(c *Config) { c.Sessions, c.QueueLimit = 1, 1 }})
+	release := make(chan struct{})
+	r := newRig(t, rigOptions{config: func(c *Config) {
+		c.Sessions, c.QueueLimit = 1, 1
+		afterChunks(1, func() { <-release })(c)
+	}})
 	var tooLong *ContextLengthError
 	if _, err := r.Submit(t.Context(), ask(chat.None, words(1, 3*testContext))); !errors.As(err, &tooLong) || tooLong.ContextTokens != testContext {
 		t.Errorf("too long: %v", err)
@@ -216,11 +218,12 @@ func TestSubmitRefuses(t *testing.T) {
 		}
 	}
 	first := r.start(t.Context(), ask(chat.None, words(1, 300)))
-	r.log.wait("prompt start", 1)
+	r.log.wait("prefill chunk", 1)
 	second := r.start(t.Context(), ask(chat.None, "hi"))
 	if _, err := r.Submit(t.Context(), ask(chat.None, "ho")); !errors.Is(err, ErrQueueFull) {
 		t.Errorf("queue full: %v", err)
 	}
+	close(release)
 	for _, ch := range []<-chan Event{first, second} {
 		if a := collect(ch); a.err != nil {
 			t.Error(a.err)
@@ -257,7 +260,7 @@ func TestShutdown(t *testing.T) {
 	var r *rig
 	r = newRig(t, rigOptions{config: func(c *Config) {
 		c.Sessions = 1
-		holdAfterChunks(1, &r)(c)
+		afterChunks(1, func() { <-r.stop })(c)
 	}})
 	running := r.start(t.Context(), ask(chat.None, words(1, 400)))
 	r.log.wait("prefill chunk", 1)
