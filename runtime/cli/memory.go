@@ -73,8 +73,8 @@ func planMemory(mod *model.Model, m *config.Model, want int, available uint64, s
 	if largest > 0 {
 		hint = fmt.Sprintf("the largest context that fits is --ctx %d", largest)
 	}
-	return p, fmt.Errorf("--ctx %d does not fit: one session needs %s and all share %s, but %s are available (%s); %s",
-		m.Context, formatBytes(p.session), formatBytes(p.scratch+p.packed), formatBytes(available), source, hint)
+	return p, fmt.Errorf("--ctx %d does not fit: one session needs %s, all share %s, and %s are kept for what is no session, but %s are available (%s); %s",
+		m.Context, formatBytes(p.session), formatBytes(p.scratch+p.packed), formatBytes(memoryReserve), formatBytes(available), source, hint)
 }
 
 // pack decides about packing: of everything, or of what is no K-quant, if that
@@ -122,7 +122,7 @@ func fitting(session, scratch, available uint64) int {
 // memoryBudget is what sessions may take: --memory-mb, or what the system has.
 func memoryBudget(m *config.Model) (available uint64, source string) {
 	if m.MemoryMB > 0 {
-		return uint64(m.MemoryMB)<<20 + memoryReserve, "--memory-mb"
+		return uint64(m.MemoryMB)<<20 + memoryReserve, "--memory-mb, and what is kept"
 	}
 	return availableMemory()
 }

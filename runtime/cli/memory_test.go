@@ -121,13 +121,13 @@ func TestRefusalNamesWhatFits(t *testing.T) {
 	if _, err := planMemory(mod, m, 1, available, "test"); err == nil {
 		t.Error("the advice is not the largest")
 	}
-	if _, err := planMemory(mod, m, 1, 0, "test"); err == nil || !strings.Contains(err.Error(), "no context fits") {
+	if _, err := planMemory(mod, m, 1, 0, "test"); err == nil || !strings.Contains(err.Error(), "128.0 MiB are kept for what is no session") || !strings.Contains(err.Error(), "no context fits") {
 		t.Errorf("nothing available: %v", err)
 	}
 }
 
 func TestMemoryBudget(t *testing.T) {
-	if n, source := memoryBudget(&config.Model{MemoryMB: 100}); n != 100<<20+memoryReserve || source != "--memory-mb" {
+	if n, source := memoryBudget(&config.Model{MemoryMB: 100}); n != 100<<20+memoryReserve || source != "--memory-mb, and what is kept" {
 		t.Errorf("%d from %s", n, source)
 	}
 	if n, source := memoryBudget(&config.Model{}); n < 1<<20 {

@@ -125,6 +125,7 @@ func TestErrorsNameThePlace(t *testing.T) {
 		{"fault", []string{"--fault", "kv.nowhere=eio"}, nil, "", `flag --fault: failpoint: bad rule`},
 		{"unsafe", []string{"--unsafe", "no-luck"}, nil, "", `flag --unsafe: "no-luck" is unknown, want recovery-off`},
 		{"rejected", []string{"--mtp", "draft.gguf"}, nil, "", "flag --mtp: not supported: there is no speculative decoding"},
+		{"rejected alone", []string{"--nothink"}, nil, "", "flag --nothink: not supported: each request says"},
 		{"rejected last", []string{"--vision"}, nil, "", "flag --vision: not supported"},
 		{"env", nil, []string{"DS4_PORT=http"}, "", `environment DS4_PORT: "http" is not a whole number from 0 to 65535`},
 		{"rejected env", nil, []string{"DS4_MTP=x"}, "", "environment DS4_MTP: not supported"},

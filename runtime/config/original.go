@@ -37,6 +37,7 @@ func (s *Set) AddOriginal() {
 	s.rejected("power", "the device's power cannot be limited from here")
 	s.rejected("vision", "the model reads text only")
 	s.rejected("ssd-streaming", "weights are mapped from the file and may be bigger than memory; leave it out")
+	s.rejected("nothink", "each request says whether the model thinks, with \"reasoning_effort\": \"none\" for example")
 	s.rejected("trace", "there is no trace file; the log on stderr names every request")
 }
 
