@@ -111,7 +111,7 @@ func TestTooBig(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, w.s.Flush(context.Background()))
-	if w.logged("kv cache store skipped (continued)", "exceeds the budget") != 1 || w.restore(a) != 32 {
+	if w.logged("kv cache store skipped (continued): size=", "exceeds the budget") != 1 || w.restore(a) != 32 {
 		t.Errorf("log:\n%s", w.dumpLog())
 	}
 	if ok, why := w.s.Health(); !ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 
@@ -240,7 +241,7 @@ func (s *Store) store(j *job) {
 		s.dropReplaced(j)
 		s.writing.Unlock()
 	case errors.Is(err, errSkip):
-		s.opt.Log("kv cache store skipped (%s): %v", j.reason, err)
+		s.opt.Log("kv cache store skipped (%s): %s", j.reason, strings.TrimPrefix(err.Error(), errSkip.Error()+": "))
 	default:
 		s.opt.Log("kv cache store failed (%s): %v save=%.1f ms; next try in %v", j.reason, err, millis(took), pause)
 	}
