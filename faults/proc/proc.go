@@ -243,10 +243,14 @@ func (p *Process) WaitReady(ctx context.Context) (string, error) {
 // notReady explains why a server did not become ready.
 func (p *Process) notReady(err error) error {
 	const lines = 5
-	if exit, ended := p.Exited(); ended {
-		return fmt.Errorf("%w with %s before it was ready; it wrote:\n%s", ErrExited, exit, p.log.Tail(lines))
+	wrote := "it wrote nothing"
+	if tail := p.log.Tail(lines); tail != "" {
+		wrote = "it wrote:\n" + tail
 	}
-	return fmt.Errorf("%w: %w; it wrote:\n%s", ErrNotReady, err, p.log.Tail(lines))
+	if exit, ended := p.Exited(); ended {
+		return fmt.Errorf("%w with %s before it was ready; %s", ErrExited, exit, wrote)
+	}
+	return fmt.Errorf("%w: %w; %s", ErrNotReady, err, wrote)
 }
 
 var readyClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -319,7 +319,7 @@ func (p *rep) judge(ctx context.Context, a *answer) error {
 	}
 	a.judged = true
 	if got := said(a.got); got != right {
-		p.worsen(faults.Wrong)
+		p.worsen(faults.Wrong, "")
 		p.fail("%s: chat %s: the answer differs from that of a server without a cache:\n got  %q\n want %q",
 			reports.CheckControl, label, got, right)
 		return nil
@@ -338,16 +338,16 @@ func (p *rep) judgeError(a *answer, label string) error {
 	var e *client.Error
 	switch {
 	case !errors.As(a.err, &e):
-		p.worsen(faults.Stuck)
+		p.worsen(faults.Stuck, "")
 		p.fail("chat %s: no answer and no error that a client understands after %d attempts: %v", label, a.attempts, a.err)
 	case !e.Known:
-		p.worsen(faults.Stuck)
+		p.worsen(faults.Stuck, "")
 		p.fail("chat %s: an error without an error object: %v", label, e)
 	case e.Retryable && a.spec.Retries > 0:
-		p.worsen(faults.Stuck)
+		p.worsen(faults.Stuck, "")
 		p.fail("chat %s: %d attempts, and the server still asks for another: %v", label, a.attempts, e)
 	default:
-		p.worsen(faults.Refused)
+		p.worsen(faults.Refused, fmt.Sprintf("chat %s: %v", label, e))
 	}
 	return nil
 }

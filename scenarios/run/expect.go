@@ -118,7 +118,11 @@ func (p *rep) checkOutcome(ctx context.Context, want scenarios.Words) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !slices.Contains(want, string(p.outcome)) {
-		return fmt.Errorf("%s, want %s", p.outcome, strings.Join(want, " or "))
+		msg := fmt.Sprintf("%s, want %s", p.outcome, strings.Join(want, " or "))
+		if p.why != "" {
+			msg += ": " + p.why
+		}
+		return errors.New(msg)
 	}
 	return nil
 }
@@ -261,6 +265,13 @@ func (p *rep) checkPage(ctx context.Context, want *scenarios.PageMatch) error {
 	return nil
 }
 
+func noSample(name string, labels map[string]string) error {
+	if len(labels) == 0 {
+		return fmt.Errorf("no sample is named %s", name)
+	}
+	return fmt.Errorf("no sample is named %s with %v", name, labels)
+}
+
 func (p *rep) checkMetric(ctx context.Context, m *scenarios.MetricBounds) error {
 	page, _, ok := p.metrics(ctx)
 	if !ok {
@@ -268,7 +279,7 @@ func (p *rep) checkMetric(ctx context.Context, m *scenarios.MetricBounds) error 
 	}
 	v, found := page.Sum(m.Name, m.Labels)
 	if !found {
-		return fmt.Errorf("no sample is named %s %v", m.Name, m.Labels)
+		return noSample(m.Name, m.Labels)
 	}
 	return hold(m.Bounds, int64(v), m.Name)
 }

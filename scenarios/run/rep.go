@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,7 @@ type rep struct {
 	step       string
 	res        reports.Result
 	outcome    faults.Outcome // worst so far
+	why        string         // what made it so; "" where a failure says that
 	unproven   error          // assertions that could not be decided
 }
 
@@ -245,13 +247,13 @@ func (p *rep) fail(format string, args ...any) {
 	p.res.AddFailure("%s", msg)
 }
 
-// worsen lowers the outcome; it never gets better.
-func (p *rep) worsen(o faults.Outcome) {
+// worsen lowers the outcome, and notes why; it never gets better.
+func (p *rep) worsen(o faults.Outcome, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	order := faults.Outcomes()
 	if slices.Index(order, o) > slices.Index(order, p.outcome) {
-		p.outcome = o
+		p.outcome, p.why = o, why
 	}
 }
 
@@ -287,7 +289,8 @@ func (p *rep) conclude(err error) {
 	case err == nil, errors.Is(err, errEnough):
 	case errors.Is(err, errInconclusive):
 		if res.Verdict == reports.Pass {
-			res.Verdict, res.Reason, p.outcome = reports.Inconclusive, err.Error(), faults.Inconclusive
+			reason := strings.Replace(err.Error(), errInconclusive.Error()+": ", "", 1) // the verdict says so
+			res.Verdict, res.Reason, p.outcome = reports.Inconclusive, reason, faults.Inconclusive
 		} else {
 			res.Warnings = append(res.Warnings, err.Error())
 		}

@@ -61,8 +61,8 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{"good", reports.Pass, "recovered", ""},
 		{"fails once", reports.Pass, "recovered", ""},
-		{"degraded", reports.Fail, "degraded", "degraded, want recovered"},
-		{"refuses", reports.Fail, "refused", "refused, want recovered"},
+		{"degraded", reports.Fail, "degraded", "degraded, want recovered: the server calls itself degraded"},
+		{"refuses", reports.Fail, "refused", "refused, want recovered: chat again: server answered 400"},
 		{"loops", reports.Fail, "stuck", "still asks for another"},
 		{"hangs", reports.Fail, "stuck", "no error that a client understands"},
 		{"dies", reports.Fail, "stuck", "the server died 1 times, the last time with exit status 9"},

@@ -87,7 +87,7 @@ func (p *rep) checkGrowth(ctx context.Context, g *scenarios.Growth) error {
 	}
 	old, ok := before.page.Sum(g.Name, g.Labels)
 	if !ok {
-		return fmt.Errorf("no sample is named %s %v", g.Name, g.Labels)
+		return noSample(g.Name, g.Labels)
 	}
 	for deadline := time.Now().Add(cmp.Or(p.r.opt.growthPatience, growthPatience)); ; {
 		page, pid, ok := p.metrics(ctx)

@@ -27,7 +27,7 @@ func (p *rep) noteDegraded(ctx context.Context) {
 		return
 	}
 	if h, err := p.health(ctx); err == nil && strings.HasPrefix(h.Status, "degraded") {
-		p.worsen(faults.Degraded)
+		p.worsen(faults.Degraded, "the server calls itself "+strings.Join(append([]string{h.Status}, h.Reasons...), ": "))
 	}
 }
 
