@@ -68,7 +68,7 @@ func (s *Scenario) Check() error {
 	if err := s.checkDisk(); err != nil {
 		return err
 	}
-	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}, marks: map[string]bool{}}
+	c := checker{lane: s.Lane, disk: s.Server.Disk, chats: map[string]bool{}, keeps: map[string]bool{}, marks: map[string]bool{}, named: map[string]string{}}
 	if err := s.checkServer(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -86,6 +86,7 @@ type checker struct {
 	disk         Bytes
 	chats, keeps map[string]bool
 	marks        map[string]bool
+	named        map[string]string // by the name of a chat: the step that it is from
 	passes, seen int
 	timed        int // repeats that have a time
 }
@@ -204,10 +205,16 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 	case st.Wait != nil:
 		return c.wait(st.Wait, fail)
 	case st.Chat != nil:
+		if err := c.name(st.Chat.As, at); err != nil {
+			return err
+		}
 		return c.chat(st.Chat, fail)
 	case st.Parallel != nil:
 		return c.steps(st.Parallel, vars, depth+1, at)
 	case st.Turns != nil:
+		if err := c.name(st.Turns.As, at); err != nil {
+			return err
+		}
 		return c.turns(st.Turns, fail)
 	case st.Signal != nil:
 		if !slices.Contains([]string{"KILL", "TERM", "INT"}, st.Signal.Kill) {
@@ -263,6 +270,17 @@ func (c *checker) step(st *Step, vars map[string]string, depth int, at string) e
 	case st.Expect != nil:
 		return c.expects(st.Expect, at)
 	}
+	return nil
+}
+
+// name notes which step a chat is from. Two steps of a list with one name are a slip: of
+// their answers an assertion would see the last one only.
+func (c *checker) name(as, at string) error {
+	list := func(at string) string { return at[:strings.LastIndexByte(at, '[')] }
+	if before, taken := c.named[as]; as != "" && taken && before != at && list(before) == list(at) {
+		return fmt.Errorf("%w: %s: as: %q is the name of %s, too", ErrInvalid, at, as, before)
+	}
+	c.named[as] = at
 	return nil
 }
 
@@ -453,7 +471,7 @@ func checkWords(words, known []string, what string) error {
 		if !slices.Contains(known, w) {
 			hint := ""
 			if s := suggest(w, known); s != "" {
-				hint = fmt.Sprintf(", did you mean %q?", s)
+				hint = fmt.Sprintf("; did you mean %q?", s)
 			}
 			return fmt.Errorf("%w: %s %q (known: %s%s)", ErrInvalid, what, w, strings.Join(known, ", "), hint)
 		}

@@ -86,6 +86,8 @@ func TestCheckErrors(t *testing.T) {
 		{"steps: [{start: {}}]\nexpect: [{equal: [a, b]}]", `no chat is named "a"`},
 		{"steps: [{start: {}}]\nexpect: [{retries: {}}]", "want exactly, at_least or at_most"},
 		{"steps: [{chat: {same: a}}]\nexpect: [{outcome: recovered}]", `no earlier chat is named "a"`},
+		{"steps: [{chat: {as: a, prompt: {text: x}}}, {chat: {as: a, same: a}}]\nexpect: [{outcome: recovered}]", `"a" is the name of steps[0].chat, too`},
+		{"steps: [{turns: {as: a, users: [{text: x}]}}, {turns: {as: a, users: [{text: x}]}}]\nexpect: [{outcome: recovered}]", `"a" is the name of steps[0].turns, too`},
 		{"steps: [{chat: {prompt: {corpus: latin, tokens: 1}}}]\nexpect: [{outcome: recovered}]", `corpus "latin"`},
 		{"steps: [{chat: {prompt: {corpus: chat}}}]\nexpect: [{outcome: recovered}]", "tokens 0"},
 		{"steps: [{start: {faults: [prefill.embed]}}]\nexpect: [{outcome: recovered}]", "prefill.embed"},
