@@ -160,12 +160,29 @@ func (f *compareFlags) execute(cmd *cobra.Command, args []string) error {
 	case len(args) < 1 || len(args) > 2:
 		return usagef(cmd, "which two results files?")
 	}
+	if name := measuringFlag(cmd); name != "" {
+		return usagef(cmd, "--%s goes with --a and --b: files are compared as they are, and nothing is recorded", name)
+	}
 	a, b, err := measurements(cmd, args)
 	if err != nil {
 		return err
 	}
 	opt.Paired = len(args) == 1
 	return f.finish(cmd, a, b, opt)
+}
+
+// measuringFlag is a flag of the command line that would do nothing where files are
+// compared, "" if there is none.
+func measuringFlag(cmd *cobra.Command) string {
+	for _, name := range []string{
+		"out", "report", "junit", "csv", "samples", "frontiers", "decode-tokens", "seed", "restart-every", "timeout",
+		"workloads", "concurrency", "requests", "prompt-tokens", "output-tokens", "turns",
+	} {
+		if cmd.Flags().Changed(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // measurements reads the sides of a comparison: two files, or one with both.

@@ -58,7 +58,7 @@ func merge(cmd *cobra.Command, paths []string, out string) error {
 		return badFile(err)
 	}
 	if err := writeJoint(out, joint); err != nil {
-		return infrastructure(err)
+		return notWritten(err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d runs, %s; results in %s\n", len(joint.Runs), counts(joint.Results()), out)
 	if err != nil {

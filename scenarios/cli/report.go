@@ -66,7 +66,7 @@ Files of a run that was killed are fine: what it had written is shown.`,
 				err = errors.Join(write(buf), buf.Flush())
 			}
 			if err != nil {
-				return infrastructure(err)
+				return notWritten(err)
 			}
 			return runsExit(runs)
 		},

@@ -125,6 +125,18 @@ func reportFiles(values []string) ([]reportFile, error) {
 	return list, nil
 }
 
+// errNoFile: a file that is to be written cannot be made. The command line is wrong then,
+// while one that cannot be written to its end is a fault of the machine.
+var errNoFile = errors.New("cannot be written")
+
+// notWritten is the exit code of a file that was not written.
+func notWritten(err error) error {
+	if errors.Is(err, errNoFile) {
+		return badFile(err)
+	}
+	return infrastructure(err)
+}
+
 // writeFile creates or replaces a file with what write writes. The old one stays
 // until the new one is whole: a collector or a browser never sees half of it.
 func writeFile(path string, write func(io.Writer) error) error {
@@ -153,7 +165,7 @@ func writeInPlace(path string, write func(io.Writer) error) error {
 	const mode = 0o644
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNoFile, err)
 	}
 	buf := bufio.NewWriter(f)
 	if err := errors.Join(write(buf), buf.Flush(), f.Close()); err != nil {
