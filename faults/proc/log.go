@@ -94,10 +94,15 @@ func (l *Log) Wait(ctx context.Context, from int, re *regexp.Regexp) (Line, erro
 }
 
 // Tail returns the text of the last n lines.
-func (l *Log) Tail(n int) string {
-	lines := l.Since(max(l.Len()-n, 0))
+func (l *Log) Tail(n int) string { return l.TailBefore(l.Len(), n) }
+
+// TailBefore returns the text of the last n lines before a position that are still kept.
+func (l *Log) TailBefore(end, n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines[:min(max(end-l.dropped, 0), len(l.lines))]
 	var b strings.Builder
-	for _, line := range lines {
+	for _, line := range lines[max(len(lines)-n, 0):] {
 		b.WriteString(line.Text + "\n")
 	}
 	return b.String()

@@ -329,6 +329,9 @@ func TestLogPositions(t *testing.T) {
 		}
 	}
 	w.flush()
+	if got := l.TailBefore(3, 2); got != "two\n\n" {
+		t.Errorf("before the last line %q", got)
+	}
 	if got := l.Tail(10); got != "one\ntwo\n\nthree\n" {
 		t.Errorf("lines %q", got)
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type rep struct {
 	logFile *os.File
 
 	server    atomic.Pointer[proc.Supervisor] // nil when none was started, or the last one ended as told
+	logFailed int                             // where it ends when the first assertion fails; 0 if none has
 	logStart  int                             // where the output of the present server begins
 	ready     bool                            // some server of this repetition has answered
 	started   startInfo
@@ -244,6 +246,14 @@ func (p *rep) fail(format string, args ...any) {
 	if p.pass.name != "" {
 		msg = "pass " + p.pass.name + ": " + msg
 	}
+	p.addFailure(msg)
+}
+
+// addFailure notes how long the log is at the first one. The caller holds mu.
+func (p *rep) addFailure(msg string) {
+	if len(p.res.Failures) == 0 && p.log != nil {
+		p.logFailed = p.log.Len()
+	}
 	p.res.AddFailure("%s", msg)
 }
 
@@ -298,7 +308,7 @@ func (p *rep) conclude(err error) {
 		if errors.Is(err, errStuck) && p.outcome != faults.Wrong {
 			p.outcome = faults.Stuck
 		}
-		res.AddFailure("%v", err)
+		p.addFailure(err.Error())
 	}
 	if p.outcome == faults.Wrong || p.outcome == faults.Stuck {
 		res.Verdict = reports.Fail
@@ -306,7 +316,8 @@ func (p *rep) conclude(err error) {
 	res.Outcome = string(p.outcome)
 	if res.Verdict == reports.Fail && p.log != nil && p.log.Len() > 0 {
 		const tail = 15
-		res.Failures = append(res.Failures, "last lines of the server's log:\n"+p.log.Tail(tail))
+		at := cmp.Or(p.logFailed, p.log.Len()) // what came later, the standard checks for example, says nothing of it
+		res.Failures = append(res.Failures, "the server's log, up to the first failure:\n"+p.log.TailBefore(at, tail))
 	}
 	res.Faults = firings(p.log)
 	res.DurationMS = reports.Milliseconds(time.Since(p.start))

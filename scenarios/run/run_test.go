@@ -101,6 +101,18 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// The log that a failure shows ends where it happened: the standard checks, which follow,
+// start a server of their own.
+func TestLogOfAFailure(t *testing.T) {
+	res := replay(t, "good", strings.Replace(faulty, "{outcome: recovered}", "{log: {matches: no such line, at_least: 1}}", 1))
+	if len(res.Failures) != 2 {
+		t.Fatalf("failures %q", res.Failures)
+	}
+	if log := res.Failures[1]; strings.Count(log, "listening on") != 2 || !strings.Contains(log, "fault fired") {
+		t.Errorf("got %s", log)
+	}
+}
+
 // A fault that was armed and never fired proves nothing, whatever the answers.
 func TestArmedButNotFired(t *testing.T) {
 	text := strings.Replace(faulty, ", {fired: {fault: prefill.embed, at_least: 1}}", "", 1)

@@ -87,7 +87,7 @@ func (p *rep) standard(name string, ok bool, detail string) {
 	if ok {
 		detail = ""
 	} else {
-		p.res.AddFailure("%s: %s", name, detail)
+		p.addFailure(name + ": " + detail)
 	}
 	p.res.Checks = append(p.res.Checks, reports.Check{Name: name, OK: ok, Detail: detail})
 }
