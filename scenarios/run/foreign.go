@@ -383,7 +383,7 @@ const reusePercent = 50
 // took.
 func (p *rep) checkReuseByTime(b *scenarios.ChatBounds) error {
 	if b.Chat == "" {
-		return errors.New("cannot be judged by time for all chats together, and the server has no counters")
+		return inconclusive("cannot be judged by time for all chats together, and the server has no counters")
 	}
 	a, err := p.named(b.Chat)
 	if err != nil {
@@ -391,7 +391,7 @@ func (p *rep) checkReuseByTime(b *scenarios.ChatBounds) error {
 	}
 	cold := p.firstLike(a)
 	if cold == nil {
-		return fmt.Errorf("cannot be judged by time: no earlier chat has the prompt of %s, and the server has no counters", b.Chat)
+		return inconclusive("cannot be judged by time: no earlier chat has the prompt of %s, and the server has no counters", b.Chat)
 	}
 	if a.err != nil || cold.err != nil {
 		return fmt.Errorf("one of %s and %s is no answer", b.Chat, cold.name)

@@ -122,6 +122,8 @@ func TestForeignVerdicts(t *testing.T) {
 		{"completions", "good", ", api: completions", killAndAsk, sameAgain, reports.Pass, ""},
 		{"wrong", "wrong from file", "", killAndAsk, sameAgain, reports.Fail, "differs from that of a server without a cache"},
 		{"no reuse", "reuses nothing", "", killAndAsk, reusedToo, reports.Fail, "of chat again cannot be seen"},
+		{"reuse by nobody", "costly", "", "  - start: {}\n  - chat: {as: first, prompt: {text: x}}\n", "  - cached: {chat: first, at_least: 1}\n",
+			reports.Inconclusive, "no earlier chat has the prompt of first"},
 		{"not exact", "never the same", "", killAndAsk, "  - outcome: recovered\n", reports.Pass, "started twice on an empty directory"},
 		{"equal of what is not exact", "never the same", "", killAndAsk, sameAgain, reports.Inconclusive, "which says nothing of this server"},
 		{"dead", "dead at start", "", killAndAsk, sameAgain, reports.Inconclusive, "no such model"},
