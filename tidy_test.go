@@ -317,6 +317,34 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+var packagePath = regexp.MustCompile(`^[a-z0-9]+(/[a-z0-9]+)+$`)
+
+// TestDesignNamesPackages: whoever looks for a thing starts with docs/design.md.
+func TestDesignNamesPackages(t *testing.T) {
+	text, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```\n")
+	parts, _, _ := strings.Cut(rest, "```\n")
+	named := map[string]bool{}
+	for _, word := range strings.Fields(parts) {
+		named[strings.TrimSuffix(word, "/")] = true
+	}
+	dirs := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.test && !dirs[s.dir] && !named[s.dir] {
+			t.Errorf("package %s is not among the parts of docs/design.md: say there what it is for", s.dir)
+		}
+		dirs[s.dir] = true
+	}
+	for word := range named {
+		if packagePath.MatchString(word) && !dirs[word] {
+			t.Errorf("docs/design.md names %s, and there is no such package", word)
+		}
+	}
+}
+
 func TestSize(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range sources(t) {
