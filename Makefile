@@ -31,7 +31,7 @@ bench: ## speed, on a machine that does nothing else
 	go run ./cmd/ds4bench speed
 	go run ./cmd/ds4 kv bench
 
-scenarios: ## every built-in scenario that this host allows
+scenarios: ## the built-in scenarios, as far as this host allows them
 	go run ./cmd/ds4bench run
 
 ci: ## all of it, as CI does
