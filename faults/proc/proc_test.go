@@ -46,7 +46,7 @@ func helper(mode string) {
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
 		<-term
 		if mode == "stubborn" {
-			select {}
+			forever()
 		}
 		fmt.Print("bye, without an end of line")
 	case "chatty":
@@ -63,7 +63,7 @@ func helper(mode string) {
 		fmt.Fprintln(os.Stderr, "cannot open the model")
 		os.Exit(7)
 	case "mute":
-		select {}
+		forever()
 	case "grandchild":
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=mute")
@@ -71,7 +71,7 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-		select {}
+		forever()
 	case "leaves": // the same, and ends
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=mute")
@@ -90,7 +90,7 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-		select {}
+		forever()
 	case "headless daemon": // its child has lost its first thread, and runs
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=headless")
@@ -102,7 +102,7 @@ func helper(mode string) {
 			time.Sleep(time.Millisecond)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-		select {}
+		forever()
 	case "headless": // see loseHead
 		go func() { time.Sleep(time.Hour) }()
 		loseHead()
@@ -113,7 +113,7 @@ func helper(mode string) {
 		}
 		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
 		fmt.Println(line.Text, err)
-		select {}
+		forever()
 	case "script": // starts a daemon and becomes a harness
 		c := exec.Command(os.Args[0])
 		c.Env = []string{helperVar + "=mute"}
@@ -138,7 +138,15 @@ func helper(mode string) {
 		}
 		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
 		fmt.Println(line.Text, err)
-		select {}
+		forever()
+	}
+}
+
+// forever waits to be killed. In a program without cgo an empty select would be found to be
+// a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
