@@ -54,6 +54,9 @@ func (f *serverFlags) resolve(ctx context.Context, cmd *cobra.Command) (server, 
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return server{}, usagef(cmd, "--target %q is not an http URL", f.target)
 		}
+		if base, ok := strings.CutSuffix(strings.TrimRight(f.target, "/"), "/v1"); ok { // as clients' base URLs are written
+			return server{}, usagef(cmd, "--target %q: paths begin with /v1, so the URL ends before: %s", f.target, base)
+		}
 		return server{target: f.target, cleanup: nothing}, nil
 	}
 	if f.path != "" {
