@@ -44,7 +44,7 @@ type kvSettings struct {
 }
 
 func (s *kvSettings) add() {
-	s.String(&s.dir, "kv-disk-dir", "", "", nil, "the cache folder, `DIR`")
+	s.Path(&s.dir, "kv-disk-dir", "", "the cache folder, `DIR`")
 	s.AddAccess(&s.access)
 	s.Lookup("api-key").Usage = "the `KEY` that the server which has the folder wants; DS4_API_KEY or a file keep it out of the process list"
 	s.Lookup("api-key-file").Usage = "the first key in `FILE` is the one that this server wants"

@@ -24,7 +24,7 @@ func (a *app) tokenizeCommand() *cobra.Command {
 		special  bool
 		textFile string
 	)
-	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` with the vocabulary; without it the embedded ds4-tiny")
+	s.Path(&m.Path, "model", "m", "GGUF `FILE` with the vocabulary; without it the embedded ds4-tiny")
 	cmd := a.command("tokenize [--json] [--text-file FILE | TEXT]", "print the token ids of a text", maxArgs(1), &s,
 		func(_ *cobra.Command, args []string) error {
 			text, err := a.operandText(args, textFile)

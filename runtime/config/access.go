@@ -25,7 +25,7 @@ type Access struct {
 // AddAccess registers the settings of Access.
 func (s *Set) AddAccess(a *Access) {
 	s.String(&a.Key, "api-key", "", "", checkKeyOrNone, "clients must send `KEY`; on a command line everybody sees it: prefer DS4_API_KEY or a file").secret = true
-	s.String(&a.KeyFile, "api-key-file", "", "", nil, "clients must send one of the keys in `FILE`, one a line; lines that begin with # are skipped")
+	s.Path(&a.KeyFile, "api-key-file", "", "clients must send one of the keys in `FILE`, one a line; lines that begin with # are skipped")
 }
 
 func checkKeyOrNone(key string) error {

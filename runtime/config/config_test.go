@@ -84,6 +84,29 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+// TestHomeFolder: a tilde is the home folder in every layer.
+func TestHomeFolder(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	v := newServe()
+	err := v.load([]string{"--config=~/ds4.yaml", "--chdir=~"}, []string{"DS4_MODEL=~/m.gguf"},
+		map[string]string{"/home/me/ds4.yaml": "kv-disk-dir: ~/.cache/ds4\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.model.Chdir != "/home/me" || v.model.Path != "/home/me/m.gguf" || v.kv.Dir != "/home/me/.cache/ds4" {
+		t.Errorf("chdir %q, model %q, folder %q", v.model.Chdir, v.model.Path, v.kv.Dir)
+	}
+	for _, name := range []string{"./~", "~me/x", "a/~/b", ""} {
+		if err := v.set.Lookup("model").value.Set(name); err != nil || v.model.Path != name {
+			t.Errorf("%q is %q, %v", name, v.model.Path, err)
+		}
+	}
+	t.Setenv("HOME", "")
+	if err := v.set.Lookup("model").value.Set("~/x"); err == nil {
+		t.Errorf("without a home ~/x is %q", v.model.Path)
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	v := newServe()
 	if err := v.load(nil, nil, nil); err != nil {

@@ -31,7 +31,7 @@ type KV struct {
 
 // AddKV registers the settings of KV.
 func (s *Set) AddKV(k *KV) {
-	s.String(&k.Dir, "kv-disk-dir", "", "", nil, "keep the KV cache in `DIR`; without it nothing is kept on disk")
+	s.Path(&k.Dir, "kv-disk-dir", "", "keep the KV cache in `DIR`; without it nothing is kept on disk")
 	s.Int(&k.SpaceMB, "kv-disk-space-mb", "", defaultSpaceMB, 1, maxSpaceMB, "everything under the directory together, at most `N` MiB")
 	s.Int(&k.MinTokens, "kv-cache-min-tokens", "", defaultMinTokens, 1, maxContext, "neither save nor restore fewer than `N` tokens")
 	Var(s, &k.SegmentTokens, "kv-segment-tokens", "", defaultSegmentTokens, parseSegmentTokens,

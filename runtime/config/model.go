@@ -48,7 +48,7 @@ var Backends = []string{"cpu", "metal", "cuda"}
 // AddModelIdentity registers the settings of Model that stored state depends on.
 func (s *Set) AddModelIdentity(m *Model) {
 	m.Backend = "cpu"
-	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` that the cache is compared with; without it what the last server said of its model")
+	s.Path(&m.Path, "model", "m", "GGUF `FILE` that the cache is compared with; without it what the last server said of its model")
 	s.addNumerics(m)
 }
 
@@ -60,7 +60,7 @@ func (s *Set) addNumerics(m *Model) {
 
 // AddModel registers the settings of Model.
 func (s *Set) AddModel(m *Model) {
-	s.String(&m.Path, "model", "m", "", nil, "GGUF `FILE` to load; without it the embedded ds4-tiny")
+	s.Path(&m.Path, "model", "m", "GGUF `FILE` to load; without it the embedded ds4-tiny")
 	s.Int(&m.Context, "ctx", "c", defaultContext, 2, maxContext, "context of a session, `N` tokens")
 	s.Int(&m.Threads, "threads", "t", 0, 0, maxThreads, "worker threads, `N`; 0 = one per core")
 	s.Int(&m.PrefillChunk, "prefill-chunk", "", defaultChunk, 1, maxChunk, "`N` prompt tokens are evaluated per step")
@@ -69,7 +69,7 @@ func (s *Set) AddModel(m *Model) {
 	for _, name := range Backends {
 		s.Alias(name, backend, name, "the same as --backend "+name).hidden = true
 	}
-	s.String(&m.Chdir, "chdir", "", "", nil, "change to `DIR` before anything is opened")
+	s.Path(&m.Chdir, "chdir", "", "change to `DIR` before anything is opened")
 	s.Bool(&m.WarmWeights, "warm-weights", "", false, "read all weights once at start")
 	s.Enum(&m.Pack, "pack", "", PackAuto, PackModes, "copy weights into the layout that multiplies fastest, `WHEN`: auto (if no session is lost by it), on, off")
 	s.Int(&m.MemoryMB, "memory-mb", "", 0, 0, maxSpaceMB, "memory for sessions, `N` MiB; 0 = what the system has available")

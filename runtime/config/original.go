@@ -52,7 +52,7 @@ func (s *Set) rejected(name, reason string) {
 
 // AddConfig registers --config itself, and --print-config.
 func (s *Set) AddConfig(file *string, print *bool) {
-	s.String(file, configFlag, "", "", nil, "read settings from a YAML `FILE`")
+	s.Path(file, configFlag, "", "read settings from a YAML `FILE`")
 	s.Bool(print, "print-config", "", false, "print the settings with their origins and exit").flagOnly = true
 }
 

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +117,24 @@ func (s *Set) String(p *string, name, short, def string, check func(string) erro
 			}
 		}
 		return text, nil
+	}, func(text string) string { return text }, usage)
+}
+
+// Path registers the name of a file or folder. A tilde in front is the home folder, also
+// where no shell has seen it: in a file, in the environment of a service, after --flag=.
+func (s *Set) Path(p *string, name, short, usage string) *Setting {
+	return Var(s, p, name, short, "", func(text string) (string, error) {
+		if strings.ContainsRune(text, 0) {
+			return "", fmt.Errorf("%q contains a NUL byte", clip(text))
+		}
+		if text != "~" && !strings.HasPrefix(text, "~/") {
+			return text, nil
+		}
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", clip(text), err)
+		}
+		return filepath.Join(home, text[1:]), nil
 	}, func(text string) string { return text }, usage)
 }
 
