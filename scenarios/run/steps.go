@@ -187,6 +187,10 @@ func (p *rep) serverConfig(info startInfo) (proc.Config, error) {
 	if p.model != "" {
 		args = append(args, "--model", p.model)
 	}
+	if _, said := info.args["thinking-sampling"]; !said {
+		// Answers are compared, and without it the server samples what it thinks.
+		args = append(args, "--thinking-sampling=true")
+	}
 	for _, k := range slices.Sorted(maps.Keys(info.args)) {
 		if !info.cache && strings.HasPrefix(k, "kv-") {
 			continue
