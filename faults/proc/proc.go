@@ -15,6 +15,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -28,6 +29,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // markVar is the variable that descendants of a process are found by.
@@ -68,7 +71,7 @@ type Exit struct {
 
 func (e Exit) String() string {
 	if e.Signal != 0 {
-		return "killed by " + e.Signal.String()
+		return "killed by " + cmp.Or(unix.SignalName(e.Signal), e.Signal.String())
 	}
 	return fmt.Sprintf("exit status %d", e.Code)
 }

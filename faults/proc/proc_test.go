@@ -204,7 +204,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit, err := p.Wait(within(t, 30*time.Second))
-	if err != nil || exit.Signal != syscall.SIGKILL || exit.String() != "killed by killed" {
+	if err != nil || exit.Signal != syscall.SIGKILL || exit.String() != "killed by SIGKILL" {
 		t.Errorf("exit %v (%v)", exit, err)
 	}
 	if _, err := p.WaitReady(within(t, 30*time.Second)); !errors.Is(err, ErrExited) {
