@@ -86,14 +86,15 @@ func TestLayers(t *testing.T) {
 
 // TestHomeFolder: a tilde is the home folder in every layer.
 func TestHomeFolder(t *testing.T) {
-	t.Setenv("HOME", "/home/me")
+	home := t.TempDir()
+	t.Setenv("HOME", home)
 	v := newServe()
 	err := v.load([]string{"--config=~/ds4.yaml", "--chdir=~"}, []string{"DS4_MODEL=~/m.gguf"},
-		map[string]string{"/home/me/ds4.yaml": "kv-disk-dir: ~/.cache/ds4\n"})
+		map[string]string{filepath.Join(home, "ds4.yaml"): "kv-disk-dir: ~/.cache/ds4\n"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.model.Chdir != "/home/me" || v.model.Path != "/home/me/m.gguf" || v.kv.Dir != "/home/me/.cache/ds4" {
+	if v.model.Chdir != home || v.model.Path != filepath.Join(home, "m.gguf") || v.kv.Dir != filepath.Join(home, ".cache", "ds4") {
 		t.Errorf("chdir %q, model %q, folder %q", v.model.Chdir, v.model.Path, v.kv.Dir)
 	}
 	for _, name := range []string{"./~", "~me/x", "a/~/b", ""} {
