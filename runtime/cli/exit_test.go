@@ -56,6 +56,7 @@ func TestExitCodes(t *testing.T) {
 
 		{exitFailure, "serve --ctx 1000000 --memory-mb 1", "does not fit", ""},
 		{exitFailure, "serve --ctx 256 --port " + port, "address already in use", ""},
+		{exitUsage, "logits --tokens-file " + write("strange", []byte("[1,99999999]")) + " -o " + dir, "element 1: 99999999 is no token of the model", ""},
 		{exitFailure, "logits --tokens-file " + write("ids", []byte("[1,2]")) + " -o " + dir, "is a directory", ""},
 		{exitFailure, "model synth -o " + dir, "is a directory", ""},
 		{exitFailure, "kv dump " + junk, "", ""},

@@ -119,6 +119,11 @@ func (a *app) logits(ctx context.Context, m *config.Model, faults *config.Faults
 		return err
 	}
 	defer w.close()
+	for i, id := range tokens {
+		if id < 0 || int(id) >= w.model.Vocab {
+			return badUsage("--tokens-file: element %d: %d is no token of the model, want 0 to %d", i, id, w.model.Vocab-1)
+		}
+	}
 	available, source := memoryBudget(m)
 	plan, err := planMemory(w.model, m, 1, available, source)
 	if err != nil {
