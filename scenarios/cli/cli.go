@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ds4/faults/disk"
 	"ds4/faults/proc"
@@ -127,7 +128,7 @@ Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, flagError(err)) })
 	root.AddCommand(newRun(args), newSpeed(args), newServeSpeed(args), newCompare(args), newList(), newSchema(), newReport(), newMerge(),
 		newSelftest(), newInject(), newExplore(args), newDoctor(), newInit())
 	for _, cmd := range root.Commands() {
@@ -153,6 +154,23 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 func noCommand(cmd *cobra.Command, _ []string) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "no command given\n\n%s\n\n%s", cmd.Long, cmd.UsageString())
 	return &exitError{code: ExitUsage}
+}
+
+// flagError says what a flag wants where its type is all that is known of it: the parser's
+// own words are those of a Go programmer.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	want := map[string]string{
+		"int": "a whole number", "uint64": "a whole number from 0 on", "float64": "a number",
+		"duration": "a number with a unit, such as 90s or 10m", "bool": "true or false",
+	}[bad.GetFlag().Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: want %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // usage marks an error as a mistake in the command line of cmd.
