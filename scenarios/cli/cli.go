@@ -165,7 +165,7 @@ func flagError(err error) error {
 	}
 	want := map[string]string{
 		"int": "a whole number", "uint64": "a whole number from 0 on", "float64": "a number",
-		"duration": "a number with a unit, such as 90s or 10m", "bool": "true or false",
+		"duration": "a number with a unit, such as 90s or 10m", "bool": "true or false", "intSlice": "whole numbers, separated by commas",
 	}[bad.GetFlag().Value.Type()]
 	if want == "" {
 		return err
