@@ -194,6 +194,10 @@ func (p *rep) ask(ctx context.Context, a *answer) error {
 		}
 		if a.err == nil {
 			a.asked = time.Since(start) - a.got.Total + a.got.FirstToken
+			if a.got.FirstToken == 0 { // it said nothing: its end is what there is
+				a.first = time.Now()
+				a.asked = a.first.Sub(start)
+			}
 			break
 		}
 		a.errs = append(a.errs, a.err)

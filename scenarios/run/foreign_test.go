@@ -53,6 +53,8 @@ func serveOther(args []string) {
 			said += "!"
 		case mode == "never the same":
 			said += started
+		case mode == "says nothing":
+			said = ""
 		}
 		if strings.HasPrefix(pattern, "data: ") {
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -74,7 +76,10 @@ func serveOther(args []string) {
 			return
 		}
 		pattern := `{"choices":[{"message":{"content":%q}}],"usage":{"prompt_tokens":9}}`
-		if req.Stream {
+		switch {
+		case req.Stream && mode == "says nothing":
+			pattern = "data: [DONE]%.0s\n\n"
+		case req.Stream:
 			pattern = "data: {\"choices\":[{\"delta\":{\"content\":%q}}]}\n\ndata: [DONE]\n\n"
 		}
 		answer(w, r, req.Messages[len(req.Messages)-1].Content, pattern)
@@ -120,6 +125,7 @@ func TestForeignVerdicts(t *testing.T) {
 		{"sound", "costly", ", ready: /health", killAndAsk, reusedToo, reports.Pass, "judged by time"},
 		{"whole URL", "good", ", ready: 'http://127.0.0.1:$PORT/health'", killAndAsk, sameAgain, reports.Pass, ""},
 		{"completions", "good", ", api: completions", killAndAsk, sameAgain, reports.Pass, ""},
+		{"no words", "says nothing", "", killAndAsk + "  - chat: {as: streamed, same: first, stream: true}\n", sameAgain, reports.Pass, ""},
 		{"wrong", "wrong from file", "", killAndAsk, sameAgain, reports.Fail, "differs from that of a server without a cache"},
 		{"no reuse", "reuses nothing", "", killAndAsk, reusedToo, reports.Fail, "of chat again cannot be seen"},
 		{"reuse by nobody", "costly", "", "  - start: {}\n  - chat: {as: first, prompt: {text: x}}\n", "  - cached: {chat: first, at_least: 1}\n",

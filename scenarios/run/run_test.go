@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -30,6 +31,13 @@ func replay(t *testing.T, mode, text string) reports.Result {
 	}
 	if left, _ := filepath.Glob(filepath.Join(work, "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+	w, err := reports.NewWriter(io.Discard, reports.Run{Command: "run"})
+	if err == nil {
+		err = w.Result(&sum.Results[0])
+	}
+	if err != nil {
+		t.Errorf("the result cannot be written: %v", err)
 	}
 	return sum.Results[0]
 }
