@@ -104,6 +104,7 @@ func newWholeOf(t *testing.T, context int, faults string, change func(*scheduler
 	s := newTestServer(t, sched, func(c *Config) {
 		c.Model.ContextTokens, c.Calls = context, calls
 		c.ThinkingSampling = true // so that temperature 0 is
+		c.Keepalive = time.Hour   // what a stream says does not depend on how long a busy machine takes
 	})
 	w := &whole{t: t, sched: sched, url: listen(t, s), http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(w.http.CloseIdleConnections)
