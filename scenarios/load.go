@@ -63,6 +63,7 @@ func Load(data []byte, name string) (*Scenario, error) {
 
 // decode turns the text into a value that is not yet checked.
 func decode(data []byte, name string, into any) (err error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors of Windows put it in front
 	if err := screen(data); err != nil {
 		return fmt.Errorf("%s%w", name, err)
 	}

@@ -34,6 +34,13 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestLoadByteOrderMark: what some editors put in front is no part of the first field.
+func TestLoadByteOrderMark(t *testing.T) {
+	if s, err := Load([]byte("\ufeff"+minimal), "x.yaml"); err != nil || s.ID != "some-case" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // Errors must lead the author to the place.
 func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ name, add, want string }{

@@ -90,7 +90,7 @@ func TestHomeFolder(t *testing.T) {
 	t.Setenv("HOME", home)
 	v := newServe()
 	err := v.load([]string{"--config=~/ds4.yaml", "--chdir=~"}, []string{"DS4_MODEL=~/m.gguf"},
-		map[string]string{filepath.Join(home, "ds4.yaml"): "kv-disk-dir: ~/.cache/ds4\n"})
+		map[string]string{filepath.Join(home, "ds4.yaml"): "\ufeffkv-disk-dir: ~/.cache/ds4\n"})
 	if err != nil {
 		t.Fatal(err)
 	}

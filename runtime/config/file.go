@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +79,7 @@ func (s *Set) applyFile(name string, src Sources) error {
 
 // parseFile reads a flat mapping of names to scalars or lists of scalars.
 func parseFile(data []byte) ([]entry, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors of Windows put it in front
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, err
