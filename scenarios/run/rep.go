@@ -43,7 +43,7 @@ type rep struct {
 	logFile *os.File
 
 	server    atomic.Pointer[proc.Supervisor] // nil when none was started, or the last one ended as told
-	logFailed int                             // where it ends when the first assertion fails; 0 if none has
+	logFailed int                             // lines of the log when the first assertion failed; 0 if none has
 	logStart  int                             // where the output of the present server begins
 	ready     bool                            // some server of this repetition has answered
 	started   startInfo
