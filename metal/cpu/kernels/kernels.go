@@ -139,7 +139,8 @@ func (s *Set) Prefetch(p uintptr, n int) bool {
 	return true
 }
 
-// QuantizeRow rounds x to int8: for each Block of it ActBytes in dst.
+// QuantizeRow rounds x to int8: for each Block of it ActBytes in dst, with a scale
+// that is NaN if a value is not finite.
 func (s *Set) QuantizeRow(dst []byte, x []float32) {
 	n := len(x) / Block
 	if n == 0 {
