@@ -8,7 +8,8 @@
 // the call; it may be tried again after Rebuild. Nothing is allocated per
 // decoded token.
 //
-// An Engine and its sessions are used by one goroutine at a time.
+// An Engine and its sessions are used by one goroutine at a time. A session that is in
+// no batch may meanwhile be restored by another one.
 package engine
 
 import (
@@ -83,7 +84,7 @@ type Engine struct {
 	traffic   traffic
 
 	owned []metal.Buffer
-	stuck metal.CommandBuffer // abandoned by its waiter, perhaps still running
+	stuck *abandoned // by an earlier call, or nil
 }
 
 // New prepares m to run on dev. The device stays the caller's to close, after
@@ -116,8 +117,13 @@ func (e *Engine) setup() error {
 	return e.scratch.build(e)
 }
 
-// Close releases the engine's buffers. Sessions must have been released.
+// Close releases the engine's buffers. Sessions must have been released. Abandoned
+// work that still runs keeps all of it.
 func (e *Engine) Close() error {
+	if e.stuck != nil && e.settleSoon() != nil {
+		e.owned = nil
+		return nil
+	}
 	for _, b := range e.owned {
 		b.Release()
 	}

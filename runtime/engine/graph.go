@@ -59,7 +59,7 @@ func (c *encoder) finish(ctx context.Context) error {
 	}
 	err := cb.Wait(ctx)
 	if err != nil && ctx.Err() != nil && cb.Status() < metal.StatusCompleted {
-		c.e.stuck = cb
+		c.e.stuck = &abandoned{work: cb}
 		return err
 	}
 	cb.Release()
