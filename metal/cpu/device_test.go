@@ -251,6 +251,57 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
+// TestCommitAfterClose: work that was recorded before the device was closed is
+// refused after.
+func TestCommitAfterClose(t *testing.T) {
+	d := newDevice(t, 2)
+	c, err := d.NewCommandBuffer("late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Commit(); err == nil {
+		t.Error("a closed device takes work")
+	}
+	c.Release()
+}
+
+// TestMissingBindings: a dispatch without the buffers that its kernel reads fails its
+// command buffer, and not the device that looks at what comes next.
+func TestMissingBindings(t *testing.T) {
+	args := metal.ExpertArgs{Experts: 1}
+	for kernel := range readers {
+		d := newDevice(t, 2)
+		empty, err := d.NewBuffer(0, "empty")
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights := deviceBuffer(t, d, make([]byte, aheadLeast))
+		for _, bufs := range [][]metal.Buffer{nil, {weights}, {weights, empty, empty, empty, empty, empty, empty}} {
+			c, err := d.NewCommandBuffer("test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			record(t, d, c, metal.KernelGroup, metal.Size{X: 1}, metal.ArgBytes(&metal.RouteArgs{}), weights, weights, weights)
+			record(t, d, c, kernel, metal.Size{X: 2, Y: 2}, metal.ArgBytes(&args), bufs...)
+			if err := c.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			var ce *metal.CommandError
+			err = c.Wait(t.Context())
+			if nothing := err == nil && len(bufs) > 1 && readers[kernel].offsets == none; !nothing && (!errors.As(err, &ce) || ce.Code != metal.CodeInternal) {
+				t.Errorf("%s with %d buffers: %v, want a command error", kernel, len(bufs), err)
+			}
+			c.Release()
+			if err := d.Rebuild(metal.RebuildQueue); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestDispatchDoesNotAllocate(t *testing.T) {
 	d := newDevice(t, 2)
 	b, err := d.NewBuffer(4*64, "numbers")
