@@ -56,8 +56,8 @@ const (
 type Device interface {
 	// Name is the backend's name as it appears in error messages ("cpu").
 	Name() string
-	// Generation grows with every Rebuild. Buffers and pipelines of an older
-	// generation return ErrStale.
+	// Generation grows with every Rebuild. Command buffers of an older generation,
+	// or with pipelines of one, return ErrStale.
 	Generation() uint64
 	// Pipeline looks a kernel up by name. Unknown names are errors.
 	Pipeline(kernel string) (Pipeline, error)

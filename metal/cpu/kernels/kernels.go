@@ -3,8 +3,8 @@
 //
 // Promises. Every kernel adds in one fixed order, and all sets give the same
 // bits for the same input: a set changes how long a result takes and nothing
-// else. (Which NaN comes out of a NaN is the one exception.) Kernels allocate
-// nothing. They trust their callers: a slice that is too short is a panic where
+// else. (Which NaN comes out of a NaN is the one exception, and which codes are beside
+// a scale of NaN.) Kernels allocate nothing. They trust their callers: a slice that is too short is a panic where
 // that costs nothing, and a fault otherwise.
 //
 // The plain Go form is the definition. Additions of a row follow one of three
