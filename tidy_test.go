@@ -317,6 +317,34 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+var packagePath = regexp.MustCompile(`^[a-z0-9]+(/[a-z0-9]+)+$`)
+
+// TestDesignNamesPackages: whoever looks for a thing starts with docs/design.md.
+func TestDesignNamesPackages(t *testing.T) {
+	text, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```\n")
+	parts, _, _ := strings.Cut(rest, "```\n")
+	named := map[string]bool{}
+	for _, word := range strings.Fields(parts) {
+		named[strings.TrimSuffix(word, "/")] = true
+	}
+	dirs := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.test && !dirs[s.dir] && !named[s.dir] {
+			t.Errorf("package %s is not among the parts of docs/design.md: say there what it is for", s.dir)
+		}
+		dirs[s.dir] = true
+	}
+	for word := range named {
+		if packagePath.MatchString(word) && !dirs[word] {
+			t.Errorf("docs/design.md names %s, and there is no such package", word)
+		}
+	}
+}
+
 func TestSize(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range sources(t) {
@@ -395,6 +423,49 @@ func TestText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// link finds what a Markdown page links to inside the tree.
+var link = regexp.MustCompile(`\]\(([^):#]*)(#[^)]*)?\)`)
+
+// notInAnchors is what GitHub leaves out of a heading's anchor.
+var notInAnchors = regexp.MustCompile(`[^a-z0-9 _-]`)
+
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d pages: %v", len(pages), err)
+	}
+	for _, page := range append(pages, "README.md", "CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			to, anchor := page, strings.TrimPrefix(m[2], "#")
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
+			target, err := os.ReadFile(to)
+			if err != nil {
+				t.Errorf("%s: %s leads nowhere: %v", page, m[0], err)
+			} else if anchor != "" && !hasHeading(string(target), anchor) {
+				t.Errorf("%s: %s: %s has no heading %q", page, m[0], to, anchor)
+			}
+		}
+	}
+}
+
+func hasHeading(text, anchor string) bool {
+	for line := range strings.Lines(text) {
+		if title := strings.TrimLeft(line, "#"); title != line {
+			plain := notInAnchors.ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), "")
+			if strings.ReplaceAll(plain, " ", "-") == anchor {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // TestServerIsLean asks the go command what ds4 links: the harness must not be

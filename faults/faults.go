@@ -2,9 +2,11 @@
 // to a runtime (Op), where inside it (Rule), what its file operations meet
 // (CallRule), and how the runtime answered (Outcome).
 //
-// The sub-packages do the damage: corrupt changes published files, proc starts
-// and kills processes, errfs fails and forgets file-system operations. None of
-// them knows the engine or the store; a runtime under test is a black box.
+// The sub-packages do the damage: proc starts and kills processes, corrupt changes
+// published files, proxy breaks connections, disk and root make a host bad, syscalls
+// fails system calls; errfs is a file system that crashes, and explore builds what a
+// power cut may leave. None of them knows the engine or the store; a runtime under
+// test is a black box.
 package faults
 
 import (

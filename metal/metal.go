@@ -56,12 +56,13 @@ const (
 type Device interface {
 	// Name is the backend's name as it appears in error messages ("cpu").
 	Name() string
-	// Generation grows with every Rebuild. Command buffers of an older generation,
-	// or with pipelines of one, return ErrStale.
+	// Generation grows with every Rebuild. Pipelines and command buffers of an
+	// older generation return ErrStale.
 	Generation() uint64
-	// Pipeline looks a kernel up by name. Unknown names are errors.
+	// Pipeline looks a kernel up by name. Unknown names are ErrUnknownKernel.
 	Pipeline(kernel string) (Pipeline, error)
-	// NewBuffer allocates n zeroed bytes outside the Go heap where it can.
+	// NewBuffer allocates n zeroed bytes outside the Go heap where it can;
+	// ErrOutOfMemory if it cannot.
 	NewBuffer(n uint64, label string) (Buffer, error)
 	// WrapBytes makes a buffer of mem without copying. The caller keeps mem
 	// alive and unchanged until Release.

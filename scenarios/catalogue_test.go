@@ -42,7 +42,9 @@ func TestCatalogueMatchesLibrary(t *testing.T) {
 		B1 B3 B4 B5 B7 B8 B9 B11 B12 B14 B16
 		C1 C2 C3 C4 C5 C7 C8 C11 C12 C13
 		D1 D3 D4 D5 D7 D8 D9 D10 D12 D13 D15 D17
-		F1 F2 F3 F4 F6 F7 F9 F10 F11 F12 F13`) {
+		E1 E5 E6 E7 E8 E10 E11 E12
+		F1 F2 F3 F4 F6 F7 F9 F10 F11 F12 F13
+		G1 G2 G3 G4 G5 G6 G8 G10 G11 G13`) {
 		if rows[id] == "" || rows[id] == "open" {
 			t.Errorf("row %s is missing, or says neither scenario nor reason", id)
 		}

@@ -12,14 +12,14 @@ import "ds4/faults"
 // Lane says what a scenario needs from the host.
 type Lane string
 
-// The lanes. Root is a reserved word: files may name it, and a runner without it
-// reports the scenario as inconclusive.
+// The lanes. What a host does not allow of one is skipped with the reason, and
+// inconclusive if it was asked for by name.
 const (
 	LaneMemory   Lane = "memory"   // the store alone, on a crashable in-memory file system
 	LaneProcess  Lane = "process"  // real server processes
 	LaneLimits   Lane = "limits"   // small file systems, resource limits, file modes; see package faults/disk
 	LaneSyscalls Lane = "syscalls" // system calls that fail by rules; see package faults/syscalls
-	LaneRoot     Lane = "root"     // loop devices, cgroups
+	LaneRoot     Lane = "root"     // power cuts, and too little memory; see package faults/root
 )
 
 // Lanes lists all lanes.

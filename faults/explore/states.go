@@ -78,7 +78,9 @@ type Options struct {
 type Set struct {
 	States []*State
 	Found  int // different directories, those beyond Options.Max included
-	Moments,
+	// Moments counts the places of the history at which something was loose and that
+	// were looked at closely.
+	Moments int
 	// Exhausted counts the moments of which all legal directories are among those
 	// found, names and contents alike.
 	Exhausted int

@@ -64,14 +64,19 @@ type family struct {
 func (f *family) sweep() (n int) {
 	eachProcess(func(pid int, st stat) {
 		foreign := st.session != f.session // what os/exec waits for is in our session
+		ours := st.parent == f.self && (st.group == f.group || f.heir && foreign || f.killed[pid])
 		switch {
 		case pid == f.self:
-		case st.zombie:
-			if st.parent == f.self && (foreign || st.group == f.group || f.killed[pid]) { // nobody else waits for it
-				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		case st.zombie && st.parent == f.self && (foreign || ours): // nobody else waits for it
+			// It cannot be waited for while a thread of it runs, or has yet to end.
+			if got, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == 0 && ours {
+				n += f.kill(pid, st.start, true)
 			}
-		case st.parent == f.self && (st.group == f.group || f.heir && foreign):
+		case st.zombie:
+		case ours:
 			n += f.kill(pid, st.start, true)
+		case f.killed[pid]: // it has lost its environment, but not yet come to us
+			n++
 		case marked(pid, f.mark):
 			n += f.kill(pid, st.start, false)
 		}

@@ -46,7 +46,7 @@ func helper(mode string) {
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
 		<-term
 		if mode == "stubborn" {
-			select {}
+			forever()
 		}
 		fmt.Print("bye, without an end of line")
 	case "chatty":
@@ -63,7 +63,7 @@ func helper(mode string) {
 		fmt.Fprintln(os.Stderr, "cannot open the model")
 		os.Exit(7)
 	case "mute":
-		select {}
+		forever()
 	case "grandchild":
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=mute")
@@ -71,7 +71,7 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-		select {}
+		forever()
 	case "leaves": // the same, and ends
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), helperVar+"=mute")
@@ -90,7 +90,22 @@ func helper(mode string) {
 			os.Exit(3)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
-		select {}
+		forever()
+	case "headless daemon": // its child has lost its first thread, and runs
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), helperVar+"=headless")
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		for !zombie(c.Process.Pid) {
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Printf("grandchild %d\n", c.Process.Pid)
+		forever()
+	case "headless": // see loseHead
+		go func() { time.Sleep(time.Hour) }()
+		loseHead()
 	case "harness of daemon":
 		p, err := Start(config("daemon"))
 		if err != nil {
@@ -98,7 +113,7 @@ func helper(mode string) {
 		}
 		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
 		fmt.Println(line.Text, err)
-		select {}
+		forever()
 	case "script": // starts a daemon and becomes a harness
 		c := exec.Command(os.Args[0])
 		c.Env = []string{helperVar + "=mute"}
@@ -123,7 +138,15 @@ func helper(mode string) {
 		}
 		line, err := p.log.Wait(context.Background(), 0, regexp.MustCompile("grandchild"))
 		fmt.Println(line.Text, err)
-		select {}
+		forever()
+	}
+}
+
+// forever waits to be killed. In a program without cgo an empty select would be found to be
+// a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
@@ -150,7 +173,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 
 func TestServerStartsAndStops(t *testing.T) {
 	p := start(t, "serve")
-	url, err := p.WaitReady(within(t, 10*time.Second))
+	url, err := p.WaitReady(within(t, 30*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +183,7 @@ func TestServerStartsAndStops(t *testing.T) {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	exit, err := p.Wait(within(t, 10*time.Second))
+	exit, err := p.Wait(within(t, 30*time.Second))
 	if err != nil || exit.Code != 0 || exit.Signal != 0 {
 		t.Errorf("exit %v (%v)", exit, err)
 	}
@@ -174,24 +197,24 @@ func TestServerStartsAndStops(t *testing.T) {
 
 func TestKilled(t *testing.T) {
 	p := start(t, "serve")
-	if _, err := p.WaitReady(within(t, 10*time.Second)); err != nil {
+	if _, err := p.WaitReady(within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	exit, err := p.Wait(within(t, 10*time.Second))
+	exit, err := p.Wait(within(t, 30*time.Second))
 	if err != nil || exit.Signal != syscall.SIGKILL || exit.String() != "killed by killed" {
 		t.Errorf("exit %v (%v)", exit, err)
 	}
-	if _, err := p.WaitReady(within(t, 10*time.Second)); !errors.Is(err, ErrExited) {
+	if _, err := p.WaitReady(within(t, 30*time.Second)); !errors.Is(err, ErrExited) {
 		t.Errorf("ready after the end: %v", err)
 	}
 }
 
 func TestNotReady(t *testing.T) {
 	p := start(t, "die")
-	_, err := p.WaitReady(within(t, 10*time.Second))
+	_, err := p.WaitReady(within(t, 30*time.Second))
 	if !errors.Is(err, ErrExited) || !strings.Contains(err.Error(), "cannot open the model") || !strings.Contains(err.Error(), "exit status 7") {
 		t.Errorf("a process that died says %v", err)
 	}
@@ -222,7 +245,7 @@ func TestReadyWithoutItsLine(t *testing.T) {
 
 func TestCloseKillsTheGroup(t *testing.T) {
 	p := start(t, "grandchild")
-	line, err := p.log.Wait(within(t, 10*time.Second), 0, regexp.MustCompile(`grandchild (\d+)`))
+	line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile(`grandchild (\d+)`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +255,7 @@ func TestCloseKillsTheGroup(t *testing.T) {
 	}
 	p.Close()
 	// The orphan is reaped by init, or by nobody in a container: a zombie is dead too.
-	for deadline := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d outlived the group", pid)
 		}
@@ -250,7 +273,7 @@ func alive(pid int) bool {
 
 func TestStubbornProcessIsKilled(t *testing.T) {
 	p := start(t, "stubborn")
-	if _, err := p.WaitReady(within(t, 10*time.Second)); err != nil {
+	if _, err := p.WaitReady(within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Signal(syscall.SIGTERM); err != nil {
@@ -271,7 +294,7 @@ func TestSupervisorRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	first, err := s.WaitReady(within(t, 10*time.Second))
+	first, err := s.WaitReady(within(t, 30*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +304,7 @@ func TestSupervisorRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-crashed.Done()
-	second, err := s.WaitReady(within(t, 10*time.Second))
+	second, err := s.WaitReady(within(t, 30*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +314,7 @@ func TestSupervisorRestarts(t *testing.T) {
 	if err := s.Current().Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.WaitReady(within(t, 10*time.Second)); !errors.Is(err, ErrExited) {
+	if _, err := s.WaitReady(within(t, 30*time.Second)); !errors.Is(err, ErrExited) {
 		t.Errorf("after the last restart: %v", err)
 	}
 	if d := s.Deaths(); len(d) != 2 || s.Alive() {
@@ -305,13 +328,13 @@ func TestSupervisorObeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.WaitReady(within(t, 10*time.Second)); err != nil {
+	if _, err := s.WaitReady(within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if exit, err := s.Current().Wait(within(t, 10*time.Second)); err != nil || exit.Code != 0 {
+	if exit, err := s.Current().Wait(within(t, 30*time.Second)); err != nil || exit.Code != 0 {
 		t.Errorf("%v %v", exit, err)
 	}
 	<-s.ended
@@ -416,7 +439,7 @@ func TestDaemonsEnd(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("daemons are found in /proc")
 	}
-	for _, mode := range []string{"daemon", "bare daemon"} {
+	for _, mode := range []string{"daemon", "bare daemon", "headless daemon"} {
 		t.Run(mode, func(t *testing.T) {
 			p := start(t, mode)
 			line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
@@ -520,3 +543,14 @@ func TestGroupSignal(t *testing.T) {
 	}
 	gone(t, line.Text)
 }
+
+// The first thread of a program is the one that init runs on, if it says so.
+func init() {
+	if os.Getenv(helperVar) == "headless" {
+		runtime.LockOSThread()
+	}
+}
+
+// loseHead ends the first thread of a process whose others go on. It looks like one that
+// has ended and that its parent has yet to wait for, which is impossible.
+func loseHead() { _, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0) }

@@ -35,6 +35,14 @@ func (a *app) chatCommand() *cobra.Command {
 	s.add()
 	cmd := a.command("chat [options]", "talk with a model at the terminal", noArgs, &s.settings,
 		func(cmd *cobra.Command, _ []string) error { return a.chat(cmd.Context(), &s) })
+	cmd.Long = `A conversation at the terminal. Answers go to standard output; reasoning, progress of
+the prefill and figures go to standard error, or nowhere with --quiet. Input that is
+no terminal is read line by line, each line a turn. Inside:
+
+` + chatHelp
+	cmd.Example = `  ds4 chat
+  ds4 chat -m FILE.gguf --think --system "Answer in one sentence."
+  ds4 chat --kv-disk-dir ~/.cache/ds4 --system "$(cat long.txt)"   # prefilled once, then restored`
 	cmd.Flags().BoolVarP(&s.quiet, "quiet", "q", false, "print answers only")
 	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "print the log of the engine")
 	return cmd

@@ -131,6 +131,7 @@ survives kill -9, damaged files and failing devices.
 
 Start here:
   ds4 run -p "Who are you?"                  one answer of the model that is built in
+  ds4 chat                                   a conversation with it
   ds4 serve --kv-disk-dir ~/.cache/ds4       an OpenAI- and Anthropic-compatible server
   ds4 serve -m FILE.gguf --ctx 100000        the same with a model of yours
   ds4 kv ls ~/.cache/ds4                     what the cache on disk holds

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +88,16 @@ func TestEveryDevicePointIsTranslated(t *testing.T) {
 		}
 		if _, err := deviceRule(failpoint.Rule{Point: info.Name, Action: failpoint.Action{Kind: failpoint.KindErr}}); err != nil {
 			t.Errorf("%s: %v", info.Name, err)
+		}
+	}
+}
+
+// TestEveryPointIsExecuted: a point that nothing executes would make a rule that
+// cannot fire.
+func TestEveryPointIsExecuted(t *testing.T) {
+	for _, info := range failpoint.Catalogue() {
+		if !info.Device && !slices.Contains(failpoint.Points(), info.Name) {
+			t.Errorf("%s: the catalogue gives it to %s, and nothing here executes it", info.Name, info.Owner)
 		}
 	}
 }

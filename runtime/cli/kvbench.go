@@ -53,7 +53,14 @@ func (a *app) kvBenchCommand() *cobra.Command {
 	s.Lookup("kv-disk-dir").Usage = "measure in `DIR`, which must be empty, instead of a temporary folder"
 	cmd := a.command("bench [--only NAME,...] [--check] [--json]", "measure the cache: start, lookup, restore, restart, what is written",
 		noArgs, &s.settings, func(cmd *cobra.Command, _ []string) error { return a.kvBench(cmd.Context(), s) })
-	cmd.Long = "Measures the cache with the real store, engine and scheduler, in an empty folder that is removed afterwards:\n\n" + benchPartList()
+	cmd.Long = `Measures the cache with the real store, engine and scheduler, in an empty folder that
+is removed afterwards:
+
+` + benchPartList() + `
+Exit codes: 0 measured, 1 something failed, or with --check a bound is missed, 2 the
+command line is wrong.`
+	cmd.Example = `  ds4 kv bench --check
+  ds4 kv bench --only start,lookup --segments 100000 --kv-disk-dir /mnt/disk/empty`
 	f := cmd.Flags()
 	f.StringSliceVar(&s.only, "only", nil, "measure these parts only, `NAME,...`")
 	f.BoolVar(&s.check, "check", false, "exit 1 if a bound is missed")

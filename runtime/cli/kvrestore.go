@@ -39,11 +39,14 @@ is checked: the checksum of every section, the text against its name. It must be
 the model that the folder is used with. If what it continues is in quarantine too,
 restore that as well.
 
-A segment that was convicted (a device failed with it) goes back with one strike: the
-next failure sends it to quarantine again, work on it that succeeds clears it.
+It goes back with one strike: every byte is checked before it is used, the next
+failure sends it to quarantine again, and work on it that succeeds clears it.
 
 ID is an id or a name as ls shows it, or a beginning of one that is not ambiguous.
-The server that has the folder is asked to do it, and uses the segment from then on.`
+The server that has the folder is asked to do it, and uses the segment from then on.
+
+Exit codes: 0 it is back, 1 it was refused, or could not be moved, 2 the command
+line is wrong or the folder is no cache folder.`
 	cmd.Example = `  ds4 kv restore --kv-disk-dir ~/.cache/ds4 97b103e1`
 	return cmd
 }

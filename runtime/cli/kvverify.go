@@ -41,7 +41,7 @@ Without --full that is header, section table and footer of each file, as a serve
 does at its start; with it every byte: the checksum of every section, the text
 against the file's name, the zeros between sections.
 
-Nothing is changed and no lock is taken; files that a running server removes
+Nothing is changed and no lock is kept; files that a running server removes
 meanwhile are no damage. Orphans and segments of another model are no damage
 either; ls shows them. The quarantine is not looked at: what is there is known
 to be bad.

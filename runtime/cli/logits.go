@@ -47,6 +47,12 @@ func (a *app) logitsCommand() *cobra.Command {
 			}
 			return a.logits(cmd.Context(), &m, &faults, tokens, list, out)
 		})
+	cmd.Long = `Evaluates a sequence of tokens and writes the logits at some of its positions, one row
+of the vocabulary's width each, for comparison with other programs. Prints a JSON
+object: model, numerics, positions, the likeliest token at each, and tokens/s. The
+context is as long as the sequence unless --ctx is longer.`
+	cmd.Example = `  ds4 tokenize --json "some text" >T.json
+  ds4 logits --tokens-file T.json --positions 0,1 --numerics reference -o OUT.f32`
 	cmd.Flags().StringVar(&file, "tokens-file", "", "JSON array of token ids, `FILE`")
 	cmd.Flags().StringVar(&positions, "positions", "all", "positions whose logits are written, `LIST` such as 0,5,17, or all")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write rows of little-endian float32 to `FILE`, in the order of the positions")

@@ -46,6 +46,12 @@ func (a *app) modelInfoCommand() *cobra.Command {
 			}
 			return info.print(a.Out)
 		})
+	cmd.Long = `Describes a model: its layers, the types of its tensors, whether conversations with it
+are possible, which kernels this machine runs it with, and what a session takes at
+--ctx. Nothing is evaluated. DS4_CPU=NAME chooses other kernels.`
+	cmd.Example = `  ds4 model info
+  ds4 model info -m FILE.gguf --ctx 100000
+  ds4 model info --json | jq .session_bytes`
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

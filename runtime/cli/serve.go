@@ -47,6 +47,10 @@ func (a *app) serveCommand() *cobra.Command {
 unless --host says otherwise. GET / is a page to talk to it; /healthz and /metrics say
 how it is. Without --kv-disk-dir prefill does not survive the process.
 
+One server runs at a time, because it takes the memory that there is: a second one ends
+with code 2. DS4_LOCK_FILE names another lock file, for servers that may run side by
+side. DS4_CPU names the kernels, if it should not be the best ones.
+
 SIGINT or SIGTERM ends what runs, saves the conversations in memory within
 --shutdown-timeout, and ends the process with code 0; a second one ends it at once.`
 	cmd.Example = `  ds4 serve --kv-disk-dir ~/.cache/ds4

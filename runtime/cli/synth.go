@@ -36,7 +36,10 @@ func (a *app) modelSynthCommand() *cobra.Command {
 		})
 	cmd.Long = `Writes a GGUF file with the layers of a known model and random weights: what it
 says means nothing, but it takes the time and the memory that the real one would.
-The vocabulary and the chat template are those of the embedded model.`
+The vocabulary and the chat template are those of the embedded model. flash-slice has
+five layers of the shape of DeepSeek V4 Flash.`
+	cmd.Example = `  ds4 model synth -o slice-q4.gguf
+  ds4 model synth --shape tiny --quant q8_0 -o tiny.gguf`
 	f := cmd.Flags()
 	f.StringVar(&shape, "shape", "flash-slice", "`SHAPE`: "+strings.Join(synth.Shapes(), ", "))
 	f.StringVar(&mix, "quant", "q4", "types of the routed experts, `MIX`: "+strings.Join(synth.Quants(), ", "))

@@ -46,6 +46,10 @@ func (a *app) tokenizeCommand() *cobra.Command {
 			}
 			return writeTokens(a.Out, tok, encode(text), asJSON)
 		})
+	cmd.Long = `Prints the ids of a text, one a line with the bytes that each stands for. Without TEXT
+and --text-file, and for -, it reads standard input.`
+	cmd.Example = `  ds4 tokenize "some text"
+  ds4 tokenize --json --text-file prompt.txt >tokens.json`
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of ids")
 	cmd.Flags().BoolVar(&special, "special", true, "take the string of a control token for the token; =false takes it for text, as in a chat message")
 	cmd.Flags().StringVar(&textFile, "text-file", "", "read the text from `FILE`; - is standard input")

@@ -14,7 +14,7 @@ import (
 // Health is what /healthz reports.
 type Health struct {
 	HTTPStatus int
-	Status     string   `json:"status"` // ok, degraded-cache, degraded-device, starting, stopping
+	Status     string   `json:"status"` // ok, degraded-cache, degraded-device, stopping
 	Reasons    []string `json:"reasons"`
 }
 

@@ -59,6 +59,8 @@ var UnsafeSwitches = []string{
 	"leak-files",       // restored segments stay open
 	"obey-cut-calls",   // a block of tool calls that was cut is handed out as if it were whole
 	"leak-memory",      // places in conversations to come back to are never dropped
+	"wait-for-disk",    // what saves a segment waits until it is written
+	"status-in-stream", // a failure after the headers is written as a response of its own
 	"no-keepalive",     // a stream is silent while there is no text
 	"ignore-hangup",    // clients that have gone are answered to the end
 }

@@ -5,7 +5,7 @@ import "sort"
 // Info describes one point of the catalogue.
 type Info struct {
 	Name  string
-	Owner string // package that executes it; empty: reserved, nothing executes it
+	Owner string // package that executes it
 	// Data says that the point sees bytes: flip, zero and short apply to it.
 	Data bool
 	// Device says that metal/fault executes the rule: Arm refuses it, and the
@@ -35,7 +35,6 @@ var catalogue = []Info{
 	{Name: "kv.unlink", Owner: "runtime/kvstore", Doc: "a file of the cache is about to be removed"},
 	{Name: "kv.touch", Owner: "runtime/kvstore", Doc: "a hit is about to be noted in the journal"},
 	{Name: "kv.journal", Owner: "runtime/kvstore", Doc: "a strike or verdict is about to be written to the journal, or the journal is rewritten"},
-	{Name: "kv.trailer", Doc: "reserved: segments have no trailer"},
 	{Name: "kv.inflight", Owner: "runtime/kvstore", Doc: "the marker of a restore is about to be written"},
 	{Name: "kv.quarantine", Owner: "runtime/kvstore", Doc: "a segment is about to be moved to quarantine"},
 	{Name: "prefill.begin", Owner: "runtime/scheduler", Doc: "a prompt is about to be evaluated"},
@@ -45,8 +44,6 @@ var catalogue = []Info{
 	{Name: "device.lost", Owner: "metal/fault", Device: true, Doc: "any work is given to the device"},
 	{Name: "device.alloc", Owner: "metal/fault", Device: true, Doc: "device memory is allocated"},
 	{Name: "session.reset", Owner: "runtime/scheduler", Doc: "a session is emptied"},
-	{Name: "sock.write", Owner: "runtime/server", Doc: "bytes of an answer are about to be sent"},
-	{Name: "sock.peer", Owner: "runtime/server", Doc: "the peer's state is looked at"},
 	{Name: "clock.jump", Owner: "runtime/cli", Clock: true, Doc: "the time is looked at, by store, scheduler or server; log stamps are not touched"},
 	{Name: "shutdown.save", Owner: "runtime/scheduler", Doc: "a session is about to be saved at shutdown"},
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -199,7 +200,7 @@ func TestDisarmWakes(t *testing.T) {
 func TestArmRefuses(t *testing.T) {
 	for text, want := range map[string]error{
 		"prefill.embed=err": ErrNotHere, // a device point
-		"kv.trailer=eio":    ErrNotHere, // in the catalogue, not in this test
+		"session.reset=eio": ErrNotHere, // in the catalogue, not in this program
 	} {
 		r, err := Parse(text)
 		if err != nil {
@@ -214,6 +215,22 @@ func TestArmRefuses(t *testing.T) {
 	}
 	if ptSync.Hit(Scope{}) != nil {
 		t.Error("a refused Arm left something armed")
+	}
+}
+
+// TestPointsOfTheDocs: docs/faults.md lists every point, with the words of the
+// catalogue, and no other.
+func TestPointsOfTheDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for _, in := range Catalogue() {
+		fmt.Fprintf(&want, "| `%s` | %s |\n", in.Name, in.Doc)
+	}
+	if !strings.Contains(string(text), "\n|---|---|\n"+want.String()+"\n") {
+		t.Errorf("the table of points should be\n%s", want.String())
 	}
 }
 

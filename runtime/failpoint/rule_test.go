@@ -34,7 +34,7 @@ func TestParsePrintsBack(t *testing.T) {
 		"kv.scan=err",
 		"kv.journal=panic",
 		"device.lost=err(a:b,c=d (e) f)",
-		"sock.write=delay(1.5s):match=range(abc123)",
+		"session.reset=delay(1.5s):match=range(abc123)",
 		"clock.jump=skew(-48h0m0s)",
 		"clock.jump=skew(1h0m0s):nth=40",
 	} {

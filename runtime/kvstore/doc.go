@@ -42,11 +42,13 @@
 //	func Open(opt Options) (*Store, error)                   // recovers first; an error only for bad options
 //	func (s *Store) Close(ctx context.Context) error         // writes what is queued, within ctx
 //	func (s *Store) Lookup(text []byte) Chain                // longest offered prefix of a prompt's cache text
+//	func (s *Store) Beyond(after string, from int, text []byte) Chain // the same, from a segment on
 //	func (s *Store) Pin(c Chain) (unpin func())              // not evicted until unpin: the chain of a waiting request
 //	func (s *Store) BeginInflight(c Chain) (*Inflight, error) // before Restore: the marker that survives our death
 //	func (s *Store) Restore(ctx context.Context, c Chain, begin func(to int) (Target, error)) (Restored, error)
 //	func (s *Store) Save(ctx context.Context, seg *Segment) (id string, err error) // queues; the disk may still fail
 //	func (s *Store) Has(id string) bool                      // stored or queued: good as a Parent
+//	func (s *Store) Queued() int                             // segments that wait for the writer
 //	func (s *Store) Flush(ctx context.Context) error         // until the queue is empty
 //	func (s *Store) Withhold(ids []string, why string)       // probation: not offered, one strike, on disk
 //	func (s *Store) Release(ids []string)                    // probation ended without a verdict: strike taken back
@@ -56,10 +58,15 @@
 //	func (s *Store) ReadOnly() (bool, string)
 //	func (s *Store) Stats() Stats
 //	func (s *Store) List() []Entry
+//	func (s *Store) Quarantined(ctx context.Context) ([]JailInfo, error)
 //	func (s *Store) Clear() (Freed, error)
 //	func (s *Store) Purge(ctx context.Context, sel Selection) (PurgeReport, error)
 //	func (s *Store) Readmit(name string) (FileRef, error)    // a quarantined segment, after a full check
 //	func (s *Store) Announce(url string)                     // where tools find this process
+//	func (s *Store) HoldingKey() string                      // in the lock file while it is ours
+//
+// For the file of tool calls, which is another package's: CallsFile, Owned, OnRegained,
+// CountCalls.
 //
 // Without a Store, on a folder: LookAt, FindID, DumpFile, WhoHas, Purge, Readmit.
 package kvstore

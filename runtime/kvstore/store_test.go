@@ -264,7 +264,7 @@ func TestHungDisk(t *testing.T) {
 			t.Errorf("restored %d", n)
 		}
 		failpoint.Disarm()
-		for deadline := time.Now().Add(10 * time.Second); w.restore(a) != 160; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); w.restore(a) != 160; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("recovery never ended")
 			}
@@ -317,7 +317,7 @@ func TestHungDisk(t *testing.T) {
 			t.Errorf("stats %+v", st)
 		}
 		failpoint.Disarm() // the read comes back, and must leave the target alone
-		for deadline := time.Now().Add(10 * time.Second); w.s.Stats().HungReads > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); w.s.Stats().HungReads > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the read never came back")
 			}

@@ -35,6 +35,7 @@ type Unsafe struct {
 	NoReopen     bool // a folder that went away is not noticed
 	NoShrink     bool // a full disk costs what is new, not what is old
 	LeakFiles    bool // what was restored stays open
+	WaitForDisk  bool // Save returns when the segment is written
 }
 
 // tooOld says of a segment that is good that it is not, for its age.
@@ -97,7 +98,7 @@ func UnsafeOf(set func(word string) bool) Unsafe {
 		NoBackoff: set("no-backoff"), TouchInPlace: set("touch-in-place"), ConsumeOnHit: set("consume-on-hit"),
 		TrustLength: set("trust-length"), WipeAtStart: set("wipe-at-start"), TrustClock: set("trust-clock"), NoTrim: set("no-trim"), DropOrphans: set("drop-orphans"), NoPin: set("no-pin"),
 		StoreTwice: set("store-twice"), EvictOldest: set("evict-oldest"), ShareBuffers: set("share-buffers"), NoFrontier: set("no-frontier"),
-		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"), LeakFiles: set("leak-files"),
+		NoReopen: set("no-reopen"), NoShrink: set("no-shrink"), LeakFiles: set("leak-files"), WaitForDisk: set("wait-for-disk"),
 	}
 }
 

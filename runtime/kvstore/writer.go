@@ -70,6 +70,9 @@ func (s *Store) Save(ctx context.Context, seg *Segment) (id string, err error) {
 		s.mu.Unlock()
 		return id, err
 	}
+	if s.opt.Unsafe.WaitForDisk {
+		return id, s.Flush(ctx)
+	}
 	return id, nil
 }
 

@@ -120,7 +120,7 @@ func (w *world) fill(list ...*Request) {
 // noMarkers waits until no restore is marked as running.
 func (w *world) noMarkers() {
 	w.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		list, err := os.ReadDir(filepath.Join(w.dir, "inflight"))
 		if err == nil && len(list) == 0 {
 			return
@@ -133,7 +133,7 @@ func (w *world) noMarkers() {
 
 func (r *rig) flush() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
 	defer cancel()
 	if err := r.store.Flush(ctx); err != nil {
 		r.t.Fatal(err)

@@ -344,7 +344,7 @@ func TestDeviceFailureExit(t *testing.T) {
 	r.bad(q)
 	select {
 	case <-fatal:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("two failures in a row were not reported")
 	}
 }

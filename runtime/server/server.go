@@ -9,7 +9,7 @@
 // disconnects or stops reading ends its request, and never holds up another. Prompt
 // and answer texts appear in no log line, metric or listing.
 //
-// With API keys nobody without one gets further than /healthz.
+// With API keys nobody without one gets further than /healthz and the page at /.
 //
 // It does not: terminate TLS (it is made for the loopback interface, or a proxy), or
 // run tools. Malformed HTTP is answered by net/http in plain text before it gets here.

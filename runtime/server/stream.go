@@ -63,7 +63,7 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, r *run, p pr
 				if e == nil {
 					return fmt.Errorf("%w: %w", errClientGone, ev.Err)
 				}
-				return send(p.fail(buf, e))
+				return send(s.cfg.Unsafe.fail(buf, p, e))
 			}
 			for _, e := range r.take(ev) {
 				buf = p.event(buf, e)

@@ -80,7 +80,7 @@ func TestHostileNames(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("an open waits")
 	}
 }

@@ -113,6 +113,7 @@ Start here:
   ds4bench doctor                     what this host allows, and why not
   ds4bench inject --rule RULE -- CMD  any program while its system calls fail
   ds4bench explore                    every directory that a power cut may leave
+  ds4bench init --ci github           a scenario of your own, and a job that runs it
 
 Exit codes: 0 pass, 1 an assertion did not hold, 2 wrong usage or a bad file,
 3 inconclusive (a fault that never fired, no server, interrupted).`,

@@ -248,7 +248,7 @@ func killedLeavesNothing(t *testing.T, bench, ds4 string) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(10 * time.Second); len(running(t, ds4)) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); len(running(t, ds4)) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v outlived ds4bench", running(t, ds4))
 		}

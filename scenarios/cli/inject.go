@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ds4/faults"
 	"ds4/faults/syscalls"
 )
 
@@ -39,7 +40,7 @@ files:
 
   OPERATION{:KEY=VALUE}:ACTION      such as  write:path=*.kv:nth=3:enospc
 
-operations  ` + wrappedBehind(syscalls.Ops()) + `
+operations  ` + wrappedBehind(append(syscalls.Ops(), faults.AnyOp)) + `
 actions     eio, enospc, eacces, err(ERRNO); short(N), flip(OFF), zero(OFF,N) of a
             read or write; lie: say that it was done, and do nothing; delay(D),
             hang; kill9

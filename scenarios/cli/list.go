@@ -38,7 +38,7 @@ To write a scenario of your own, begin with the text of one that exists:
 			if err != nil {
 				return err
 			}
-			pick.args, pick.everyLane, pick.everyTag = args, true, true
+			pick.args, pick.everyTag = args, true
 			list, err := pick.load(cmd)
 			if err != nil {
 				return err

@@ -38,7 +38,9 @@ func serveOther(args []string) {
 	switch len(args) {
 	case 1: // the daemon that otherCommand starts
 		_, _ = syscall.Setsid()
-		select {}
+		for { // an empty select would be found to be a deadlock in a program without cgo
+			time.Sleep(time.Hour)
+		}
 	case 2:
 	case 3:
 		once := filepath.Join(args[1], args[2])

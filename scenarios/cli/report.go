@@ -20,12 +20,12 @@ func newReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report FILE ...",
 		Short: "Render results files again",
-		Long: `Renders results files, as ds4bench run and ds4bench speed write them:
+		Long: `Renders results files, as run, speed, serve-speed, compare and explore write them:
 
   text      a table for a terminal
   markdown  the summary of a CI job
-  html      one page with recovery timelines and throughput curves; it needs
-            nothing but itself, and compares with --baseline
+  html      one page with recovery timelines, throughput curves and latencies; it
+            needs nothing but itself, and compares with --baseline
   csv       every sample, for spreadsheets
   junit     test cases, for CI systems
   prom      Prometheus text, for the textfile collector

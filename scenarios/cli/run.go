@@ -45,7 +45,8 @@ func newRun(invocation []string) *cobra.Command {
 outcome of each, retries, how long recovery took, how many tokens were restored
 from disk or prefilled again, and prefill throughput.
 
-Without arguments it runs every built-in scenario that this host allows. A path
+Without arguments it runs every built-in scenario, but for those tagged soak, which
+take their time; what this host does not allow is skipped, with the reason. A path
 is a scenario file, or a directory of them; anything else is the id of a built-in
 scenario (see ds4bench list). What follows -- is added to the server's command line.
 

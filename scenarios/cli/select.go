@@ -16,11 +16,10 @@ import (
 
 // selection is which scenarios a command line asks for.
 type selection struct {
-	args      []string // paths and ids; none means the library
-	lanes     []string
-	tags      []string
-	everyLane bool // do not leave out lanes that this host lacks
-	everyTag  bool // nor what takes its time
+	args     []string // paths and ids; none means the library
+	lanes    []string
+	tags     []string
+	everyTag bool // do not leave out what takes its time
 }
 
 // chosen is a scenario and where it came from.
@@ -45,12 +44,6 @@ func laneNames() string {
 	return strings.Join(names, ", ")
 }
 
-// hostLanes lists the lanes that this program has. Where a host does not allow
-// what a scenario of one needs, the run says so.
-func hostLanes() []scenarios.Lane {
-	return []scenarios.Lane{scenarios.LaneMemory, scenarios.LaneProcess, scenarios.LaneLimits, scenarios.LaneRoot}
-}
-
 // tagSoak marks scenarios that take their time: they run when they are asked for,
 // by name or tag.
 const tagSoak = "soak"
@@ -63,7 +56,8 @@ func (s *selection) inTime(sc *scenarios.Scenario) bool {
 func (s *selection) explicit() bool { return len(s.args)+len(s.lanes) > 0 }
 
 // load returns the scenarios that were asked for. With names, exactly those,
-// whatever their lane; without, the library as far as this host allows.
+// whatever their tags; without, the library. Where a host does not allow what a
+// scenario needs, the run says so.
 func (s *selection) load(cmd *cobra.Command) ([]chosen, error) {
 	for _, l := range s.lanes {
 		if !slices.Contains(scenarios.Lanes(), scenarios.Lane(l)) {
@@ -76,7 +70,7 @@ func (s *selection) load(cmd *cobra.Command) ([]chosen, error) {
 	}
 	var all []chosen
 	for _, sc := range library {
-		if len(s.args) == 0 && s.inTime(sc) && (s.everyLane || len(s.lanes) > 0 || slices.Contains(hostLanes(), sc.Lane)) {
+		if len(s.args) == 0 && s.inTime(sc) {
 			all = append(all, chosen{scenario: sc})
 		}
 	}

@@ -38,9 +38,10 @@ func newSelftest() *cobra.Command {
 		Long: `Runs scenarios against servers that are broken on purpose, one safeguard taken
 away at a time, and requires each to fail. A scenario that passes although what
 it tests is off is worthless. Only scenarios that name such switches, under
-catches, are run. The switches are
+catches, are run; those tagged soak if they are asked for. The switches are
 ` + wrapped(selftest.Switches()) + `
-Exit code 0 means that every broken server was caught.`,
+Exit codes: 0 every broken server was caught, as far as this host allows the
+scenarios; 1 one was missed; 2 wrong usage; 3 nothing was proven.`,
 		Example: `  ds4bench selftest
   ds4bench selftest flipped-bit
   ds4bench selftest --switch no-rename --switch no-sweep

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ds4/reports"
+	"ds4/scenarios"
 	"ds4/scenarios/run"
 )
 
@@ -306,5 +308,26 @@ func TestFacts(t *testing.T) {
 	}
 	if b.buf.Len() != maxFactBytes {
 		t.Errorf("%d bytes kept", b.buf.Len())
+	}
+}
+
+// Without names every lane is run: what a host does not allow is skipped with the
+// reason, and not left out without a word.
+func TestSelectionHasEveryLane(t *testing.T) {
+	list, err := new(selection).load(newRun(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[scenarios.Lane]bool{}
+	for _, c := range list {
+		seen[c.scenario.Lane] = true
+		if slices.Contains(c.scenario.Tags, tagSoak) {
+			t.Errorf("%s takes its time and was not asked for", c.scenario.ID)
+		}
+	}
+	for _, l := range scenarios.Lanes() {
+		if !seen[l] {
+			t.Errorf("no scenario of lane %s", l)
+		}
 	}
 }

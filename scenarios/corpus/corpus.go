@@ -60,6 +60,21 @@ func Text(name string, seed uint64, minBytes int) (string, error) {
 	return b.String(), nil
 }
 
+// Beginning is a line that shares nothing with others: it is different for every n from 0
+// up to the factorial of 11, and always the same words, since numbers would make more
+// tokens here than there, and rounds would not do the same work.
+func Beginning(n int) string {
+	words := strings.Fields("a b c d e f g h k m n")
+	out := make([]string, 0, len(words))
+	for len(words) > 0 {
+		i := n % len(words)
+		n /= len(words)
+		out = append(out, words[i])
+		words = slices.Delete(words, i, i+1)
+	}
+	return strings.Join(out, " ")
+}
+
 type generator struct {
 	rng      *rand.Rand
 	passages []string

@@ -3,6 +3,7 @@ package corpus
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,5 +63,18 @@ func TestTextRefuses(t *testing.T) {
 		if _, err := Text(c.name, 1, c.bytes); err == nil {
 			t.Errorf("Text(%q, %d) is no error", c.name, c.bytes)
 		}
+	}
+}
+
+func TestBeginningsDiffer(t *testing.T) {
+	seen := make(map[string]bool)
+	for n := range 5000 {
+		b := Beginning(n)
+		words := strings.Fields(b)
+		slices.Sort(words)
+		if seen[b] || strings.Join(words, " ") != "a b c d e f g h k m n" {
+			t.Fatalf("beginning %d is %q", n, b)
+		}
+		seen[b] = true
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"ds4/reports"
@@ -248,18 +247,4 @@ func (m *measurement) evaluated(ctx context.Context) (float64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// beginning is different for every n up to the factorial of the number of words,
-// and always the same words, so that it always has as many tokens.
-func beginning(n int) string {
-	words := strings.Fields("a b c d e f g h k m n")
-	out := make([]string, 0, len(words))
-	for len(words) > 0 {
-		i := n % len(words)
-		n /= len(words)
-		out = append(out, words[i])
-		words = slices.Delete(words, i, i+1)
-	}
-	return strings.Join(out, " ")
 }

@@ -302,16 +302,3 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
-
-func TestBeginningsDiffer(t *testing.T) {
-	seen := make(map[string]bool)
-	for n := range 5000 {
-		b := beginning(n)
-		words := strings.Fields(b)
-		slices.Sort(words)
-		if seen[b] || strings.Join(words, " ") != "a b c d e f g h k m n" {
-			t.Fatalf("beginning %d is %q", n, b)
-		}
-		seen[b] = true
-	}
-}

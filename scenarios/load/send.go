@@ -9,6 +9,7 @@ import (
 
 	"ds4/reports"
 	"ds4/runtime/client"
+	"ds4/scenarios/corpus"
 )
 
 // turnShare is the part of a prompt's length that a later turn of a conversation
@@ -27,7 +28,7 @@ func (m *measurement) plan(w Workload, requests int) plan {
 	whole := m.text[:min(m.size(m.opt.PromptTokens), len(m.text))]
 	fresh := func() string {
 		m.begun++
-		return beginning(m.begun)
+		return corpus.Beginning(m.begun)
 	}
 	var p plan
 	switch w {

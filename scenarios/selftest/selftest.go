@@ -1,7 +1,7 @@
 // Package selftest is the part of the harness that looks inside: it runs the
-// store itself on a file system that crashes, makes models that differ in their
-// weights only, and knows how to break a runtime on purpose, to prove that the
-// scenarios notice.
+// store itself on a file system that crashes, makes models that differ from the
+// embedded one in one respect (weights, tokenizer, layers), and knows how to break a
+// runtime on purpose, to prove that the scenarios notice.
 //
 // It is the only package of the harness that may import the runtime. Nothing
 // here judges a server; package run does that from outside.

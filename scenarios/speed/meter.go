@@ -3,8 +3,6 @@ package speed
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"ds4/reports"
@@ -102,7 +100,7 @@ func (m *Meter) calibrate(ctx context.Context, api *api) error {
 
 // walk leads one conversation over all frontiers. watch may be nil.
 func (m *Meter) walk(ctx context.Context, api *api, round int, watch *machine.Watch) (rows []reports.Frontier, warnings []string, err error) {
-	messages := []message{{"system", beginning(m.begun)}}
+	messages := []message{{"system", corpus.Beginning(m.begun)}}
 	m.begun++
 	textAt, tokensAt := 0, 0 // bytes of the text used, tokens of context so far
 	for i, frontier := range m.opt.Frontiers {
@@ -135,21 +133,6 @@ func (m *Meter) walk(ctx context.Context, api *api, round int, watch *machine.Wa
 		tokensAt = got.Timings.PromptTokens + got.Timings.CompletionTokens
 	}
 	return rows, warnings, nil
-}
-
-// beginning is different for every n up to the factorial of the number of words,
-// and always the same words: numbers would make more tokens here than there, and
-// the rounds would not do the same work.
-func beginning(n int) string {
-	words := strings.Fields("a b c d e f g h")
-	out := make([]string, 0, len(words))
-	for len(words) > 0 {
-		i := n % len(words)
-		n /= len(words)
-		out = append(out, words[i])
-		words = slices.Delete(words, i, i+1)
-	}
-	return strings.Join(out, " ")
 }
 
 // piece returns the text from the given byte on that makes about so many tokens.

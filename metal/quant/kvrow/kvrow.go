@@ -130,7 +130,9 @@ func (c *Codec) rows(values, bytes int) (int, error) {
 	return values / c.values, nil
 }
 
-// Pack writes whole rows of src to dst. After an error dst holds nothing of use.
+// Pack writes the rows of src, Values each, to dst, which has exactly Bytes for each
+// (ErrSize). A value that the form does not have is ErrInexact. After an error dst
+// holds nothing of use.
 func (c *Codec) Pack(dst []byte, src []float32) error {
 	n, err := c.rows(len(src), len(dst))
 	if err != nil {
@@ -149,8 +151,9 @@ func (c *Codec) Pack(dst []byte, src []float32) error {
 	return nil
 }
 
-// Unpack writes whole rows of src to dst. After an error dst holds nothing of
-// use.
+// Unpack writes the rows of src, Bytes each, to dst, which has exactly Values for
+// each (ErrSize). Bytes that give no finite value are ErrCorrupt. After an error dst
+// holds nothing of use.
 func (c *Codec) Unpack(dst []float32, src []byte) error {
 	n, err := c.rows(len(dst), len(src))
 	if err != nil {
