@@ -143,12 +143,20 @@ func TestPanicPoisonsUntilRebuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before, err := d.NewCommandBuffer("before")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Rebuild(metal.RebuildQueue); err != nil {
 		t.Fatal(err)
 	}
 	if err := runKernel(t, d, "test_visit", metal.Size{X: 1}, nil); err != nil {
 		t.Errorf("after Rebuild: %v", err)
 	}
+	if err := before.Commit(); !errors.Is(err, metal.ErrStale) {
+		t.Errorf("command buffer of an older generation: %v, want ErrStale", err)
+	}
+	before.Release()
 	c, err := d.NewCommandBuffer("stale")
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +299,7 @@ func TestSlabs(t *testing.T) {
 	}
 	first, second := pack(1), pack(2)
 	if d.slab == nil || d.slab.refs != 2 {
-		t.Fatalf("slab %+v, want one for both", d.slab)
+		t.Fatal("not one slab for both")
 	}
 	first.Release()
 	first.Release()
@@ -302,7 +310,7 @@ func TestSlabs(t *testing.T) {
 	}
 	second.Release()
 	if d.slab != nil {
-		t.Errorf("slab %+v is kept", d.slab)
+		t.Error("the slab is kept")
 	}
 }
 
