@@ -17,7 +17,7 @@ import (
 const (
 	huntFor   = 5 * time.Second // a killed process that is not gone by then waits for a device
 	huntEvery = 5 * time.Millisecond
-	// maxEnviron bounds what is read of a foreign environment.
+	// maxEnviron bounds what is read of a foreign environment, or of arguments.
 	maxEnviron = 1 << 20
 )
 
@@ -60,7 +60,8 @@ type family struct {
 	killed        map[int]bool
 }
 
-// sweep goes through all processes once and returns how many had to be killed.
+// sweep goes through all processes once and returns how many had to be killed, or have
+// yet to end.
 func (f *family) sweep() (n int) {
 	eachProcess(func(pid int, st stat) {
 		foreign := st.session != f.session // what os/exec waits for is in our session
@@ -69,16 +70,24 @@ func (f *family) sweep() (n int) {
 		case pid == f.self:
 		case st.zombie && st.parent == f.self && (foreign || ours): // nobody else waits for it
 			// It cannot be waited for while a thread of it runs, or has yet to end.
-			if got, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == 0 && ours {
+			switch got, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); {
+			case got != 0:
+			case ours:
 				n += f.kill(pid, st.start, true)
+			default:
+				n++
 			}
 		case st.zombie:
 		case ours:
 			n += f.kill(pid, st.start, true)
-		case f.killed[pid]: // it has lost its environment, but not yet come to us
-			n++
-		case marked(pid, f.mark):
-			n += f.kill(pid, st.start, false)
+		case st.kernel:
+		default:
+			switch yes, known := marked(pid, f.mark); {
+			case yes:
+				n += f.kill(pid, st.start, false)
+			case !known:
+				n++
+			}
 		}
 	})
 	return n
@@ -109,7 +118,10 @@ func (f *family) kill(pid int, start string, adopted bool) int {
 		return 0
 	}
 	defer p.Release()
-	if st, ok := readStat(pid); !ok || st.start != start || !adopted && !marked(pid, f.mark) {
+	if st, ok := readStat(pid); !ok || st.start != start {
+		return 0
+	}
+	if yes, _ := marked(pid, f.mark); !yes && !adopted {
 		return 0
 	}
 	if p.Signal(syscall.SIGKILL) != nil {
@@ -121,7 +133,7 @@ func (f *family) kill(pid int, start string, adopted bool) int {
 
 // stat is what /proc/PID/stat says of a process.
 type stat struct {
-	zombie                 bool
+	zombie, kernel         bool // it has ended; it is a thread of the kernel
 	parent, group, session int
 	start                  string // ticks since boot
 }
@@ -134,11 +146,13 @@ func readStat(pid int) (stat, bool) {
 	// The name of the program is in parentheses and may contain any character.
 	_, rest, ok := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
 	fields := strings.Fields(rest)
-	const startField = 19 // of those behind the name
+	const flagsField, startField = 6, 19 // of those behind the name
 	if !ok || len(fields) <= startField {
 		return stat{}, false
 	}
-	st := stat{zombie: fields[0] == "Z" || fields[0] == "X", start: fields[startField]}
+	const kernelThread = 1 << 21 // PF_KTHREAD
+	flags, _ := strconv.ParseUint(fields[flagsField], 10, 64)
+	st := stat{zombie: fields[0] == "Z" || fields[0] == "X", kernel: flags&kernelThread != 0, start: fields[startField]}
 	for i, to := range []*int{&st.parent, &st.group, &st.session} {
 		if *to, err = strconv.Atoi(fields[1+i]); err != nil {
 			return stat{}, false
@@ -147,13 +161,34 @@ func readStat(pid int) (stat, bool) {
 	return st, true
 }
 
-// marked says that the environment of a process holds the mark.
-func marked(pid int, mark string) bool {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+// marked says that the environment of a process holds the mark. Neither that nor its
+// arguments can be seen while a process becomes another program, after its parent was told
+// that it is one, or while it ends: it is not known then.
+func marked(pid int, mark string) (yes, known bool) {
+	env, err := readStart(pid, "environ")
 	if err != nil {
-		return false // of somebody else, who was not started by us
+		return false, true // of somebody else, who was not started by us
+	}
+	if len(env) == 0 {
+		args, err := readStart(pid, "cmdline")
+		if err != nil {
+			return false, true // it is gone
+		}
+		if len(args) == 0 {
+			return false, false
+		}
+		env, _ = readStart(pid, "environ") // may be there since
+	}
+	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+mark+"\x00")), true
+}
+
+// readStart reads a file about a process, or the start of it: that may hold the mark, too.
+func readStart(pid int, name string) ([]byte, error) {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/" + name)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
-	env, _ := io.ReadAll(io.LimitReader(f, maxEnviron)) // a part of it may hold the mark, too
-	return bytes.Contains(append([]byte{0}, env...), []byte("\x00"+mark+"\x00"))
+	b, _ := io.ReadAll(io.LimitReader(f, maxEnviron))
+	return b, nil
 }

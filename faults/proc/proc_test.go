@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -102,6 +103,26 @@ func helper(mode string) {
 			time.Sleep(time.Millisecond)
 		}
 		fmt.Printf("grandchild %d\n", c.Process.Pid)
+		forever()
+	case "late daemon": // its child seems to have no environment for a while
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), helperVar+"=late")
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		out, _ := c.StdoutPipe()
+		if c.Start() != nil {
+			os.Exit(3)
+		}
+		word, _ := bufio.NewReader(out).ReadString('\n')
+		fmt.Printf("grandchild %d %s", c.Process.Pid, word)
+		forever()
+	case "late":
+		show, err := hide()
+		fmt.Println(err)
+		if err != nil {
+			os.Exit(3)
+		}
+		time.Sleep(300 * time.Millisecond)
+		show()
 		forever()
 	case "headless": // see loseHead
 		go func() { time.Sleep(time.Hour) }()
@@ -522,6 +543,25 @@ func TestNoZombies(t *testing.T) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		})
+	}
+}
+
+// A daemon that was about to become another program when somebody looked is found, too.
+func TestLateDaemonEnds(t *testing.T) {
+	start(t, "mute") // so that it is the mark that it is known by
+	p := start(t, "late daemon")
+	line, err := p.log.Wait(within(t, 30*time.Second), 0, regexp.MustCompile("grandchild"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(line.Text, "<nil>") {
+		t.Skipf("SKIPPED, this host does not allow it: %s", line.Text)
+	}
+	p.Close()
+	pid, _ := strconv.Atoi(strings.Fields(line.Text)[1])
+	if syscall.Kill(pid, 0) == nil {
+		t.Errorf("daemon %d is left behind (zombie: %t)", pid, zombie(pid))
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 

@@ -53,18 +53,25 @@ func (c *commandBuffer) ahead(i int) int {
 	var sorted *byte
 	for j := i; j < len(c.work) && j <= i+aheadDispatches; j++ {
 		d := &c.work[j]
-		binds := c.binds[d.bindsAt:d.bindsEnd]
-		if j > i && d.reader.weights != nil && d.groups.Count() > 1 && len(binds[0].data) >= aheadLeast {
-			if o := d.reader.offsets; o != none && sorted == &binds[o].data[0] {
+		if j > i && d.reader.weights != nil && d.groups.Count() > 1 && len(c.bound(d, 0)) >= aheadLeast {
+			if o := d.reader.offsets; o != none && sorted != nil && sorted == unsafe.SliceData(c.bound(d, o)) {
 				return none // not known yet
 			}
 			return j
 		}
 		if d.sorts {
-			sorted = &binds[groupOffsets].data[0]
+			sorted = unsafe.SliceData(c.bound(d, groupOffsets))
 		}
 	}
 	return none
+}
+
+// bound is the memory of a binding, nil if it is missing: here no kernel fails for it.
+func (c *commandBuffer) bound(d *dispatch, i int) []byte {
+	if b := c.binds[d.bindsAt:d.bindsEnd]; i < len(b) {
+		return b[i].data
+	}
+	return nil
 }
 
 // reading is what a worker has yet to read ahead. It holds addresses, as the worker

@@ -88,7 +88,9 @@ func (c *commandBuffer) Commit() error {
 	if c.stale != nil {
 		return c.stale
 	}
-	if err := c.device.poisoned(); err != nil {
+	c.device.gate.RLock()
+	defer c.device.gate.RUnlock()
+	if err := c.device.refuses(); err != nil {
 		return err
 	}
 	if c.generation != c.device.Generation() {

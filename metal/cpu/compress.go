@@ -108,10 +108,6 @@ func putCompressed(g *Group, i int, z []float32, a *metal.CompressArgs) {
 		set.Hadamard(z)
 		set.RoundFP4(z)
 		panel := row(g.bytes(6), i/metal.IndexPanel, metal.IndexPanelBytes(len(z)))
-		if !(set.InverseRMS(z, 0) > 0) { // not finite, which the fast way would hide
-			metal.PutIndexRow(panel, i%metal.IndexPanel, z)
-			return
-		}
 		blocks := g.panel(len(z) / kernels.Block * kernels.ActBytes)
 		set.QuantizeExact(blocks, z)
 		kernels.PackI8Row(panel, blocks, i%metal.IndexPanel)

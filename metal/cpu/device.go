@@ -10,6 +10,7 @@
 package cpu
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -36,6 +37,7 @@ type Device struct {
 	set   *kernels.Set
 	queue chan *commandBuffer
 	idle  sync.WaitGroup // the queue goroutine
+	gate  sync.RWMutex   // held by who sends to the queue, and to close it
 
 	generation atomic.Uint64
 	seq        atomic.Uint64
@@ -119,10 +121,13 @@ func (d *Device) NewCommandBuffer(label string) (metal.CommandBuffer, error) {
 	return c, nil
 }
 
-// poisoned returns the error that stops new work, or nil.
-func (d *Device) poisoned() error {
+// refuses returns the error that stops new work, or nil.
+func (d *Device) refuses() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.closed {
+		return errors.New("cpu: the device is closed")
+	}
 	return d.poison
 }
 
@@ -159,7 +164,9 @@ func (d *Device) Close() error {
 	if closed {
 		return nil
 	}
+	d.gate.Lock()
 	close(d.queue)
+	d.gate.Unlock()
 	d.idle.Wait()
 	d.pool.close()
 	return nil

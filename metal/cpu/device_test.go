@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -9,11 +10,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"ds4/metal"
+	"ds4/metal/quant"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,6 +36,13 @@ func init() {
 	}
 	registry["test_touch"] = func(g *Group) { g.bytes(0)[8192]++ }
 	registry["test_hold"] = func(g *Group) { <-holding }
+	registry["test_hold_panic"] = func(g *Group) { <-holding; panic("late") }
+	registry["test_pointers"] = func(g *Group) {
+		for i := range g.pointers(3) {
+			g.worker.list[i] = unsafe.Pointer(&g.bytes(0)[0])
+		}
+		g.worker.product.tile.In[0] = unsafe.Pointer(&g.bytes(0)[0])
+	}
 	registry["test_add"] = func(g *Group) { g.f32(0)[g.X] += argsOf[metal.NormArgs](g).Eps }
 }
 
@@ -133,12 +143,20 @@ func TestPanicPoisonsUntilRebuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before, err := d.NewCommandBuffer("before")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Rebuild(metal.RebuildQueue); err != nil {
 		t.Fatal(err)
 	}
 	if err := runKernel(t, d, "test_visit", metal.Size{X: 1}, nil); err != nil {
 		t.Errorf("after Rebuild: %v", err)
 	}
+	if err := before.Commit(); !errors.Is(err, metal.ErrStale) {
+		t.Errorf("command buffer of an older generation: %v, want ErrStale", err)
+	}
+	before.Release()
 	c, err := d.NewCommandBuffer("stale")
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +236,84 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	c.Release()
 }
 
+// TestLateFailure: work of an older generation that fails after a Rebuild poisons
+// nothing.
+func TestLateFailure(t *testing.T) {
+	d := newDevice(t, 2)
+	p, err := d.Pipeline("test_hold_panic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.NewCommandBuffer("held")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Dispatch(p, metal.Size{X: 1}, nil)
+	if err := c.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rebuild(metal.RebuildQueue); err != nil {
+		t.Fatal(err)
+	}
+	holding <- struct{}{}
+	var ce *metal.CommandError
+	if err := c.Wait(t.Context()); !errors.As(err, &ce) {
+		t.Errorf("error %v, want a command error", err)
+	}
+	c.Release()
+	if err := runKernel(t, d, "test_visit", metal.Size{X: 1}, nil); err != nil {
+		t.Errorf("after an old failure: %v", err)
+	}
+}
+
+// TestWorkersForget: no worker keeps a pointer into a buffer, which may be unmapped
+// when the command buffer has run.
+func TestWorkersForget(t *testing.T) {
+	d := newDevice(t, 3)
+	b := deviceBuffer(t, d, make([]byte, 64))
+	for range 20 {
+		if err := runKernel(t, d, "test_pointers", metal.Size{X: 100}, nil, metal.Binding{Buffer: b}); err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range d.pool.workers {
+			for _, p := range append(w.list[:cap(w.list)], w.product.tile.In[0]) {
+				if p != nil {
+					t.Fatalf("worker %d keeps a pointer", i)
+				}
+			}
+		}
+	}
+}
+
+// TestSlabs: packed weights share memory, which goes when the last of them does.
+func TestSlabs(t *testing.T) {
+	d := newDevice(t, 1)
+	pack := func(value byte) metal.Buffer {
+		t.Helper()
+		data := bytes.Repeat([]byte{value}, 32*2*32)
+		b, err := d.PackWeights(metal.Weights{Data: data, Type: uint32(quant.F16), Rows: 32, Cols: 32, Count: 1}, "weights")
+		if err != nil || b == nil {
+			t.Fatalf("packed: %v, %v", b, err)
+		}
+		return b
+	}
+	first, second := pack(1), pack(2)
+	if d.slab == nil || d.slab.refs != 2 {
+		t.Fatal("not one slab for both")
+	}
+	first.Release()
+	first.Release()
+	for i, v := range second.Bytes() {
+		if v != 2 {
+			t.Fatalf("byte %d of the other is %d, want 2", i, v)
+		}
+	}
+	second.Release()
+	if d.slab != nil {
+		t.Error("the slab is kept")
+	}
+}
+
 func TestMisuse(t *testing.T) {
 	d := newDevice(t, 1)
 	if _, err := d.Pipeline("no such kernel"); !errors.Is(err, metal.ErrUnknownKernel) {
@@ -248,6 +344,57 @@ func TestMisuse(t *testing.T) {
 	}
 	if _, err := d.NewCommandBuffer("late"); err == nil {
 		t.Error("a closed device takes work")
+	}
+}
+
+// TestCommitAfterClose: work that was recorded before the device was closed is
+// refused after.
+func TestCommitAfterClose(t *testing.T) {
+	d := newDevice(t, 2)
+	c, err := d.NewCommandBuffer("late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Commit(); err == nil {
+		t.Error("a closed device takes work")
+	}
+	c.Release()
+}
+
+// TestMissingBindings: a dispatch without the buffers that its kernel reads fails its
+// command buffer, and not the device that looks at what comes next.
+func TestMissingBindings(t *testing.T) {
+	args := metal.ExpertArgs{Experts: 1}
+	for kernel := range readers {
+		d := newDevice(t, 2)
+		empty, err := d.NewBuffer(0, "empty")
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights := deviceBuffer(t, d, make([]byte, aheadLeast))
+		for _, bufs := range [][]metal.Buffer{nil, {weights}, {weights, empty, empty, empty, empty, empty, empty}} {
+			c, err := d.NewCommandBuffer("test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			record(t, d, c, metal.KernelGroup, metal.Size{X: 1}, metal.ArgBytes(&metal.RouteArgs{}), weights, weights, weights)
+			record(t, d, c, kernel, metal.Size{X: 2, Y: 2}, metal.ArgBytes(&args), bufs...)
+			if err := c.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			var ce *metal.CommandError
+			err = c.Wait(t.Context())
+			if nothing := err == nil && len(bufs) > 1 && readers[kernel].offsets == none; !nothing && (!errors.As(err, &ce) || ce.Code != metal.CodeInternal) {
+				t.Errorf("%s with %d buffers: %v, want a command error", kernel, len(bufs), err)
+			}
+			c.Release()
+			if err := d.Rebuild(metal.RebuildQueue); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

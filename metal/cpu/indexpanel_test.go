@@ -101,7 +101,7 @@ func TestCompressedRowForms(t *testing.T) {
 				for _, b := range table {
 					written += int(min(b, 1))
 				}
-				if written > form.bytes || written < form.bytes/3 {
+				if written > form.bytes || written < form.bytes/3 && !broken { // codes of what is not finite may be any
 					t.Errorf("%s, %s: %d bytes are written, a row has %d", set.Name, form.name, written, form.bytes)
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"ds4/metal"
 )
 
 func TestPickExperts(t *testing.T) {
@@ -12,6 +14,20 @@ func TestPickExperts(t *testing.T) {
 	pickExperts(ids, []float32{1, 5, 2, 5, 0})
 	if !slices.Equal(ids, []int32{1, 3, 2}) {
 		t.Errorf("experts %v, want the two fives, lower id first, then 2", ids)
+	}
+}
+
+// TestRouteOfVanishingScores: weights are finite, and zero, when no expert has a score.
+func TestRouteOfVanishingScores(t *testing.T) {
+	d := newDevice(t, 1)
+	logits := deviceBuffer(t, d, []float32{-1000, -2000, -1500, -3000})
+	ids, weights, none := deviceBuffer(t, d, make([]int32, 2)), deviceBuffer(t, d, []float32{1, 1}), deviceBuffer(t, d, make([]int32, 4))
+	a := metal.RouteArgs{Experts: 4, Used: 2, Tokens: 1, Scale: 1.5}
+	if err := runKernel(t, d, metal.KernelRoute, metal.Size{X: 1}, metal.ArgBytes(&a), bind(logits, none, none, none, ids, weights)...); err != nil {
+		t.Fatal(err)
+	}
+	if got := floatsOf(weights); got[0] != 0 || got[1] != 0 {
+		t.Errorf("weights %v, want zeros", got)
 	}
 }
 

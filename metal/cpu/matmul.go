@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"fmt"
 	"unsafe"
 
 	"ds4/metal"
@@ -44,6 +45,8 @@ func newMatrix(g *Group, bind int, typ uint32, rows, cols int, int8 bool, inputs
 	case p == kernels.PanelQ8 && !int8:
 		m.used = kernels.PanelF32
 	case !kernels.IsK(t):
+	case !int8 && m.packed:
+		panic(fmt.Sprintf("%v was packed for int8 activations", t)) // it cannot become float32 again
 	case !int8:
 		m.used = kernels.PanelF32
 	case !m.packed || !g.worker.set.Direct(p, inputs):

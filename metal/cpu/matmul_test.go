@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -117,6 +118,22 @@ func testMatmul(t *testing.T, d *Device, rng *rand.Rand, typ quant.Type, rows, b
 		}
 		if !slices.Equal(got, first) {
 			t.Fatal("results depend on packing or blocks")
+		}
+	}
+}
+
+// TestPackedForInt8: a K-quant that was packed for int8 activations is refused by
+// a product with float32, which could only get it wrong.
+func TestPackedForInt8(t *testing.T) {
+	for _, typ := range []quant.Type{quant.Q4_K, quant.Q2_K, quant.IQ2_XXS} {
+		d := newDevice(t, 2)
+		packed := packedExperts(t, d, typ, 1, 32, 256)
+		x, out := deviceBuffer(t, d, make([]float32, 256)), deviceBuffer(t, d, make([]float32, 32))
+		a := metal.MatmulArgs{Type: uint32(typ), Rows: 32, Cols: 256, Tokens: 1, Stride: 256, OutStride: 32, GroupRows: 32, Block: 1}
+		err := runKernel(t, d, metal.KernelMatmul, metal.Size{X: 1, Y: 1}, metal.ArgBytes(&a), bind(packed, x, out)...)
+		var ce *metal.CommandError
+		if !errors.As(err, &ce) || !strings.Contains(ce.Message, "packed for int8") {
+			t.Errorf("%v: %v, want a refusal", typ, err)
 		}
 	}
 }

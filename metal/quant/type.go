@@ -57,16 +57,6 @@ var names = map[Type]string{
 // Types lists the supported types in ascending order.
 func Types() []Type { return []Type{F32, F16, Q8_0, Q2_K, Q4_K, IQ2_XXS, I32, BF16} }
 
-// ParseType finds a type by the name that String prints.
-func ParseType(name string) (Type, error) {
-	for t, s := range names {
-		if s == name {
-			return t, nil
-		}
-	}
-	return 0, fmt.Errorf("quant: type %q: %w", name, ErrUnknownType)
-}
-
 // String is the type's usual name, or its number if it has none.
 func (t Type) String() string {
 	if s, ok := names[t]; ok {

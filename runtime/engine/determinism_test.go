@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -92,6 +93,43 @@ func TestSameBits(t *testing.T) {
 						}
 					}
 				}
+			}
+		}
+	}
+}
+
+// TestSameBitsPacked: matrices that steer mixing and routing, and a gate whose up is
+// of another type, take float32 activations whatever their type, packed or not.
+func TestSameBitsPacked(t *testing.T) {
+	control := func(typ quant.Type) *model.Model {
+		s := synth.Small(8)
+		s.Dim, s.ExpertDim, s.HeadDim, s.QRank = 256, 256, 256, 256
+		s.Ratios, s.Control, s.Blocks = []int{0, 4}, typ, true
+		return smallModel(t, s)
+	}
+	spec := kQuants(9)
+	spec.Blocks = true
+	mixed := smallModel(t, spec)
+	for i := range mixed.Layer {
+		up := mixed.Layer[i].Up
+		half := *up
+		half.Type, half.Data = quant.F16, make([]byte, 2*up.Count*up.Rows*up.Cols)
+		values := make([]float32, up.Count*up.Rows*up.Cols)
+		if err := errors.Join(quant.DecodeRow(up.Type, values, up.Data), quant.EncodeRow(half.Type, half.Data, values)); err != nil {
+			t.Fatal(err)
+		}
+		mixed.Layer[i].Up = &half
+	}
+	for name, m := range map[string]*model.Model{
+		"Q4_K control": control(quant.Q4_K), "Q2_K control": control(quant.Q2_K), "IQ2_XXS control": control(quant.IQ2_XXS), "gate unlike up": mixed,
+	} {
+		tokens := randomTokens(12, 12, m.Vocab)
+		want := allLogits(t, newEngine(t, m, 2, Options{ContextTokens: 32, ChunkTokens: 8, Numerics: model.Production}), tokens)
+		got := allLogits(t, newEngine(t, m, 2, Options{ContextTokens: 32, ChunkTokens: 8, Numerics: model.Production, Pack: true, PackK: true}), tokens)
+		for i := range want {
+			if !sameBits(got[i], want[i]) {
+				t.Errorf("%s: packed, the logits of position %d have a relative rms of %.3g", name, i, relativeRMS(got[i], want[i]))
+				break
 			}
 		}
 	}

@@ -8,7 +8,8 @@
 // the call; it may be tried again after Rebuild. Nothing is allocated per
 // decoded token.
 //
-// An Engine and its sessions are used by one goroutine at a time.
+// An Engine and its sessions are used by one goroutine at a time. A session that is in
+// no batch may meanwhile be restored by another one.
 package engine
 
 import (
@@ -74,6 +75,7 @@ type Engine struct {
 	pipelines map[string]metal.Pipeline
 	weights   map[*model.Matrix]metal.Binding
 	packed    map[*model.Matrix]bool
+	int8      map[*model.Matrix]bool // products take int8 activations
 	constants constants
 	scratch   scratch
 	layout    stateLayout
@@ -82,7 +84,7 @@ type Engine struct {
 	traffic   traffic
 
 	owned []metal.Buffer
-	stuck metal.CommandBuffer // abandoned by its waiter, perhaps still running
+	stuck *abandoned // by an earlier call, or nil
 }
 
 // New prepares m to run on dev. The device stays the caller's to close, after
@@ -91,7 +93,7 @@ func New(m *model.Model, dev metal.Device, opt Options) (*Engine, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{model: m, dev: dev, opt: opt, layout: newStateLayout(m, opt), traffic: newTraffic(m)}
+	e := &Engine{model: m, dev: dev, opt: opt, int8: opt.int8Products(m), layout: newStateLayout(m, opt), traffic: newTraffic(m)}
 	for i := range m.Layer {
 		e.labels = append(e.labels, fmt.Sprintf("graph layer %d", i))
 	}
@@ -115,8 +117,13 @@ func (e *Engine) setup() error {
 	return e.scratch.build(e)
 }
 
-// Close releases the engine's buffers. Sessions must have been released.
+// Close releases the engine's buffers. Sessions must have been released. Abandoned
+// work that still runs keeps all of it.
 func (e *Engine) Close() error {
+	if e.stuck != nil && e.settleSoon() != nil {
+		e.owned = nil
+		return nil
+	}
 	for _, b := range e.owned {
 		b.Release()
 	}
@@ -233,13 +240,11 @@ func (e *Engine) packWeights(m *model.Matrix) (metal.Buffer, error) {
 	if !ok || !e.opt.packs(e.model, m) {
 		return nil, nil
 	}
-	return p.PackWeights(e.opt.weightsOf(m), m.Name)
+	return p.PackWeights(weightsOf(m, e.int8[m]), m.Name)
 }
 
-func (o *Options) weightsOf(m *model.Matrix) metal.Weights {
-	return metal.Weights{
-		Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count, Int8: o.int8Product(m),
-	}
+func weightsOf(m *model.Matrix, int8 bool) metal.Weights {
+	return metal.Weights{Data: m.Data, Type: uint32(m.Type), Rows: m.Rows, Cols: m.Cols, Count: m.Count, Int8: int8}
 }
 
 // packs reports whether a matrix is packed if the driver can.
@@ -254,9 +259,10 @@ func (o *Options) packs(m *model.Model, w *model.Matrix) bool {
 // PackedBytes is what Options.Pack and PackK take, for a driver that packs a matrix
 // to size bytes.
 func PackedBytes(m *model.Model, opt Options, size func(metal.Weights) uint64) (n uint64) {
+	int8 := opt.int8Products(m)
 	for _, w := range m.Matrices() {
 		if opt.packs(m, w) {
-			n += size(opt.weightsOf(w))
+			n += size(weightsOf(w, int8[w]))
 		}
 	}
 	return n
@@ -271,15 +277,27 @@ func (e *Engine) tokenBlock(m *model.Matrix) int {
 	return e.opt.ChunkTokens
 }
 
-// int8Product reports whether products with m take int8 activations.
-func (e *Engine) int8Product(m *model.Matrix) bool { return e.opt.int8Product(m) }
-
-func (o *Options) int8Product(m *model.Matrix) bool {
-	switch m.Type {
-	case quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
-		return o.Numerics.ActInt8
+// int8Products are the matrices whose products take int8 activations. Those that
+// steer mixing and routing never do, and gate and up only together: they share a
+// kernel.
+func (o *Options) int8Products(m *model.Model) map[*model.Matrix]bool {
+	set := make(map[*model.Matrix]bool)
+	for _, w := range m.Matrices() {
+		switch w.Type {
+		case quant.Q8_0, quant.Q4_K, quant.Q2_K, quant.IQ2_XXS:
+			set[w] = o.Numerics.ActInt8
+		}
 	}
-	return false
+	set[m.HeadHC.Fn] = false
+	for i := range m.Layer {
+		y := &m.Layer[i]
+		set[y.AttnHC.Fn], set[y.FFNHC.Fn], set[y.Router] = false, false, false
+		for _, p := range [2][2]*model.Matrix{{y.Gate, y.Up}, {y.SharedGate, y.SharedUp}} {
+			both := set[p[0]] && set[p[1]]
+			set[p[0]], set[p[1]] = both, both
+		}
+	}
+	return set
 }
 
 // constants holds the small vectors of the model in one device buffer.

@@ -141,6 +141,15 @@ func TestRewindRefusesOtherHistory(t *testing.T) {
 	if err := s.Rewind(p); !errors.Is(err, ErrPoint) {
 		t.Errorf("error %v, want ErrPoint", err)
 	}
+
+	larger := synth.Small(4)
+	larger.HeadDim += 64
+	e = newEngine(t, smallModel(t, larger), 1, Options{ContextTokens: 64, ChunkTokens: 32, Numerics: model.Production})
+	s = newSession(t, e)
+	prefill(t, s, []int32{1, 2, 3}, 3)
+	if err := s.Rewind(p); !errors.Is(err, ErrPoint) || s.Len() != 3 {
+		t.Errorf("point of another model: %v, want ErrPoint", err)
+	}
 }
 
 func TestDecodeDoesNotAllocate(t *testing.T) {

@@ -59,7 +59,7 @@ func (c *encoder) finish(ctx context.Context) error {
 	}
 	err := cb.Wait(ctx)
 	if err != nil && ctx.Err() != nil && cb.Status() < metal.StatusCompleted {
-		c.e.stuck = cb
+		c.e.stuck = &abandoned{work: cb}
 		return err
 	}
 	cb.Release()
@@ -80,7 +80,7 @@ func (c *encoder) blockMatmul(w *model.Matrix, tokens, groups int, x metal.Bindi
 	}
 	g := grid2(panels(w.Rows), (tokens+int(a.Block)-1)/int(a.Block))
 	b := c.e.weights[w]
-	if c.e.int8Product(w) && q != (metal.Binding{}) {
+	if c.e.int8[w] {
 		dispatch(c, metal.KernelMatmulInt8, g, a, b, q, out)
 		return
 	}
@@ -97,7 +97,7 @@ func (c *encoder) controlMatmul(w *model.Matrix, tokens int, x, out metal.Bindin
 // wants it.
 func (c *encoder) quantize(rows, n int, x metal.Binding, q metal.Binding, users ...*model.Matrix) {
 	for _, w := range users {
-		if w != nil && c.e.int8Product(w) {
+		if c.e.int8[w] {
 			dispatch(c, metal.KernelQuantize, grid(rows), metal.QuantizeArgs{N: uint32(n)}, x, q)
 			return
 		}
@@ -196,7 +196,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	}
 	g := grid2(panels(w.gate.Rows), groups)
 	gate, up := c.e.weights[w.gate], c.e.weights[w.up]
-	if c.e.int8Product(w.gate) && c.e.int8Product(w.up) {
+	if c.e.int8[w.gate] {
 		dispatch(c, metal.KernelExpertGateUpInt8, g, a, gate, up, order, offsets, s.xInt8, s.hidden, s.work)
 	} else {
 		dispatch(c, metal.KernelExpertGateUp, g, a, gate, up, order, offsets, s.x, s.hidden, s.work)
@@ -205,7 +205,7 @@ func (c *encoder) experts(w expertStack, used int, clamp float32, tokens int, or
 	a.Type, a.Rows, a.Cols = uint32(w.down.Type), uint32(w.down.Rows), uint32(w.down.Cols)
 	g = grid2(panels(w.down.Rows), groups)
 	down := c.e.weights[w.down]
-	if c.e.int8Product(w.down) {
+	if c.e.int8[w.down] {
 		dispatch(c, metal.KernelExpertDownInt8, g, a, down, order, offsets, s.wideInt8, out)
 	} else {
 		dispatch(c, metal.KernelExpertDown, g, a, down, order, offsets, s.hidden, out)

@@ -35,6 +35,7 @@ func TestIdentity(t *testing.T) {
 		{name: "window", spec: func(s *synth.Spec) { s.Window++ }},
 		{name: "top-k", spec: func(s *synth.Spec) { s.IndexTopK++ }},
 		{name: "numerics", opt: Options{ContextTokens: 64, Numerics: model.Reference}},
+		{name: "activations", opt: Options{ContextTokens: 64, Numerics: model.Numerics{KVFP8: true, KVF16: true, IndexerFP4: true}}},
 		{name: "tokenizer", tok: 1},
 		{name: "template", template: 1},
 	} {

@@ -27,9 +27,15 @@ func (s *Session) BeginRestore(from, to int) (*Restore, error) {
 	}
 	if from == 0 {
 		s.Reset()
+		if err := s.moveEmpty(); err != nil {
+			return nil, err
+		}
 	}
 	if from != s.Len() {
 		return nil, fmt.Errorf("%w: stored tokens [%d, %d) for a session of %d", ErrRestore, from, to, s.Len())
+	}
+	if from != 0 && s.pending.running() {
+		return nil, fmt.Errorf("%w: it may write to the session", ErrBusy)
 	}
 	r := &Restore{session: s, from: from, to: to}
 	for i := range s.engine.layout.layers {

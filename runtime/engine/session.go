@@ -23,6 +23,8 @@ type Session struct {
 	// bank is the frontier that holds the committed state, for layers of ratio 4
 	// and 128.
 	bank [2]int
+	// pending is the last step that was abandoned, which may still write to state.
+	pending *abandoned
 }
 
 // Sequence is one session's share of a batch: Tokens are appended to it.
@@ -36,9 +38,9 @@ type Sequence struct {
 
 // NewSession allocates an empty session. Its memory is touched as it grows.
 func (e *Engine) NewSession() (*Session, error) {
-	b, err := e.dev.NewBuffer(e.layout.bytes, "session state")
+	b, err := e.newState()
 	if err != nil {
-		return nil, fmt.Errorf("engine: session: %w", err)
+		return nil, err
 	}
 	return &Session{
 		engine: e, state: b,
@@ -48,10 +50,22 @@ func (e *Engine) NewSession() (*Session, error) {
 	}, nil
 }
 
-// Release returns the session's memory. The session must not be used again.
+// newState allocates the memory of a session.
+func (e *Engine) newState() (metal.Buffer, error) {
+	b, err := e.dev.NewBuffer(e.layout.bytes, "session state")
+	if err != nil {
+		return nil, fmt.Errorf("engine: session: %w", err)
+	}
+	return b, nil
+}
+
+// Release returns the session's memory, once no abandoned step can write to it. The
+// session must not be used again.
 func (s *Session) Release() {
 	s.Reset()
-	s.state.Release()
+	if !s.pending.keep(s.state) {
+		s.state.Release()
+	}
 }
 
 // Len is the number of committed positions.
@@ -145,7 +159,8 @@ func (e *Engine) checkBatch(batch []Sequence) (int, error) {
 // Forward appends tokens to several sessions in one pass, at most ChunkTokens in
 // all. Afterwards Logits of each session are those of its last token. An error
 // leaves every session as it was: a *metal.CommandError is the device's; the
-// error of ctx means that the step was abandoned.
+// error of ctx means that the step was abandoned. It may still run then: Rewind, and
+// restores behind what the session has, wrap ErrBusy until it has ended.
 func (e *Engine) Forward(ctx context.Context, batch []Sequence) error {
 	tokens, err := e.checkBatch(batch)
 	if err != nil {
@@ -154,6 +169,20 @@ func (e *Engine) Forward(ctx context.Context, batch []Sequence) error {
 	if err := e.settle(ctx); err != nil {
 		return err
 	}
+	if err := e.step(ctx, batch, tokens); err != nil {
+		for _, q := range batch {
+			q.Session.pending = e.stuck
+		}
+		return err
+	}
+	for _, q := range batch {
+		q.Session.commit(q.Tokens)
+	}
+	return nil
+}
+
+// step is Forward up to the commit.
+func (e *Engine) step(ctx context.Context, batch []Sequence, tokens int) error {
 	e.stage(batch, tokens)
 	c := &e.enc
 	c.e = e
@@ -176,27 +205,7 @@ func (e *Engine) Forward(ctx context.Context, batch []Sequence) error {
 			return err
 		}
 	}
-	if err := e.heads(ctx, batch); err != nil {
-		return err
-	}
-	for _, q := range batch {
-		q.Session.commit(q.Tokens)
-	}
-	return nil
-}
-
-// settle waits for work that an earlier call abandoned.
-func (e *Engine) settle(ctx context.Context) error {
-	if e.stuck == nil {
-		return ctx.Err()
-	}
-	err := e.stuck.Wait(ctx)
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
-	}
-	e.stuck.Release()
-	e.stuck = nil
-	return nil
+	return e.heads(ctx, batch)
 }
 
 // stage writes the batch's tokens and positions where kernels read them.

@@ -47,6 +47,11 @@ func (s *Session) Rewind(p *Point) error {
 	if !s.fits(p) {
 		return fmt.Errorf("%w: the point belongs to another model", ErrPoint)
 	}
+	if s.pending.running() { // it writes to the ring, where the point has rows
+		if err := s.engine.settleSoon(); err != nil {
+			return err
+		}
+	}
 	s.bank = [2]int{}
 	for i := range p.raw {
 		s.putRaw(i, n, p.raw[i])

@@ -271,12 +271,13 @@ func (l *loader) hashRoutes(name string, c *Config, experts int) []int32 {
 		return nil
 	}
 	out := make([]int32, c.ExpertsUsed*c.Vocab)
-	for j := range out {
-		b := t.Data[4*j : 4*j+4]
-		out[j] = int32(uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24)
-		if out[j] < 0 || int(out[j]) >= experts {
-			l.fail(fmt.Errorf("model: tensor %s: token %d routes to expert %d of %d: %w",
-				name, j/c.ExpertsUsed, out[j], experts, ErrUnsupported))
+	if err := quant.DecodeInt32(out, t.Data); err != nil {
+		l.fail(fmt.Errorf("model: tensor %s: %w", name, err))
+		return nil
+	}
+	for j, e := range out {
+		if e < 0 || int(e) >= experts {
+			l.fail(fmt.Errorf("model: tensor %s: token %d routes to expert %d of %d: %w", name, j/c.ExpertsUsed, e, experts, ErrUnsupported))
 			return nil
 		}
 	}

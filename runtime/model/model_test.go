@@ -120,6 +120,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"short ratios", value(k+"attention.compress_ratios", gguf.Int32s([]int32{0, 4})), nil, "has 2 entries"},
 		{"odd rope", value(k+"rope.dimension_count", u(63)), model.ErrUnsupported, "odd"},
 		{"rope wider than a row", value(k+"rope.dimension_count", u(256)), model.ErrUnsupported, "multiple of 64"},
+		{"rope wider than a row of the indexer", change{values: map[string]gguf.Value{
+			k + "attention.key_length": u(256), k + "attention.value_length": u(256), k + "rope.dimension_count": u(192),
+		}}, model.ErrUnsupported, "indexer.key_length 128"},
 		{"groups", value(k+"attention.output_group_count", u(3)), model.ErrUnsupported, "output_group_count"},
 		{"too many experts used", value(k+"expert_used_count", u(9)), model.ErrUnsupported, "expert_used_count"},
 		{"gating", value(k+"expert_gating_func", u(1)), nil, "expert_gating_func"},

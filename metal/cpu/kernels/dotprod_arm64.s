@@ -3736,6 +3736,8 @@ WORD $0x6e30f94a // fmaxv.4s v10, v10
 FDIVS F13, F10, F11
 FMAXS F14, F11, F12
 FDIVS F12, F15, F12
+FSUBS F10, F10, F8
+FADDS F8, F11, F11
 WORD $0x4f8c9000 // fmul.4s v0, v0, v12[0]
 WORD $0x4e21a800 // fcvtns.4s v0, v0
 WORD $0x4f8c9021 // fmul.4s v1, v1, v12[0]
@@ -3838,6 +3840,8 @@ MOVW $2130706432, R4
 SUBW R3, R4, R4
 FMOVS R3, F11
 FMOVS R4, F12
+FSUBS F10, F10, F8
+FADDS F8, F11, F11
 WORD $0x4f8c9000 // fmul.4s v0, v0, v12[0]
 WORD $0x4e21a800 // fcvtns.4s v0, v0
 WORD $0x4f8c9021 // fmul.4s v1, v1, v12[0]

@@ -3,8 +3,8 @@
 //
 // Promises. Every kernel adds in one fixed order, and all sets give the same
 // bits for the same input: a set changes how long a result takes and nothing
-// else. (Which NaN comes out of a NaN is the one exception.) Kernels allocate
-// nothing. They trust their callers: a slice that is too short is a panic where
+// else. (Which NaN comes out of a NaN is the one exception, and which codes are beside
+// a scale of NaN.) Kernels allocate nothing. They trust their callers: a slice that is too short is a panic where
 // that costs nothing, and a fault otherwise.
 //
 // The plain Go form is the definition. Additions of a row follow one of three
@@ -139,7 +139,8 @@ func (s *Set) Prefetch(p uintptr, n int) bool {
 	return true
 }
 
-// QuantizeRow rounds x to int8: for each Block of it ActBytes in dst.
+// QuantizeRow rounds x to int8: for each Block of it ActBytes in dst, with a scale
+// that is NaN if a value is not finite.
 func (s *Set) QuantizeRow(dst []byte, x []float32) {
 	n := len(x) / Block
 	if n == 0 {

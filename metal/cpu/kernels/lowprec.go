@@ -7,7 +7,8 @@ import (
 	"ds4/metal/quant"
 )
 
-// Simulated low precision: the rounding that the model saw in training.
+// Simulated low precision: the rounding that the model saw in training. A block with
+// a value that is not finite becomes NaN throughout.
 
 const (
 	fp8Block = 64
@@ -78,13 +79,14 @@ func roundE4M3(v float32) float32 {
 	return math.Float32frombits(mag&^0xfffff | sign)
 }
 
-// blockScale is the power of two that brings the block below limit.
+// blockScale is the power of two that brings the block below limit, or NaN if a
+// value is not finite: then no value of the block will be.
 func blockScale(v []float32, floor, limit float32) float32 {
 	amax := floor
 	for _, x := range v {
 		amax = max(amax, abs(x))
 	}
-	return pow2Ceil(amax / limit)
+	return pow2Ceil(amax/limit) + (amax - amax)
 }
 
 func roundFP8(x *float32, blocks int) {

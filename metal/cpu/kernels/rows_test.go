@@ -2,15 +2,16 @@ package kernels
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
 // rowResults runs every kernel along a row on the same input.
-func rowResults(s *Set, n int) map[string][]float32 {
+func rowResults(s *Set, n int, values func(*rand.Rand, int) []float32) map[string][]float32 {
 	rng := newRand(41, uint64(n))
-	x, y, w := normals(rng, n), normals(rng, n), normals(rng, n)
-	streams, table := normals(rng, 4*n), normals(rng, n)
+	x, y, w := values(rng, n), values(rng, n), values(rng, n)
+	streams, table := values(rng, 4*n), values(rng, n)
 	out := map[string][]float32{}
 	with := func(name string, v []float32, f func(v []float32)) {
 		v = slices.Clone(v)
@@ -34,12 +35,14 @@ func rowResults(s *Set, n int) map[string][]float32 {
 
 func TestRows(t *testing.T) {
 	for _, n := range []int{16, 32, 64, 192, 1024, 23, 50} {
-		want := rowResults(&Scalar, n)
-		eachSet(t, func(t *testing.T, s *Set) {
-			for name, got := range rowResults(s, n) {
-				sameBits(t, name, got, want[name])
-			}
-		})
+		for _, values := range []func(*rand.Rand, int) []float32{normals, extremes} {
+			want := rowResults(&Scalar, n, values)
+			eachSet(t, func(t *testing.T, s *Set) {
+				for name, got := range rowResults(s, n, values) {
+					sameBits(t, name, nanAlike(got), nanAlike(want[name]))
+				}
+			})
+		}
 	}
 }
 

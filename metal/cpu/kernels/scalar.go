@@ -82,7 +82,8 @@ func quantBlocks(dst unsafe.Pointer, x *float32, blocks int, scaleOf func(amax f
 			amax = max(amax, abs(f))
 		}
 		scale, inv := scaleOf(amax)
-		var sums [2]int32 // of the halves
+		scale += amax - amax // NaN if a value is not finite
+		var sums [2]int32    // of the halves
 		for i, f := range v {
 			// Adding 1.5*2^23 rounds to the nearest integer, ties to even.
 			const magic = 3 << 22

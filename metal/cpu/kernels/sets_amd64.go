@@ -91,8 +91,8 @@ var avx2Set = Set{
 	expandIQ2:  expandIQ2AVX2,
 }
 
-// init adds what is made in a loop, and what needs VBMI and VBMI2, which all but the first
-// processors with VNNI have.
+// init adds what is made in a loop, and what needs VBMI and VBMI2. All but the first
+// processors with VNNI have both; the one with VBMI alone lacks VNNI.
 func init() {
 	for n := 1; n <= DirectTokens; n++ {
 		// Not through a func value: the tile would escape.

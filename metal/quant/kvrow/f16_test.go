@@ -143,6 +143,10 @@ func TestF16Refuses(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "row 0, value 41 of e4m3*64+f16*2 is 1.0625") {
 		t.Error(err)
 	}
+	binary.LittleEndian.PutUint16(halves[2*41:], 0x0400) // 2^-14 has few bits, but is too small beside 448
+	if err := c.PackF16(packed, halves); err == nil || !strings.Contains(err.Error(), "row 0, value 41 of e4m3*64+f16*2 is 6.1") {
+		t.Error(err)
+	}
 }
 
 func BenchmarkPackF16(b *testing.B) {

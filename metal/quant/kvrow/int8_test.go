@@ -136,6 +136,28 @@ func TestPackInt8Refuses(t *testing.T) {
 	}
 }
 
+// TestPackInt8AnyScale: a row is packed as its values are, whatever scale and codes
+// say them.
+func TestPackInt8AnyScale(t *testing.T) {
+	c := codec(t, Part{E2M1, e2m1Block})
+	for _, scale := range []float32{1, 1.5, 0.75, -1, 0, 0x1p-100, 0x1p-126, 0x1p-149, 0x1p110} {
+		for _, most := range []int{1, 4, 8, 16, 24, 32, 48, 64, 96} { // the largest code
+			codes, row := make([]byte, e2m1Block), make([]float32, e2m1Block)
+			for i, share := range []int{most, -most, most / 2, most / 4, 0} {
+				codes[7*i] = byte(share)
+			}
+			for i := range row {
+				row[i] = float32(int8(codes[i])) * scale
+			}
+			got, want := make([]byte, c.Bytes()), make([]byte, c.Bytes())
+			err, wantErr := c.PackInt8(got, codes, []float32{scale}), c.Pack(want, row)
+			if (err != nil) != (wantErr != nil) || err == nil && !bytes.Equal(got, want) {
+				t.Errorf("codes up to %d times %v: %x, %v, want %x, %v", most, scale, got, err, want, wantErr)
+			}
+		}
+	}
+}
+
 func BenchmarkPackInt8(b *testing.B) { benchInt8(b, (*Codec).PackInt8) }
 func BenchmarkUnpackInt8(b *testing.B) {
 	benchInt8(b, func(c *Codec, packed, codes []byte, scales []float32) error {

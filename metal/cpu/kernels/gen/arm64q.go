@@ -56,6 +56,7 @@ func (a arm) quantRow(name, doc string, exact bool) {
 		} else {
 			a.p("FDIVS F%d, F%d, F%d\nFMAXS F%d, F%d, F%d\nFDIVS F%d, F%d, F%d", top, most, scale, tiny, scale, inv, inv, one, inv)
 		}
+		a.p("FSUBS F%d, F%d, F%d\nFADDS F%d, F%d, F%d", most, most, tmp, tmp, scale, scale) // NaN if it is not finite
 		for i := range 8 {
 			a.fmulElement(x+i, x+i, inv, 0)
 			a.nearest(x+i, x+i)

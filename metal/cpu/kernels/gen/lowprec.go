@@ -2,10 +2,10 @@ package main
 
 // Simulated low precision.
 
-// blockMax leaves the largest magnitude of a block of values at DI, at least
-// floor, in every lane of register 0: after amax/limit the next power of two in 1
-// and its inverse in 2. mask is a register with 0x7fffffff, floor, limit and one
-// others.
+// blockScale finds the largest magnitude of a block of values at DI, at least
+// floor: in register 1 is the power of two next to amax/limit, or NaN if a value is
+// not finite, and in 2 the inverse. mask is a register with 0x7fffffff, floor, limit
+// and one others. Magnitudes compare as integers do, and so NaN is the largest.
 func blockScale(a *asm, v vec, values, mask, floor, limit, one int) {
 	R := v.r
 	a.p("VMOVUPS %s, %s", R(floor), R(0))
@@ -14,14 +14,16 @@ func blockScale(a *asm, v vec, values, mask, floor, limit, one int) {
 		and = "VPANDD"
 	}
 	for i := range values / v.lanes {
-		a.p("%s %d(DI), %s, %s\nVMAXPS %s, %s, %s", and, i*v.bytes(), R(mask), R(1), R(1), R(0), R(0))
+		a.p("%s %d(DI), %s, %s\nVPMAXSD %s, %s, %s", and, i*v.bytes(), R(mask), R(1), R(1), R(0), R(0))
 	}
 	if v.avx512() {
-		a.p("VEXTRACTF64X4 $1, Z0, Y1\nVMAXPS Y1, Y0, Y0")
+		a.p("VEXTRACTF64X4 $1, Z0, Y1\nVPMAXSD Y1, Y0, Y0")
 	}
-	a.p("VEXTRACTF128 $1, Y0, X1\nVMAXPS X1, X0, X0\nVPERMILPS $0x4e, X0, X1\nVMAXPS X1, X0, X0\nVPERMILPS $0xb1, X0, X1\nVMAXPS X1, X0, X0")
+	a.p("VEXTRACTF128 $1, Y0, X1\nVPMAXSD X1, X0, X0\nVPERMILPS $0x4e, X0, X1\nVPMAXSD X1, X0, X0\nVPERMILPS $0xb1, X0, X1\nVPMAXSD X1, X0, X0")
 	// 2^ceil(log2(x)): round the mantissa up into the exponent.
-	a.p("VDIVSS X%d, X0, X0\nVMOVD X0, AX\nADDL $0x7fffff, AX\nANDL $0xff800000, AX\nVMOVD AX, X1\nVDIVSS X1, X%d, X2", limit, one)
+	a.p("VDIVSS X%d, X0, X0\nVMOVD X0, AX\nADDL $0x7fffff, AX\nANDL $0xff800000, AX\nVMOVD AX, X1", limit)
+	notFinite(a, 0, 3, 1)
+	a.p("VDIVSS X1, X%d, X2", one)
 	a.p("VBROADCASTSS X1, %s\nVBROADCASTSS X2, %s", R(1), R(2))
 }
 

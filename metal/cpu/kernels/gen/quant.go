@@ -20,8 +20,8 @@ func quantRowAVX512(a *asm, name, doc string, exact bool) {
 	c := quantConstants(a, zmm, 28, exact)
 	a.constant(0x01010101, zmm, 27)
 	a.loop("CX", func() {
-		a.p("VMOVUPS (SI), Z0\nVMOVUPS 64(SI), Z1\nVPANDD Z31, Z0, Z2\nVPANDD Z31, Z1, Z3\nVMAXPS Z2, Z3, Z2")
-		a.p("VEXTRACTF64X4 $1, Z2, Y3\nVMAXPS Y3, Y2, Y2")
+		a.p("VMOVUPS (SI), Z0\nVMOVUPS 64(SI), Z1\nVPANDD Z31, Z0, Z2\nVPANDD Z31, Z1, Z3\nVPMAXSD Z2, Z3, Z2")
+		a.p("VEXTRACTF64X4 $1, Z2, Y3\nVPMAXSD Y3, Y2, Y2")
 		c.scale(a)
 		a.p("VBROADCASTSS X5, Z5\nVMULPS Z5, Z0, Z0\nVMULPS Z5, Z1, Z1\nVCVTPS2DQ Z0, Z0\nVCVTPS2DQ Z1, Z1")
 		a.p("VPMOVDB Z0, X0\nVPMOVDB Z1, X1\nVINSERTI128 $1, X1, Y0, Y0\nVMOVDQU Y0, 16(DI)")
@@ -48,7 +48,7 @@ func quantRowAVX2(a *asm, name, doc string, exact bool) {
 			a.p("VMOVUPS %d(SI), Y%d\nVPAND Y15, Y%d, Y%d", 32*i, 8+i, 8+i, i)
 		}
 		// In the order of the wide form: x[i] with x[i+16], then halves.
-		a.p("VMAXPS Y0, Y2, Y0\nVMAXPS Y1, Y3, Y1\nVMAXPS Y1, Y0, Y2")
+		a.p("VPMAXSD Y0, Y2, Y0\nVPMAXSD Y1, Y3, Y1\nVPMAXSD Y1, Y0, Y2")
 		c.scale(a)
 		a.p("VBROADCASTSS X5, Y5")
 		for i := range 4 {
@@ -83,12 +83,14 @@ func quantConstants(a *asm, v vec, first int, exact bool) quantConsts {
 	return quantConsts{v, first, exact}
 }
 
-// scale turns the maximum over Y2 into the scale X4 and its inverse X5.
+// scale turns the maximum over Y2 into the scale X4 and its inverse X5. Magnitudes
+// compare as integers do, and so NaN is the largest.
 func (c quantConsts) scale(a *asm) {
-	a.p("VEXTRACTF128 $1, Y2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0x4e, X2, X3\nVMAXPS X3, X2, X2\nVPERMILPS $0xb1, X2, X3\nVMAXPS X3, X2, X2")
+	a.p("VEXTRACTF128 $1, Y2, X3\nVPMAXSD X3, X2, X2\nVPERMILPS $0x4e, X2, X3\nVPMAXSD X3, X2, X2\nVPERMILPS $0xb1, X2, X3\nVPMAXSD X3, X2, X2")
 	one, tiny, top := c.first, c.first+1, c.first+2
 	if !c.exact {
 		a.p("VDIVSS X%d, X2, X4\nVMAXSS X%d, X4, X5\nVDIVSS X5, X%d, X5", top, tiny, one)
+		notFinite(a, 2, 3, 4)
 		return
 	}
 	and := "VPAND"
@@ -97,6 +99,12 @@ func (c quantConsts) scale(a *asm) {
 	}
 	const bits = 5 // below the highest
 	a.p("VMAXSS X%d, X2, X4\n%s X%d, X4, X4\nMOVL $%d, AX\nVMOVD AX, X5\nVPSUBD X5, X4, X4\nVPSUBD X4, X%d, X5", tiny, and, top, bits<<23, one)
+	notFinite(a, 2, 3, 4)
+}
+
+// notFinite makes a scale NaN if the maximum that it comes from is not finite.
+func notFinite(a *asm, most, tmp, scale int) {
+	a.p("VSUBSS X%d, X%d, X%d\nVADDSS X%d, X%d, X%d", most, most, tmp, tmp, scale, scale)
 }
 
 // quantSum writes the scale X4 and the sums over the halves of Y7, and goes on.
