@@ -34,6 +34,7 @@ func scrape(t *testing.T, url string) map[string]bool {
 }
 
 func TestMetrics(t *testing.T) {
+	const counted = `ds4_http_requests_total{code="404",route="unknown"} 1`
 	sched := &fakeScheduler{
 		submit: play(done("stop")),
 		health: scheduler.Health{State: scheduler.HealthDegradedDevice},
@@ -50,10 +51,14 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
+	// A request is counted when its answer has left.
 	lines := scrape(t, url)
+	for end := time.Now().Add(30 * time.Second); !lines[counted] && time.Now().Before(end); lines = scrape(t, url) {
+		time.Sleep(time.Millisecond)
+	}
 	for _, want := range []string{
 		`ds4_build_info{backend="cpu/avx2",model="ds4-tiny",version="test"} 1`,
-		`ds4_http_requests_total{code="404",route="unknown"} 1`,
+		counted,
 		"ds4_queue_depth 3", "ds4_active_requests 2", "ds4_live_sessions 4", "ds4_cancelled_total 5",
 		`ds4_requests_total{outcome="stop"} 7`, `ds4_requests_total{outcome="length"} 0`,
 		`ds4_prefills_total{source="disk-text"} 2`, `ds4_prefills_total{source="cold"} 0`,
