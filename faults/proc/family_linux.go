@@ -121,8 +121,10 @@ func (f *family) kill(pid int, start string, adopted bool) int {
 	if st, ok := readStat(pid); !ok || st.start != start {
 		return 0
 	}
-	if yes, _ := marked(pid, f.mark); !yes && !adopted {
-		return 0
+	if !adopted {
+		if yes, _ := marked(pid, f.mark); !yes {
+			return 0
+		}
 	}
 	if p.Signal(syscall.SIGKILL) != nil {
 		return 0

@@ -210,9 +210,10 @@ func TestTruncatedMapping(t *testing.T) {
 	}
 }
 
-func TestWaitEndsWithItsContext(t *testing.T) {
-	d := newDevice(t, 2)
-	p, err := d.Pipeline("test_hold")
+// held commits work that goes on until somebody sends to holding.
+func held(t *testing.T, d *Device, kernel string) metal.CommandBuffer {
+	t.Helper()
+	p, err := d.Pipeline(kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +225,11 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	if err := c.Commit(); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	c := held(t, newDevice(t, 2), "test_hold")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -240,18 +246,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 // nothing.
 func TestLateFailure(t *testing.T) {
 	d := newDevice(t, 2)
-	p, err := d.Pipeline("test_hold_panic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := d.NewCommandBuffer("held")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Dispatch(p, metal.Size{X: 1}, nil)
-	if err := c.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	c := held(t, d, "test_hold_panic")
 	if err := d.Rebuild(metal.RebuildQueue); err != nil {
 		t.Fatal(err)
 	}
